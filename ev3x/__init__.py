@@ -1,0 +1,93 @@
+"""ev3x: explore, assess, adapt. Several ways of updating a model compete on the metric that matters."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapt import Adapter as Adapter
+    from .adapt import Budget as Budget
+    from .assess import Assessor as Assessor
+    from .component import Component as Component
+    from .component import OptionError as OptionError
+    from .data import Arrays as Arrays
+    from .data import Assess as Assess
+    from .data import Data as Data
+    from .data import Decide as Decide
+    from .data import Explore as Explore
+    from .data import Generated as Generated
+    from .data import Splits as Splits
+    from .evolver import Evolver as Evolver
+    from .hookspecs import Offer as Offer
+    from .hookspecs import hookimpl as hookimpl
+    from .host import Host as Host
+    from .loop import Method as Method
+    from .loop import Plan as Plan
+    from .observe import Observer as Observer
+    from .propose import Layout as Layout
+    from .propose import Proposer as Proposer
+    from .propose import Site as Site
+    from .rules import Loss as Loss
+    from .rules import Optimizer as Optimizer
+    from .rules import Rule as Rule
+    from .streams import Feed as Feed
+    from .streams import Stream as Stream
+    from .task import Metric as Metric
+    from .task import Task as Task
+    from .types import Assessment as Assessment
+    from .types import Block as Block
+    from .types import Candidates as Candidates
+    from .types import Decision as Decision
+    from .types import Feedback as Feedback
+    from .types import Model as Model
+    from .types import Move as Move
+    from .types import Outcome as Outcome
+    from .types import Question as Question
+    from .types import Record as Record
+    from .types import State as State
+
+# Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
+_HOMES = {
+    "adapt": ("Adapter", "Budget"),
+    "assess": ("Assessor",),
+    "component": ("Component", "OptionError"),
+    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits"),
+    "evolver": ("Evolver",),
+    "hookspecs": ("Offer", "hookimpl"),
+    "host": ("Host",),
+    "loop": ("Method", "Plan"),
+    "observe": ("Observer",),
+    "propose": ("Layout", "Proposer", "Site"),
+    "rules": ("Loss", "Optimizer", "Rule"),
+    "streams": ("Feed", "Stream"),
+    "task": ("Metric", "Task"),
+    "types": (
+        "Assessment",
+        "Block",
+        "Candidates",
+        "Decision",
+        "Feedback",
+        "Model",
+        "Move",
+        "Outcome",
+        "Question",
+        "Record",
+        "State",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("ev3x")
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'ev3x' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,76 @@
+"""Adapt: adapters turn a verdict into a decision, budgets guard its error level, and `move` carries it out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from .component import Component
+from .propose import Site, select
+from .task import Metric, Task
+from .types import Assessment, Decision, Model, Move
+
+Array = jax.Array
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter(Component):
+    """Refines the decision of a round. Several form a chain: each gets what the one before decided."""
+
+    role: ClassVar[str] = "adapter"
+
+    def init(self, site: Site, metrics: tuple[Metric, ...]) -> PyTree:
+        """The first state."""
+        return ()
+
+    def decide(
+        self, index: int, state: PyTree, decision: Decision, selection: Assessment, confirmation: Assessment
+    ) -> tuple[Decision, PyTree]:
+        """The refined decision and the next state. `index` is this adapter's place in `decision.calls`."""
+        raise NotImplementedError
+
+    def transform(self, key: Array, task: Task, model: Model) -> tuple[Task, Model]:
+        """The task and model after a host transition (growth, say); runs on the host, after `decide` raised its call."""
+        raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget(Component):
+    """Shares out the error level over the rounds."""
+
+    role: ClassVar[str] = "budget"
+
+    @property
+    def words(self) -> str:
+        """What is promised, in words, with {level} where the level stands."""
+        raise NotImplementedError
+
+    def init(self) -> PyTree:
+        """The first state."""
+        return ()
+
+    def offer(self, state: PyTree, level: Array) -> Array:
+        """The error level of the next confirmation, f32[], when the user asked for `level`."""
+        raise NotImplementedError
+
+    def settle(self, state: PyTree, confirmation: Assessment) -> PyTree:
+        """The next state, after a confirmation that took place (it is not called for rounds without a winner)."""
+        return state
+
+
+def undecided(model: Model, adapters: int) -> Decision:
+    """The decision before any adapter spoke: keep everything."""
+    return Decision(
+        move=jnp.int32(Move.KEEP), promote=jnp.asarray(False), aims=model.aims, calls=jnp.zeros(adapters, bool)
+    )
+
+
+def move(model: Model, winner: PyTree, decision: Decision) -> Model:
+    """The model after the decision. The only place under jit where variables change hands."""
+    restored = select(decision.move == Move.RESTORE, model.incumbent, model.current)
+    current = select(decision.move == Move.TAKE, winner, restored)
+    return Model(current=current, incumbent=select(decision.promote, current, model.incumbent), aims=decision.aims)

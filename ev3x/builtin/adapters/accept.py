@@ -1,0 +1,24 @@
+"""No gate at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...adapt import Adapter
+from ...types import Assessment, Decision, Move
+
+
+@dataclasses.dataclass(frozen=True)
+class Accept(Adapter):
+    """Every winner becomes current and incumbent, whatever the verdict: training without a gate, for comparison."""
+
+    def decide(
+        self, index: int, state: Any, decision: Decision, selection: Assessment, confirmation: Assessment
+    ) -> tuple[Decision, Any]:
+        """Take and promote the winner."""
+        found = selection.winner >= 0
+        move = jnp.where(found, Move.TAKE, decision.move).astype(jnp.int32)
+        return dataclasses.replace(decision, move=move, promote=found), state

@@ -1,0 +1,70 @@
+"""What the assessors of mean scores share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from ...assess import Assessor
+from ...moments import Moments, Pooled, begin, observe
+from ...task import Metric
+from ...types import Array, Assessment, Block, Outcome, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class OfMoments(Assessor):
+    """An assessor whose evidence is the moments of each block."""
+
+    def begin(self, k: int, metrics: tuple[Metric, ...]) -> Moments:
+        """Empty slots for every block."""
+        return begin(self.blocks, k, len(metrics))
+
+    def observe(self, evidence: Moments, block: Block, question: Question, metrics: tuple[Metric, ...]) -> Moments:
+        """The moments with one more block."""
+        return observe(evidence, block)
+
+
+def need_two_blocks(name: str, metrics: tuple[Metric, ...], blocks: int) -> None:
+    """Raise ValueError when the spread of a set-level metric cannot be estimated."""
+    for metric in metrics:
+        if metric.kind == "set" and blocks < 2:
+            raise ValueError(
+                f"{name}: metric {metric.name!r} is set-level, its uncertainty is that between blocks: "
+                f"blocks must be at least 2, got {blocks}"
+            )
+
+
+def combine(mean: Array, off: Array | float, aims: Array) -> Array:
+    """What is surely reached, added over metrics with their weights: f32[K]; weight 0 leaves a metric out."""
+    return jnp.where(aims != 0, aims * mean - jnp.abs(aims) * off, 0.0).sum(-1)
+
+
+def conclude(
+    p: Pooled,
+    question: Question,
+    metrics: tuple[Metric, ...],
+    *,
+    rank: Array,
+    value: Array,
+    lower: Array,
+    upper: Array,
+    outcome: Array,
+    p_value: Array | None = None,
+) -> Assessment:
+    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than anything."""
+    can_win = question.eligible & jnp.isfinite(rank)
+    best = jnp.argmax(jnp.where(can_win, rank, -jnp.inf))
+    low, high = jnp.array([m.low for m in metrics]), jnp.array([m.high for m in metrics])
+    return Assessment(
+        value=jnp.where(can_win, value, -jnp.inf),
+        mean=p.mean,
+        lower=jnp.clip(lower, low, high),
+        upper=jnp.clip(upper, low, high),
+        difference=p.difference,
+        reference=p.reference,
+        outcome=jnp.where(can_win, outcome, Outcome.WORSE).astype(jnp.int32),
+        winner=jnp.where(can_win.any(), best, -1).astype(jnp.int32),
+        p_value=jnp.full(rank.shape, jnp.nan) if p_value is None else p_value,
+        examples=jnp.round(p.examples.max()).astype(jnp.int32),
+    )

@@ -1,0 +1,32 @@
+"""One error level for the whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from ...adapt import Budget
+from ...types import Array, Assessment
+
+
+@dataclasses.dataclass(frozen=True)
+class OverRun(Budget):
+    """Confirmation t gets level * 6 / (pi t)^2, which sums to the level: the chance of any false promotion in the run."""
+
+    @property
+    def words(self) -> str:
+        """The promise in words."""
+        return "over the whole run, the chance of any false promotion is at most {level}"
+
+    def init(self) -> Array:
+        """Confirmations so far: i32[]."""
+        return jnp.int32(0)
+
+    def offer(self, state: Array, level: Array) -> Array:
+        """The share of the next confirmation."""
+        return level * 6 / jnp.square(jnp.pi * (state + 1.0))
+
+    def settle(self, state: Array, confirmation: Assessment) -> Array:
+        """One more confirmation."""
+        return state + 1

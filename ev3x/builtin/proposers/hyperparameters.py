@@ -1,0 +1,154 @@
+"""Hyperparameters sampled afresh every round, each trained for a trajectory, so that the best compete."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+import pydantic
+from typing_extensions import Doc
+
+from ...component import Count, Fault, unknown
+from ...data import Explore
+from ...propose import Proposer, Site
+from ...rules import Loss, Optimizer
+from ...training import check_loss, train
+from ...types import Array, Candidates, Feedback, PyTree, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that one hyperparameter may take, uniform in itself or in its logarithm."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
+        if self.log and self.low <= 0:
+            raise ValueError(f"range {self.name!r}: a logarithmic range must be positive, got low = {self.low}")
+
+    def at(self, u: Array) -> Array:
+        """The value at u in [0, 1)."""
+        if self.log:
+            return jnp.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        return self.low + u * (self.high - self.low)
+
+
+def _ranges(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple(r if isinstance(r, Range) else Range(name, **r) for name, r in value.items())
+    return value
+
+
+Ranges = Annotated[tuple[Range, ...], pydantic.BeforeValidator(_ranges)]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SampleState:
+    """The optimizer state that all candidates start from, and how many were sampled so far."""
+
+    optimizer: PyTree
+    offset: Array  # u32[D], where the sequence of points begins
+    sampled: Array  # u32[]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters(Proposer):
+    """`count` trajectories whose learning rate, weight decay, temperature... are drawn from ranges, anew every round.
+
+    A range is named after a number of the optimizer or a hyperparameter of the task's losses. All candidates start
+    from one optimizer state: that of the last winner. Quasi-random points are those of Roberts' R sequence (2018), an
+    additive recurrence that fills D dimensions evenly over all rounds, begun at a random offset.
+    """
+
+    loss: Annotated[Loss, Doc("the loss, or a weighted sum")]
+    optimizer: Annotated[Optimizer, Doc("the optimizer; its sampled options need a value here all the same")]
+    ranges: Annotated[Ranges, Doc("name = { low = ..., high = ..., log = false } for everything that is sampled")]
+    count: Annotated[Count, Doc("candidates per round")] = 8
+    length: Annotated[Count, Doc("gradient steps per candidate and round")] = 100
+    sampling: Annotated[Literal["quasi", "random"], Doc("quasi-random or independent points")] = "quasi"
+
+    def check(self) -> list[Fault]:
+        """At least one range."""
+        return [] if self.ranges else [Fault(("ranges",), "needs at least one entry")]
+
+    def labels(self, site: Site) -> tuple[str, ...]:
+        """`sample 0`, `sample 1`, ...; the record notes their values."""
+        return tuple(f"sample {i}" for i in range(self.count))
+
+    def init(self, site: Site, key: Array, current: Variables) -> SampleState:
+        """A fresh optimizer state."""
+        if fault := check_loss(site.task, self.loss):
+            raise ValueError(f"hyperparameters: {fault}")
+        known = {**self.optimizer.numbers, **site.task.hypers}
+        for r in self.ranges:
+            if r.name not in known:
+                raise ValueError(f"hyperparameters: {unknown('range', r.name, known)}")
+        offset = jax.random.bits(key, (len(self.ranges),), jnp.uint32)
+        return SampleState(self.optimizer.build().init(current["params"]), offset, jnp.uint32(0))
+
+    def propose(self, site: Site, key: Array, current: Variables, state: SampleState, explore: Explore) -> Candidates:
+        """The end points of all trajectories, and the sampled values as notes."""
+        values = self._sample(key, state)
+        drawn = explore.draw(key, self.length)
+
+        def run(values: dict[str, Array]) -> tuple[Variables, PyTree, Array]:
+            optimizer = self._build(values)
+            hypers = {n: v for n, v in values.items() if n in site.task.hypers}
+            return train(
+                site.task,
+                self.loss,
+                optimizer,
+                current,
+                state.optimizer,
+                explore,
+                drawn,
+                key,
+                steps=self.length,
+                hypers=hypers,
+            )
+
+        variables, opt_states, finite = site.each(run, values)
+        return Candidates(variables, finite, jnp.int32(self.count * self.length), memo=opt_states, notes=values)
+
+    def learn(
+        self, site: Site, key: Array, state: SampleState, candidates: Candidates, feedback: Feedback
+    ) -> SampleState:
+        """The winner's optimizer state, or the old one."""
+        won, best = feedback.won.any(), jnp.argmax(feedback.won)
+        optimizer = jax.tree.map(lambda x, y: jnp.where(won, x[best], y), candidates.memo, state.optimizer)
+        return SampleState(optimizer, state.offset, state.sampled + jnp.uint32(self.count))
+
+    def _build(self, values: dict[str, Array]) -> optax.GradientTransformation:
+        built: optax.GradientTransformation = self.optimizer.build(
+            **{n: v for n, v in values.items() if n in self.optimizer.numbers}
+        )
+        return built
+
+    def _sample(self, key: Array, state: SampleState) -> dict[str, Array]:
+        d = len(self.ranges)
+        if self.sampling == "random":
+            u = jax.random.uniform(jax.random.fold_in(key, 1), (self.count, d))
+        else:
+            index = state.sampled + jnp.arange(self.count, dtype=jnp.uint32)
+            # Fixed point in 32 bits: the fractional part is exact however long the sequence grows.
+            u = (state.offset + index[:, None] * jnp.array(_r_sequence(d), jnp.uint32)) * jnp.float32(2.0**-32)
+        return {r.name: r.at(u[:, i]) for i, r in enumerate(self.ranges)}
+
+
+def _r_sequence(d: int) -> list[int]:
+    """The steps of the R sequence in units of 2^-32: powers of 1/g, where g^(d+1) = g + 1."""
+    g = 1.5
+    for _ in range(64):
+        g = (1 + g) ** (1 / (d + 1))
+    return [round(2**32 * g ** -(i + 1)) % 2**32 for i in range(d)]

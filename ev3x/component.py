@@ -1,0 +1,156 @@
+"""What every component is: a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import pydantic
+from annotated_types import Ge, Gt
+from typing_extensions import Doc
+
+Count = Annotated[int, pydantic.Strict(), Ge(1)]
+Natural = Annotated[int, pydantic.Strict(), Ge(0)]
+Real = Annotated[float, pydantic.Strict()]
+Positive = Annotated[float, pydantic.Strict(), Gt(0)]
+Flag = Annotated[bool, pydantic.Strict()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with one option: `path` says which, `text` says what was expected and what came."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in self.path).lstrip(".")
+        return f"{where}: {self.text}" if where else self.text
+
+
+class OptionError(ValueError):
+    """Options that a component cannot accept; `faults` holds all of them, not only the first."""
+
+    def __init__(self, component: str, faults: list[Fault]) -> None:
+        super().__init__(f"{component}: " + "; ".join(map(str, faults)))
+        self.component = component
+        self.faults = faults
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What a user may set on a component, as `ev3x plugins show` prints it."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+    required: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """Base of proposers, assessors, adapters, budgets, tasks and observers.
+
+    Subclasses are frozen dataclasses. Their fields are options, checked when the component is built (in Python as
+    from a config, by the same code); their methods are pure, and nothing is ever kept on `self`.
+    """
+
+    role: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        for field in dataclasses.fields(self):
+            try:
+                value = _validator(type(self), field.name).validate_python(getattr(self, field.name))
+            except pydantic.ValidationError as error:
+                faults += [_fault(field.name, detail) for detail in error.errors()]
+            else:
+                object.__setattr__(self, field.name, value)
+        faults = faults or self.check()
+        if faults:
+            raise OptionError(type(self).__name__, faults)
+
+    def check(self) -> list[Fault]:
+        """What is wrong between options that are each valid alone; nothing by default."""
+        return []
+
+    @classmethod
+    def build(cls, options: Mapping[str, object]) -> typing.Self:
+        """The component with these options, or an `OptionError` that lists every unknown, missing or bad one."""
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        faults = [Fault((name,), unknown("option", name, fields)) for name in options if name not in fields]
+        faults += [Fault((o.name,), f"is required ({o.help})") for o in cls.options() if o.required and o.name not in options]
+        for name in fields.keys() & options.keys():
+            try:
+                _validator(cls, name).validate_python(options[name])
+            except pydantic.ValidationError as error:
+                faults += [_fault(name, detail) for detail in error.errors()]
+        if faults:
+            raise OptionError(cls.__name__, faults)
+        return cls(**options)
+
+    @classmethod
+    def options(cls) -> tuple[Option, ...]:
+        """The options of this component, in order."""
+        return tuple(_option(cls, field) for field in dataclasses.fields(cls) if field.init)
+
+
+def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
+    """The sentence for a name that nobody knows, with the nearest known one when there is one."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices) or 'none'}"
+    return f"unknown {kind} {name!r}; {hint}"
+
+
+def _fault(field: str, detail: Any) -> Fault:
+    inner = tuple(p for p in detail["loc"] if isinstance(p, int) or str(p).isidentifier())
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return Fault((field, *inner), text if detail["type"] == "value_error" else f"{text}, got {detail['input']!r}")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+@functools.cache
+def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
+    hint = _hints(cls)[name]
+    plain = hint.__origin__ if typing.get_origin(hint) is Annotated else hint
+    if isinstance(plain, type) and (dataclasses.is_dataclass(plain) or issubclass(plain, pydantic.BaseModel)):
+        return pydantic.TypeAdapter(hint)
+    return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+
+
+def _option(cls: type, field: dataclasses.Field[Any]) -> Option:
+    hint = _hints(cls)[field.name]
+    notes = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    if field.default_factory is not dataclasses.MISSING:
+        default = repr(field.default_factory())
+    else:
+        default = "" if required else repr(field.default)
+    text = next((n.documentation for n in notes if isinstance(n, Doc)), "")
+    return Option(field.name, _type_name(hint), default, text, required)
+
+
+def _type_name(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        limits = [f">= {n.ge}" for n in hint.__metadata__ if isinstance(n, Ge)]
+        limits += [f"> {n.gt}" for n in hint.__metadata__ if isinstance(n, Gt)]
+        return " ".join([_type_name(hint.__origin__), *limits])
+    if origin is typing.Literal:
+        return " | ".join(repr(a) for a in typing.get_args(hint))
+    if origin is tuple:
+        inner = [_type_name(a) for a in typing.get_args(hint) if a is not Ellipsis]
+        return f"list of {inner[0]}" if Ellipsis in typing.get_args(hint) else f"[{', '.join(inner)}]"
+    if origin is not None:
+        return " | ".join(_type_name(a) for a in typing.get_args(hint))
+    return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))

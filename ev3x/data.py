@@ -1,0 +1,231 @@
+"""The three splits of a round. They are different types with different verbs, so that they cannot be confused.
+
+Explore draws training batches and may repeat; Assess reads blocks to choose among candidates; Decide reads blocks in
+order and spends them, because evidence counts only on examples that chose nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+Batch = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A finite set of examples on the device: a pytree of arrays with one leading axis of examples."""
+
+    tree: Batch
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return int(np.shape(jax.tree.leaves(self.tree)[0])[0])
+
+    def blocks(self, n: int) -> int | None:
+        """How many blocks of n examples there are; the last may be short."""
+        return -(-self.size // n)
+
+    def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `index` of n examples and a mask f32[n] (None when every block is full).
+
+        A short last block is filled up with examples of the block before, which the mask leaves out.
+        """
+        n_read = min(n, self.size)
+        start = jnp.minimum(jnp.asarray(index, jnp.int32) * n, self.size - n_read)
+        batch = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, n_read), self.tree)
+        if self.size % n == 0 or self.size < n:
+            return batch, None
+        return batch, (start + jnp.arange(n_read) >= jnp.asarray(index, jnp.int32) * n).astype(jnp.float32)
+
+    def draw(self, key: Array, steps: int, n: int) -> Array:
+        """Indices i32[steps, n]: shuffled passes over the examples, one after another, none repeated within a pass."""
+        passes = -(-steps * n // self.size)
+        shuffle = jax.vmap(lambda k: jax.random.permutation(k, self.size))
+        return shuffle(jax.random.split(key, passes)).reshape(-1)[: steps * n].reshape(steps, n)
+
+    def batch(self, drawn: Array, n: int) -> Batch:
+        """The examples at the drawn indices i32[n]."""
+        return jax.tree.map(lambda x: x[drawn], self.tree)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """An endless stream of fresh examples, made on the device: `make(key, n)` returns n of them.
+
+    Block i of the stream depends on the key, i and n alone, so a position is one number and a resumed run sees the
+    same examples. `make` is hashed with the program: use a module-level function or a frozen dataclass.
+    """
+
+    key: Array
+    make: Callable[[Array, int], Batch] = dataclasses.field(metadata={"static": True})
+
+    def blocks(self, n: int) -> int | None:
+        """None: the stream does not end."""
+        return None
+
+    def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `index` of n fresh examples; no mask."""
+        return self.make(jax.random.fold_in(self.key, index), n), None
+
+    def draw(self, key: Array, steps: int, n: int) -> Array:
+        """A key for each step."""
+        return jax.random.split(jax.random.fold_in(key, jax.random.bits(self.key, dtype=jnp.uint32)), steps)
+
+    def batch(self, drawn: Array, n: int) -> Batch:
+        """n examples made from the drawn key."""
+        return self.make(drawn, n)
+
+
+Source = Arrays | Generated
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Explore:
+    """The split that proposers train on: it gives batches, as many and as often as they like.
+
+    `meta` is a second, held-out training source for methods that learn hyperparameters.
+    """
+
+    source: Source
+    batch_size: int = dataclasses.field(default=32, metadata={"static": True})
+    meta: Source | None = None
+
+    def draw(self, key: Array, steps: int) -> Any:
+        """What `batch` needs for each of so many steps, with a leading axis of steps."""
+        return self.source.draw(key, steps, self.batch_size)
+
+    def batch(self, drawn: Any) -> Batch:
+        """The training batch of one step."""
+        return self.source.batch(drawn, self.batch_size)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Assess:
+    """The split that candidates are compared on. A finite source is read in turn, round after round."""
+
+    source: Source
+
+    def block(self, position: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `position` of n examples, starting over at the end, and its mask."""
+        total = self.source.blocks(n)
+        return self.source.block(position if total is None else position % total, n)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Decide:
+    """The split that confirms a winner. Its blocks are read once, in order; what is read is spent.
+
+    With `reuse=True` a finite source starts over at its end, and every record says that its evidence is in-sample.
+    `first` is the position at which this source begins (streamed data bring a new source with every block).
+    """
+
+    source: Source
+    reuse: bool = dataclasses.field(default=False, metadata={"static": True})
+    first: Array | int = 0
+
+    def block(self, position: Array, n: int) -> tuple[Batch, Array | None]:
+        """Block `position` of n examples and its mask."""
+        total = self.source.blocks(n)
+        index = position - self.first
+        return self.source.block(index if total is None else index % total, n)
+
+    def short(self, position: Array, blocks: int, n: int) -> Array:
+        """Whether fewer than `blocks` unread blocks are left: bool[]."""
+        total = self.source.blocks(n)
+        return jnp.asarray(False) if total is None else position - self.first + blocks > total
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The data of a round. Call `check` once on the host before using them."""
+
+    explore: Explore
+    assess: Assess
+    decide: Decide
+
+    def check(self) -> Splits:
+        """These splits, or an error: wrong types, empty sources, batches larger than the data, shared examples."""
+        for name, kind in (("explore", Explore), ("assess", Assess), ("decide", Decide)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise TypeError(f"splits: `{name}` must be {kind.__name__}(...), got {type(value).__name__}")
+            _check_source(name, value.source)
+        if self.explore.batch_size < 1:
+            raise ValueError(f"splits: explore batch_size must be at least 1, got {self.explore.batch_size}")
+        if isinstance(self.explore.source, Arrays) and self.explore.batch_size > self.explore.source.size:
+            raise ValueError(
+                f"splits: explore batch_size is {self.explore.batch_size} but there are only {self.explore.source.size} examples"
+            )
+        _check_disjoint({n: getattr(self, n).source for n in ("explore", "assess", "decide")})
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a task loads: the splits of the rounds, the test set for the final report, and a line that describes them."""
+
+    splits: Splits
+    test: Arrays
+    about: str = ""
+
+    def fingerprint(self) -> str:
+        """A digest of all examples (and keys), the same on every machine: resumed runs compare it."""
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.splits, self.test)):
+            value = jax.random.key_data(leaf) if jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
+            array = np.asarray(value)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _check_source(name: str, source: Source) -> None:
+    if not isinstance(source, Arrays | Generated):
+        raise TypeError(f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}")
+    if isinstance(source, Generated):
+        return
+    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(source.tree)}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"splits: all arrays of `{name}` need one leading axis of examples, got lengths {sorted(map(str, lengths))}")
+    if lengths == {0}:
+        raise ValueError(f"splits: `{name}` is empty")
+
+
+def _check_disjoint(sources: dict[str, Source]) -> None:
+    seen: dict[bytes, tuple[str, int]] = {}
+    for name, source in sources.items():
+        rows = _rows(source) if isinstance(source, Arrays) else [_key_bytes(source)]
+        for i, row in enumerate(rows):
+            other = seen.setdefault(row, (name, i))
+            if other[0] != name:
+                what = f"{name} example {i} is also {other[0]} example {other[1]}"
+                if isinstance(source, Generated):
+                    what = f"{name} and {other[0]} generate from the same key"
+                raise ValueError(
+                    f"splits: explore, assess and decide must not share examples, but {what}; "
+                    "remove duplicates or split by another key"
+                )
+
+
+def _key_bytes(source: Generated) -> bytes:
+    return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes()
+
+
+def _rows(source: Arrays) -> list[bytes]:
+    columns = [np.asarray(leaf) for leaf in jax.tree.leaves(source.tree)]
+    return [hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)]

@@ -1,0 +1,75 @@
+"""Embedding: the rounds over a user's own data, in a few calls."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from . import loop
+from .data import Splits
+from .loop import Method, Plan
+from .propose import Layout
+from .streams import Feed
+from .task import Task, Variables
+from .types import Array, Record, State
+
+
+class Evolver:
+    """Runs a method on a task over given splits, or over a feed of streamed ones.
+
+        evolver = Evolver(task, method, splits)
+        state = evolver.init(0)
+        state, records = evolver.rounds(state, 60)
+
+    All that a run needs to go on is in `state`, except for the plan, which changes when the model grows.
+    """
+
+    def __init__(self, task: Task, method: Method, data: Splits | Feed, layout: Layout | None = None) -> None:
+        self.plan = Plan(task, method, layout or Layout())
+        self.data = data
+        if isinstance(data, Splits):
+            self.plan.check(data)
+
+    def init(self, key: Array | int, variables: Variables | None = None) -> State:
+        """The state before the first round, from fresh variables or from given ones."""
+        return loop.init(self.plan, jax.random.key(key) if isinstance(key, int) else key, variables)
+
+    def round(self, state: State) -> tuple[State, Record]:
+        """The state after one round, and its record."""
+        state, records = self.rounds(state, 1)
+        if not records.round.size:
+            raise ValueError("the decide split is spent: give it more examples or set Decide(..., reuse=True)")
+        return state, jax.tree.map(lambda x: x[0], records)
+
+    def rounds(self, state: State, n: int) -> tuple[State, Record]:
+        """The state after n rounds and their records on a leading axis.
+
+        With data on the device this is one XLA program, interrupted only by host transitions that adapters call for.
+        Streamed data are one call per block. Fewer than n rounds come back only when the decide split is spent.
+        """
+        if n < 1:
+            raise ValueError(f"rounds must be at least 1, got {n}")
+        parts: list[Record] = []
+        done = 0
+        while done < n:
+            state, records = self.chunk(state, n - done, capacity=n)
+            parts.append(records)
+            done += records.round.size
+            if not records.round.size:
+                break
+        return state, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def chunk(self, state: State, limit: int, *, capacity: int) -> tuple[State, Record]:
+        """The state after one call of the compiled program, up to `limit` rounds, and the records of those that ran.
+
+        `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once.
+        """
+        splits = self.data
+        if isinstance(splits, Feed):
+            splits = splits.next(state.spent)
+            self.plan.check(splits)
+        state, records, done = loop.rounds(self.plan, splits, state, jnp.int32(limit), capacity=capacity)
+        records = jax.tree.map(lambda x: x[: int(done)], records)
+        if int(done) and bool(records.decision.calls[-1].any()):
+            self.plan, state = loop.transition(self.plan, state, records.decision.calls[-1])
+        return state, records

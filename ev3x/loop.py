@@ -1,0 +1,216 @@
+"""The round and the rounds, as one program each. Nothing here knows any implementation, nor the plugin host."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .adapt import Adapter, Budget, move, undecided
+from .assess import Assessor, assess
+from .data import Splits
+from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
+from .task import Task
+from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, Question, Record, State
+
+Variables = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How a run explores, assesses and adapts: components with a label each, frozen and hashable by value."""
+
+    proposers: tuple[tuple[str, Proposer], ...]
+    select: Assessor
+    confirm: Assessor
+    adapters: tuple[tuple[str, Adapter], ...]
+    budget: Budget
+
+    def __post_init__(self) -> None:
+        for role, kind in (("proposers", Proposer), ("adapters", Adapter)):
+            object.__setattr__(self, role, _labelled(role, getattr(self, role), kind))
+        for role, kind in (("select", Assessor), ("confirm", Assessor), ("budget", Budget)):
+            if not isinstance(getattr(self, role), kind):
+                raise TypeError(f"method: `{role}` must be {kind.__name__}, got {getattr(self, role)!r}")
+        if not self.proposers:
+            raise ValueError("method: at least one proposer is needed, got none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that a round is compiled for: the key of the compilation cache."""
+
+    task: Task
+    method: Method
+    layout: Layout = Layout()
+
+    @property
+    def site(self) -> Site:
+        """Where the components work."""
+        return Site(self.task, self.layout)
+
+    def labels(self) -> tuple[str, ...]:
+        """The name of every candidate, `proposer/label`, in the order of the records."""
+        return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
+
+    def check(self, splits: Splits) -> Plan:
+        """This plan, or an error that says what does not fit together."""
+        splits.check()
+        metrics = self.task.metrics
+        if not metrics:
+            raise ValueError("the task has no metrics: at least one is needed to compare candidates")
+        for name, proposer in self.method.proposers:
+            if not proposer.labels(self.site):
+                raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
+            check_needs(name, proposer, self.task, splits.explore)
+        self.method.select.accept(metrics)
+        self.method.confirm.accept(metrics)
+        if bool(splits.decide.short(jnp.int32(0), self.method.confirm.blocks, self.method.confirm.block)):
+            wanted = self.method.confirm.block * self.method.confirm.blocks
+            raise ValueError(
+                f"the decide split has {splits.decide.source.blocks(1)} examples but one confirmation reads {wanted}; "
+                "give it more, lower confirm.block or confirm.blocks, or set Decide(..., reuse=True)"
+            )
+        return self
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
+    """The state before the first round. `variables` (default: fresh ones) become current and incumbent."""
+    site, method = plan.site, plan.method
+    current = plan.task.init(named(key, "init")) if variables is None else jax.tree.map(jnp.array, variables)
+    first = plan.task.metrics[0]
+    aims = jnp.zeros(len(plan.task.metrics)).at[0].set(1.0 if first.maximize else -1.0)
+    return State(
+        key=key,
+        round=jnp.int32(0),
+        spent=jnp.int32(0),
+        model=Model(current=current, incumbent=jax.tree.map(jnp.array, current), aims=aims),
+        proposers={n: p.init(site, named(key, n + "/init"), current) for n, p in method.proposers},
+        adapters={n: a.init(site, plan.task.metrics) for n, a in method.adapters},
+        budget=method.budget.init(),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
+    """The state after one round, and its record."""
+    method, site, model = plan.method, plan.site, state.model
+    key = jax.random.fold_in(state.key, state.round)
+
+    trials = {}
+    for name, p in method.proposers:  # propose
+        made = p.propose(site, named(key, name), model.current, state.proposers[name], splits.explore)
+        trials[name] = checked(name, made, model.current, len(p.labels(site)))
+
+    stacks = [t.variables for t in trials.values()]  # select
+    eligible = jnp.concatenate([t.eligible for t in trials.values()])
+    question = Question(named(key, "select"), jnp.float32(1.0), model.aims, eligible)
+    selection, _ = assess(
+        method.select,
+        [(site, stack) for stack in stacks],
+        (site, model.current),
+        splits.assess.block,
+        state.round * method.select.blocks,
+        question,
+    )
+    found = selection.winner >= 0
+    winner = select(found, pick(stacks, selection.winner), model.current)
+
+    alpha = method.budget.offer(state.budget, jnp.float32(method.confirm.promise))  # confirm
+    reused = splits.decide.short(state.spent, method.confirm.blocks, method.confirm.block)
+    question = Question(named(key, "confirm"), alpha, model.aims, jnp.ones(2, bool))
+    both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
+    confirmation, used = assess(
+        method.confirm, [(site, both)], (site, model.incumbent), splits.decide.block, state.spent, question
+    )
+    budget = select(found, method.budget.settle(state.budget, confirmation), state.budget)
+
+    decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
+    for i, (name, a) in enumerate(method.adapters):
+        decision, adapters[name] = a.decide(i, state.adapters[name], decision, selection, confirmation)
+    decision = dataclasses.replace(decision, promote=decision.promote & found)
+    model = move(model, winner, decision)
+
+    proposers, offset = {}, 0  # feedback
+    for name, p in method.proposers:
+        feedback = _feedback(selection, confirmation, decision, offset, trials[name].eligible.shape[0])
+        proposers[name] = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
+        offset += trials[name].eligible.shape[0]
+
+    steps = sum((t.steps for t in trials.values()), jnp.int32(0))
+    notes = {name: t.notes for name, t in trials.items()}
+    record = Record(state.round, alpha, eligible, selection, confirmation, decision, steps, notes, reused)
+    return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "capacity"))
+def rounds(plan: Plan, splits: Splits, state: State, limit: Array, *, capacity: int) -> tuple[State, Record, Array]:
+    """The state after up to `limit` rounds (at most `capacity`), their stacked records, and how many there were.
+
+    Comes back early when an adapter calls for the host, or when the decide split cannot feed another confirmation.
+    Records past the count are zeros.
+    """
+    confirm = plan.method.confirm
+    shape = jax.eval_shape(round_, plan, splits, state)[1]
+    records = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shape)
+
+    def more(carry: tuple[State, Record, Array, Array]) -> Array:
+        state, _, done, called = carry
+        spent = jnp.asarray(False) if splits.decide.reuse else splits.decide.short(state.spent, confirm.blocks, confirm.block)
+        return (done < jnp.minimum(limit, capacity)) & ~called & ~spent
+
+    def one(carry: tuple[State, Record, Array, Array]) -> tuple[State, Record, Array, Array]:
+        state, records, done, _ = carry
+        state, record = round_(plan, splits, state)
+        records = jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, done, 0), records, record)
+        return state, records, done + 1, record.decision.calls.any()
+
+    state, records, done, _ = jax.lax.while_loop(more, one, (state, records, jnp.int32(0), jnp.asarray(False)))
+    return state, records, done
+
+
+def transition(plan: Plan, state: State, calls: Array) -> tuple[Plan, State]:
+    """The plan and state after the host transitions of the adapters that called: a new model, and all states resized."""
+    task, model = plan.task, state.model
+    key = jax.random.fold_in(state.key, state.round)
+    for (name, adapter), called in zip(plan.method.adapters, calls.tolist(), strict=True):
+        if called:
+            task, model = adapter.transform(named(key, name + "/transform"), task, model)
+    plan = dataclasses.replace(plan, task=task)
+    proposers = {
+        n: p.resize(plan.site, named(key, n + "/resize"), model.current, state.proposers[n])
+        for n, p in plan.method.proposers
+    }
+    return plan, dataclasses.replace(state, model=model, proposers=proposers)
+
+
+def named(key: Array, name: str) -> Array:
+    """The key of that name: folding in a name keeps every other key as it is when a component comes or goes."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _feedback(selection: Assessment, confirmation: Assessment, decision: Decision, offset: int, k: int) -> Feedback:
+    taken = decision.move == Move.TAKE
+    return Feedback(
+        value=selection.value[offset : offset + k],
+        mean=selection.mean[offset : offset + k],
+        won=taken & (selection.winner == offset + jnp.arange(k)),
+        verdict=jnp.where(selection.winner >= 0, confirmation.outcome[0], Outcome.UNDECIDED),
+        decision=decision,
+    )
+
+
+def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
+    pairs = tuple(c if isinstance(c, tuple) else (type(c).__name__.lower(), c) for c in components)
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
+    for name, component in pairs:
+        if not isinstance(component, kind):
+            raise TypeError(f"method: {role} {name!r} must be a {kind.__name__} instance, got {component!r}")
+    return pairs

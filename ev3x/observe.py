@@ -1,0 +1,1 @@
+"""Observe: what watches a run from the host, between chunks of rounds."""

@@ -1,0 +1,178 @@
+"""Losses and optimizers as values: frozen, hashable and equal when they mean the same, so that programs are cached.
+
+optax.sgd(0.1) != optax.sgd(0.1); Rule(optax.sgd, learning_rate=0.1) equals another one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import optax
+import pydantic
+import pydantic_core
+
+from .component import unknown
+
+OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
+    name: getattr(optax, name)
+    for name in """
+    adabelief adadelta adafactor adagrad adam adamax adamw amsgrad lamb lars lion nadam nadamw novograd
+    radam rmsprop sgd sm3 yogi
+    """.split()
+}
+SCHEDULES: Mapping[str, Callable[..., Any]] = {
+    name: getattr(optax, name)
+    for name in """
+    constant_schedule cosine_decay_schedule cosine_onecycle_schedule exponential_decay
+    linear_onecycle_schedule linear_schedule polynomial_schedule sgdr_schedule warmup_constant_schedule
+    warmup_cosine_decay_schedule warmup_exponential_decay_schedule
+    """.split()
+}
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Rule:
+    """A function and its options, called when it is needed.
+
+    `Rule(optax.adamw, learning_rate=1e-3)`; options are numbers, strings, None, or rules again (schedules).
+    """
+
+    factory: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __init__(self, factory: Callable[..., Any], **options: Any) -> None:
+        accepted = inspect.signature(factory).parameters
+        loose = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+        for name, value in options.items():
+            if name not in accepted and not loose:
+                raise ValueError(f"{_name(factory)}: {unknown('option', name, accepted)}")
+            if not isinstance(value, int | float | str | Rule | None):
+                raise ValueError(f"{_name(factory)}: {name} must be a number, a string or a rule, got {value!r}")
+        for name, p in accepted.items():
+            if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options:
+                raise ValueError(f"{_name(factory)}: option {name!r} is required")
+        object.__setattr__(self, "factory", factory)
+        object.__setattr__(self, "options", tuple(sorted(options.items())))
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The options that are floats."""
+        return {name: value for name, value in self.options if isinstance(value, float)}
+
+    def build(self, **overrides: Any) -> Any:
+        """What the function returns; `overrides` may be traced numbers."""
+        values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}
+        return self.factory(**(values | overrides))
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{n}={v if isinstance(v, Rule) else format(v)}" for n, v in self.options)
+        return f"{_name(self.factory)}({inside})"
+
+
+class Optimizer(Rule):
+    """An optax optimizer as a value: `Optimizer(optax.adamw, learning_rate=1e-3)` or `Optimizer("adamw", ...)`.
+
+    A config names one of `OPTIMIZERS` and writes schedules as tables: `learning_rate = { name = "linear_schedule", ...}`.
+    """
+
+    def __init__(self, factory: Callable[..., Any] | str, **options: Any) -> None:
+        if isinstance(factory, str):
+            factory = _known("optimizer", factory, OPTIMIZERS)
+        super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def _parse(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            options = dict(value)
+            return cls(options.pop("name"), **options)
+        raise ValueError(f'must be an optimizer such as {{ name = "adamw", learning_rate = 1e-3 }}, got {value!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One loss of the task, with hyperparameters that differ from the task's defaults."""
+
+    name: str
+    weight: float = 1.0
+    hypers: tuple[tuple[str, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Loss:
+    """A weighted sum of the task's losses: `Loss("kl", temperature=2.0)`, `0.7 * Loss("kl") + 0.3 * Loss("labels")`.
+
+    In a config: `{ name = "kl", temperature = 2.0 }` or `{ sum = [{ name = "kl", weight = 0.7 }, ...] }`.
+    """
+
+    terms: tuple[Term, ...]
+
+    def __init__(self, name: str | tuple[Term, ...], *, weight: float = 1.0, **hypers: float) -> None:
+        if isinstance(name, str):
+            for key, value in {"weight": weight, **hypers}.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ValueError(f"loss {name!r}: {key} must be a number, got {value!r}")
+            name = (Term(name, float(weight), tuple(sorted((k, float(v)) for k, v in hypers.items()))),)
+        object.__setattr__(self, "terms", name)
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(self.terms + other.terms)
+
+    def __rmul__(self, factor: float) -> Loss:
+        return Loss(tuple(dataclasses.replace(t, weight=factor * t.weight) for t in self.terms))
+
+    def __str__(self) -> str:
+        return " + ".join(map(_term_text, self.terms))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def _parse(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and set(value) == {"sum"} and value["sum"]:
+            return cls(tuple(term for part in value["sum"] for term in cls._parse(part).terms))
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            options = dict(value)
+            return cls(options.pop("name"), **options)
+        raise ValueError(f'must be a loss such as {{ name = "kl", temperature = 1.0 }}, got {value!r}')
+
+
+def _name(factory: Callable[..., Any]) -> str:
+    return str(getattr(factory, "__name__", None) or getattr(getattr(factory, "func", None), "__name__", repr(factory)))
+
+
+def _term_text(term: Term) -> str:
+    weight = "" if term.weight == 1 else f"{term.weight:g} "
+    hypers = ", ".join(f"{n}={v:g}" for n, v in term.hypers)
+    return f"{weight}{term.name}" + (f"({hypers})" if hypers else "")
+
+
+def _known(kind: str, name: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name not in registry:
+        raise ValueError(unknown(kind, name, registry))
+    return registry[name]
+
+
+def _schedule(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        options = dict(value)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f'must be a schedule such as {{ name = "linear_schedule", ... }}, got {value!r}')
+        return Rule(_known("schedule", name, SCHEDULES), **options)
+    return value

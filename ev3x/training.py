@@ -1,0 +1,84 @@
+"""Gradient steps on a task: the building block of proposers that train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .component import unknown
+from .data import Explore
+from .rules import Loss
+from .task import Task, Variables
+from .types import Array, PyTree
+
+
+def check_loss(task: Task, loss: Loss) -> str | None:
+    """What is wrong with this loss for this task, or None."""
+    for term in loss.terms:
+        if term.name not in task.losses:
+            return unknown("loss", term.name, task.losses)
+        for name, _ in term.hypers:
+            if name not in task.hypers:
+                return f"loss {term.name!r}: {unknown('hyperparameter', name, task.hypers)}"
+    return None
+
+
+def loss_value(
+    task: Task, loss: Loss, variables: Variables, batch: PyTree, key: Array, hypers: Mapping[str, Any]
+) -> tuple[Array, Variables]:
+    """The mean loss f32[] over a batch, and the variables with their other collections moved.
+
+    `hypers` stand in for the task's defaults where a term does not fix its own, and may be traced.
+    """
+    total = jnp.float32(0.0)
+    n = jax.tree.leaves(batch)[0].shape[0]
+    for i, term in enumerate(loss.terms):
+        values = {**task.hypers, **hypers, **dict(term.hypers)}
+        each, variables = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        if each.shape != (n,):
+            raise ValueError(
+                f"{type(task).__name__}.loss({term.name!r}) must return one value per example: "
+                f"expected shape ({n},), got {each.shape}"
+            )
+        total += term.weight * each.mean()
+    return total, variables
+
+
+def train(
+    task: Task,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    variables: Variables,
+    opt_state: PyTree,
+    explore: Explore,
+    drawn: PyTree,
+    key: Array,
+    *,
+    steps: Array | int,
+    hypers: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Variables, PyTree, Array]:
+    """The variables and optimizer state after so many steps on the drawn batches, and whether all losses were finite.
+
+    The optimizer sees the parameters it updates (weight decay acts on them), and the loss as `value`.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(i: Array, carry: tuple[Variables, PyTree, Array]) -> tuple[Variables, PyTree, Array]:
+        variables, opt_state, finite = carry
+        batch = explore.batch(jax.tree.map(lambda x: x[i], drawn))
+        step_key = jax.random.fold_in(key, i)
+
+        def objective(params: PyTree) -> tuple[Array, Variables]:
+            return loss_value(task, loss, {**variables, "params": params}, batch, step_key, hypers)
+
+        params = variables["params"]
+        (value, moved), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads)
+        return {**moved, "params": optax.apply_updates(params, updates)}, opt_state, finite & jnp.isfinite(value)
+
+    return jax.lax.fori_loop(0, steps, step, (variables, opt_state, jnp.asarray(True)))
