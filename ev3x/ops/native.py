@@ -1,8 +1,8 @@
 """Which native targets are in use, and why not: loads `_native`, checks each target, registers it with XLA.
 
-A target is brought up at the first trace that wants it. Whatever goes wrong then, the operation's jnp definition
-is used instead and one warning says why. The environment variable EV3X_NATIVE, read at run time, can be `on` (the
-default), `off` (always the definition) or `require` (trouble is an error).
+A target is brought up at the first trace that wants it. Whatever goes wrong then, the operation's jnp
+definition is used instead and one warning says why. The environment variable EV3X_NATIVE, read at run time,
+can be `on` (the default), `off` (always the definition) or `require` (trouble is an error).
 """
 
 import importlib
@@ -32,7 +32,7 @@ class NativeError(RuntimeError):
 
 @dataclass(frozen=True)
 class FfiTarget:
-    """One XLA custom call: its name, the capsule (or dict of stages) with the handler, and XLA's platform name."""
+    """One XLA custom call: name, capsule (or dict of stages) with the handler, XLA's platform name."""
 
     name: str
     capsule: object
@@ -79,7 +79,7 @@ def runtime_ffi_version() -> Version:
 
 
 def check_version(built: Version, running: Version) -> None:
-    """Returns if a handler built with FFI version `built` may run under `running`; raises RuntimeError if not.
+    """Returns if a handler built with FFI version `built` runs under `running`; raises RuntimeError if not.
 
     XLA runs older handlers. A newer one, once registered, stops the whole backend from starting.
     """
@@ -101,7 +101,7 @@ class Registry:
         self._lock = threading.RLock()
 
     def declare(self, target: str, self_test: SelfTest) -> None:
-        """Announces a target. `self_test(target)` compares it with its definition and raises on a mismatch."""
+        """Announces a target. `self_test(target)` compares it with its definition, raising on a mismatch."""
         if target in self._declared:
             raise ValueError(f"native target {target!r} is already declared")
         self._declared[target] = self_test
@@ -109,7 +109,7 @@ class Registry:
     def ensure(self, target: str, require: bool = False) -> bool:
         """Whether `target` is registered and agrees with its definition; False means: use the definition.
 
-        Safe under any trace. Raises NativeError instead of returning False if `require` or EV3X_NATIVE=require.
+        Safe under any trace. Raises NativeError instead of returning False if required, here or by EV3X_NATIVE.
         """
         mode = _mode()
         if mode == "off" and not require:
@@ -146,7 +146,6 @@ class Registry:
             return TargetStatus(name, platform, "jnp", str(reason))
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            # XLA still needs the handler's name once it is registered: only our use of it ends here.
             warnings.warn(
                 f"ev3x: native target {name} is not used, its jnp definition is: {reason}",
                 RuntimeWarning,

@@ -12,6 +12,8 @@ from jax.typing import ArrayLike
 
 from . import native
 
+_CAST = "use .astype(jnp.float32)"
+
 
 class ScoreStats(NamedTuple):
     """Statistics of scores [..., K, M, n] over their n examples; see `score_stats`."""
@@ -43,17 +45,17 @@ def score_stats(
 ) -> ScoreStats:
     """Returns the ScoreStats of K candidates against one reference, over n examples and M metrics.
 
-    `scores` is float32 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights` float32 [..., M, n],
-    not negative (which is not checked). Examples of weight 0 do not count, whatever their score.
-    With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that is
-    / (n - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves the se out of the decisions.
+    `scores` is float32 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights` float32
+    [..., M, n], not negative (which is not checked). Examples of weight 0 do not count, whatever their score.
+    With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that
+    is / (n - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves the se out of decisions.
 
-    A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and never
-    best. No example: NaN. One example: a mean, and NaN for its variance.
+    A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
+    never best. No example: NaN. One example: a mean, and NaN for its variance.
 
-    `z` is static. Works under jit, vmap, scan and while_loop; derivatives are those of `definition`. The native CPU
-    code needs its operands in memory: scores that the same jit computes elementwise from others are as well off
-    with `definition`, which XLA fuses. Raises ValueError or TypeError at trace time, naming the argument.
+    `z` is static. Works under jit, vmap, scan and while_loop; derivatives are those of `definition`. The native
+    CPU code needs its operands in memory: scores that the same jit computes elementwise from others are as well
+    off with `definition`, which XLA fuses. Raises ValueError or TypeError at trace time, naming the argument.
     """
     arrays = _checked(scores, reference, weights)
     if not (math.isfinite(z) and z >= 0):
@@ -62,7 +64,7 @@ def score_stats(
 
 
 def definition(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
-    """Returns what `score_stats` does, in plain jnp: the oracle and the fallback. The arguments are not checked."""
+    """Returns what `score_stats` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
     x, y = scores.astype(jnp.float32), reference.astype(jnp.float32)[..., None, :, :]
     w = None if weights is None else weights[..., None, :, :]
 
@@ -79,7 +81,7 @@ def definition(scores: Array, reference: Array, weights: Array | None, z: float)
     freedom = jnp.where(several & (freedom > 0), freedom, jnp.nan)
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
-        """(shift, mean - shift, variance): the mean is kept in two parts, so that near ones can be told apart."""
+        """(shift, mean - shift, variance): a mean in two parts, so that near ones can be told apart."""
         first = total(counted(x)) / weight
         shift = lax.stop_gradient(jnp.where(jnp.isfinite(first), first, jnp.nan))
         d = counted(x - shift[..., None])
@@ -130,7 +132,9 @@ def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> 
 
 
 @_stats.defjvp
-def _stats_jvp(z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[ScoreStats, ScoreStats]:
+def _stats_jvp(
+    z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[ScoreStats, ScoreStats]:
     return jax.jvp(functools.partial(definition, z=z), primals, tangents)
 
 
@@ -159,28 +163,25 @@ def _checked(
     if x.ndim < 3 or x.shape[-3] < 1:
         raise ValueError(f"score_stats: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
     if x.dtype not in (jnp.float32, jnp.bool_):
-        raise TypeError(f"score_stats: `scores` must be float32 or bool, got {x.dtype}; use .astype(jnp.float32)")
+        raise TypeError(f"score_stats: `scores` must be float32 or bool, got {x.dtype}; {_CAST}")
     column = (*x.shape[:-3], *x.shape[-2:])
+    expected = f"must have shape {column} (scores without the candidate axis)"
     if y.shape != column:
-        raise ValueError(
-            f"score_stats: `reference` must have shape {column} (scores without the candidate axis), got {y.shape}"
-        )
+        raise ValueError(f"score_stats: `reference` {expected}, got {y.shape}")
     if y.dtype != x.dtype:
         raise TypeError(f"score_stats: `reference` must be {x.dtype} like `scores`, got {y.dtype}")
     if weights is None:
         return x, y, None
     w = jnp.asarray(weights)
     if w.shape != column:
-        raise ValueError(
-            f"score_stats: `weights` must have shape {column} (scores without the candidate axis), got {w.shape}"
-        )
+        raise ValueError(f"score_stats: `weights` {expected}, got {w.shape}")
     if w.dtype != jnp.float32:
-        raise TypeError(f"score_stats: `weights` must be float32, got {w.dtype}; use .astype(jnp.float32)")
+        raise TypeError(f"score_stats: `weights` must be float32, got {w.dtype}; {_CAST}")
     return x, y, w
 
 
 def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on a small input; raises RuntimeError if not."""
+    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
     rng = np.random.default_rng(0)
     scores = rng.normal(3, 2, (2, 3, 2, 37)).astype(np.float32)
     reference = rng.normal(3, 2, (2, 2, 37)).astype(np.float32)

@@ -183,7 +183,7 @@ def test_constant_rows_have_variance_zero(compute):
 @both
 @pytest.mark.parametrize("weighting", ["none", "real"])
 def test_flags_are_decided_in_double(compute, weighting):
-    # Standard errors of 1e-5 about means of 1e4, where a float's spacing is 1e-3: f32 bounds could not tell these.
+    # Standard errors of 1e-5 about means of 1e4, where floats are 1e-3 apart: f32 bounds could not tell.
     rng = np.random.default_rng(4)
     n = 1_000_000
     y = rng.normal(1e4, 1e-2, (1, n)).astype(np.float32)
@@ -326,23 +326,27 @@ def test_derivatives_are_those_of_numpy_moments(weighting):
 
 
 @pytest.mark.parametrize(
-    ("edit", "error", "text"),
+    ("argument", "value", "error", "text"),
     [
-        ({"scores": np.zeros((2, 128), np.float32)}, ValueError, r"`scores` must have shape \(\.\.\., K >= 1, M, n\), got \(2, 128\)"),
-        ({"scores": np.zeros((0, 2, 128), np.float32)}, ValueError, r"`scores` must have shape .* got \(0, 2, 128\)"),
-        ({"scores": np.zeros((4, 2, 128), np.int32)}, TypeError, r"`scores` must be float32 or bool, got int32; use"),
-        ({"reference": np.zeros(128, np.float32)}, ValueError,
-         r"score_stats: `reference` must have shape \(2, 128\) \(scores without the candidate axis\), got \(128,\)"),
-        ({"reference": np.zeros((2, 128), bool)}, TypeError, r"`reference` must be float32 like `scores`, got bool"),
-        ({"weights": np.zeros((4, 2, 128), np.float32)}, ValueError, r"`weights` must have shape \(2, 128\) .* got \(4, 2"),
-        ({"weights": np.zeros((2, 128), bool)}, TypeError, r"`weights` must be float32, got bool; use \.astype"),
-        ({"z": -1.0}, ValueError, r"`z` must be finite and not negative, got -1\.0"),
-        ({"z": float("nan")}, ValueError, r"`z` must be finite and not negative, got nan"),
+        ("scores", np.zeros((2, 8), "f"), ValueError, r"must have shape \(..., K >= 1, M, n\), got \(2, 8\)"),
+        ("scores", np.zeros((0, 2, 8), "f"), ValueError, r"must have shape .*, got \(0, 2, 8\)"),
+        ("scores", np.zeros((4, 2, 8), "i"), TypeError, r"must be float32 or bool, got int32; use .astype"),
+        (
+            "reference",
+            np.zeros(8, "f"),
+            ValueError,
+            r"must have shape \(2, 8\) \(scores without the candidate axis\), got \(8,\)",
+        ),
+        ("reference", np.zeros((2, 8), bool), TypeError, r"must be float32 like `scores`, got bool"),
+        ("weights", np.zeros((4, 2, 8), "f"), ValueError, r"must have shape \(2, 8\) .*, got \(4, 2, 8\)"),
+        ("weights", np.zeros((2, 8), bool), TypeError, r"must be float32, got bool; use .astype"),
+        ("z", -1.0, ValueError, r"must be finite and not negative, got -1.0"),
+        ("z", float("nan"), ValueError, r"must be finite and not negative, got nan"),
     ],
-)  # fmt: skip
-def test_errors_name_the_argument(edit, error, text):
-    arguments = {"scores": np.zeros((4, 2, 128), np.float32), "reference": np.zeros((2, 128), np.float32)} | edit
-    with pytest.raises(error, match=text):
+)
+def test_errors_name_the_argument(argument, value, error, text):
+    arguments = {"scores": np.zeros((4, 2, 8), "f"), "reference": np.zeros((2, 8), "f"), argument: value}
+    with pytest.raises(error, match=f"score_stats: `{argument}` {text}"):
         jax.eval_shape(functools.partial(score_stats, z=arguments.pop("z", 1.0)), **arguments)
 
 
