@@ -109,7 +109,7 @@ class Registry:
     def ensure(self, target: str, require: bool = False) -> bool:
         """Whether `target` is registered and agrees with its definition; False means: use the definition.
 
-        Safe under any trace. Raises NativeError instead of returning False if required, here or by EV3X_NATIVE.
+        Safe under any trace. If required, here or by EV3X_NATIVE, False becomes a NativeError.
         """
         mode = _mode()
         if mode == "off" and not require:
@@ -142,8 +142,8 @@ class Registry:
             # Concrete even while an outer function is traced.
             with jax.ensure_compile_time_eval():
                 self._declared[name](name)
-        except _NotBuilt as reason:
-            return TargetStatus(name, platform, "jnp", str(reason))
+        except _NotBuilt as absence:
+            return TargetStatus(name, platform, "jnp", str(absence))
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             warnings.warn(

@@ -48,19 +48,20 @@ def score_stats(
     `scores` is float32 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights` float32
     [..., M, n], not negative (which is not checked). Examples of weight 0 do not count, whatever their score.
     With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that
-    is / (n - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves the se out of decisions.
+    is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of the decisions.
 
     A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
     never best. No example: NaN. One example: a mean, and NaN for its variance.
 
-    `z` is static. Works under jit, vmap, scan and while_loop; derivatives are those of `definition`. The native
-    CPU code needs its operands in memory: scores that the same jit computes elementwise from others are as well
-    off with `definition`, which XLA fuses. Raises ValueError or TypeError at trace time, naming the argument.
+    `z` is static. Works under jit, vmap, scan and while_loop; derivatives are those of `definition`. The
+    native CPU code needs its operands in memory: scores that the same jit computes elementwise from others
+    are as well off with `definition`, which XLA fuses. Raises ValueError or TypeError at trace time, naming
+    the argument.
     """
     arrays = _checked(scores, reference, weights)
     if not (math.isfinite(z) and z >= 0):
         raise ValueError(f"score_stats: `z` must be finite and not negative, got {z!r}")
-    return cast(ScoreStats, _stats(*arrays, float(z)))
+    return _stats(*arrays, float(z))
 
 
 def definition(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
@@ -147,11 +148,8 @@ def _call(target: str, *operands: Array, z: float) -> ScoreStats:
     row = operands[0].shape[:-1]
     column = operands[1].shape[:-1]
 
-    def f32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-    results = [f32(row)] * 4 + [f32(column)] * 4
-    results += [jax.ShapeDtypeStruct(row, jnp.bool_), jax.ShapeDtypeStruct(column, jnp.int32)]
+    fields = [(row, jnp.float32)] * 4 + [(column, jnp.float32)] * 4 + [(row, jnp.bool_), (column, jnp.int32)]
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]  # type: ignore[no-untyped-call]
     call = jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")
     return ScoreStats(*call(*operands, z=np.float64(z)))
 
@@ -185,7 +183,7 @@ def _self_test(target: str) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(3, 2, (2, 3, 2, 37)).astype(np.float32)
     reference = rng.normal(3, 2, (2, 2, 37)).astype(np.float32)
-    operands = [scores, reference]
+    operands: list[np.ndarray] = [scores, reference]
     if target.endswith("bool"):
         operands = [scores > 2.5, reference > 3.5]
     if "weighted" in target:
