@@ -46,9 +46,10 @@ def score_stats(
     """Returns the ScoreStats of K candidates against one reference, over n examples and M metrics.
 
     `scores` is float32 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights` float32
-    [..., M, n], not negative (which is not checked). Examples of weight 0 do not count, whatever their score.
+    [..., M, n], not negative (not checked). Examples of weight 0 do not count, whatever their score.
+
     With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that
-    is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of the decisions.
+    is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of decisions.
 
     A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
     never best. No example: NaN. One example: a mean, and NaN for its variance.
