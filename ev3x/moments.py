@@ -65,20 +65,33 @@ def pool(moments: Moments) -> Pooled:
     """The moments of all blocks together."""
     w, q = moments.weight, moments.square_weight
     total, squares = w.sum(0), q.sum(0)
+    mean, error = _pool(moments.mean, moments.variance, w[:, None], q[:, None])
+    difference, difference_error = _pool(
+        moments.difference, moments.difference_variance, w[:, None], q[:, None]
+    )
+    reference, reference_error = _pool(moments.reference_mean, moments.reference_variance, w, q)
+    return Pooled(
+        mean=mean,
+        error=error,
+        difference=difference,
+        difference_error=difference_error,
+        reference=reference,
+        reference_error=reference_error,
+        examples=total * total / squares,
+        counted=total == squares,
+    )
 
-    def together(mean: Array, variance: Array) -> tuple[Array, Array]:
-        extra = (1,) * (mean.ndim - w.ndim)
-        w_, q_ = (x.reshape(x.shape[0], *extra, x.shape[-1]) for x in (w, q))
-        freedom = jnp.where(w_ > 0, w_ - q_ / w_, 0.0)
-        within = jnp.where(freedom > 0, variance * freedom, 0.0)
-        shift = mean[0]
-        off = jnp.where(w_ > 0, mean - shift, 0.0)
-        centre = (w_ * off).sum(0) / total
-        spread = (within + w_ * jnp.square(off - centre)).sum(0) / (total - squares / total)
-        spread = jnp.where(total * total > squares * (1 + 1e-6), spread, jnp.nan)
-        return shift + centre, jnp.sqrt(spread * squares) / total
 
-    mean, error = together(moments.mean, moments.variance)
-    difference, difference_error = together(moments.difference, moments.difference_variance)
-    reference, reference_error = together(moments.reference_mean, moments.reference_variance)
-    return Pooled(mean, error, difference, difference_error, reference, reference_error, total * total / squares, total == squares)
+def _pool(mean: Array, variance: Array, w: Array, q: Array) -> tuple[Array, Array]:
+    """The mean and its standard error over the leading axis of blocks with weights w and squared weights q."""
+    total, squares = w.sum(0), q.sum(0)
+    read = w > 0
+    mean = jnp.where(read, mean, 0.0)
+    shift = (w * mean).sum(0) / total
+    off = jnp.where(read, mean - shift[None], 0.0)
+    rest = (w * off).sum(0) / total
+    freedom = jnp.where(read, w - q / w, 0.0)
+    within = jnp.where(freedom > 0, variance * freedom, 0.0)
+    spread = (within + w * jnp.square(off - rest[None])).sum(0) / (total - squares / total)
+    several = total * total > squares * (1 + 1e-6)
+    return shift + rest, jnp.where(several, jnp.sqrt(spread * squares) / total, jnp.nan)

@@ -37,6 +37,7 @@ def need_two_blocks(name: str, metrics: tuple[Metric, ...], blocks: int) -> None
 
 def combine(mean: Array, off: Array | float, aims: Array) -> Array:
     """What is surely reached, added over metrics with their weights: f32[K]; weight 0 leaves a metric out."""
+    aims = aims[None]
     return jnp.where(aims != 0, aims * mean - jnp.abs(aims) * off, 0.0).sum(-1)
 
 
@@ -55,7 +56,7 @@ def conclude(
     """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than anything."""
     can_win = question.eligible & jnp.isfinite(rank)
     best = jnp.argmax(jnp.where(can_win, rank, -jnp.inf))
-    low, high = jnp.array([m.low for m in metrics]), jnp.array([m.high for m in metrics])
+    low, high = jnp.array([[m.low for m in metrics]]), jnp.array([[m.high for m in metrics]])
     return Assessment(
         value=jnp.where(can_win, value, -jnp.inf),
         mean=p.mean,

@@ -53,12 +53,13 @@ class Paired(OfMoments):
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts and p-values."""
         p = pool(evidence)
-        sign, counts = jnp.sign(question.aims), question.aims != 0
+        aims = question.aims[None]
+        sign, counts = jnp.sign(aims), aims != 0
         up, down = (self._p_values(p, sign * way, metrics) for way in (1.0, -1.0))
         p_better = jnp.where(counts, up, 0.0).max(-1)
         p_worse = jnp.where(counts, down, 1.0).min(-1)
-        off = t_quantile(self.level, p.examples - 1) * p.difference_error
-        margin = jnp.array([m.margin for m in metrics])
+        off = t_quantile(self.level, p.examples - 1)[None] * p.difference_error
+        margin = jnp.array([[m.margin for m in metrics]])
         within = (jnp.abs(p.difference) + off < margin) | ~counts
         verdicts = [(p_better <= question.alpha, Outcome.BETTER), (p_worse <= self.level, Outcome.WORSE)]
         verdicts.append((within.all(-1), Outcome.EQUIVALENT))
@@ -69,8 +70,8 @@ class Paired(OfMoments):
             metrics,
             rank=value,
             value=value,
-            lower=p.reference + p.difference - off,
-            upper=p.reference + p.difference + off,
+            lower=p.reference[None] + p.difference - off,
+            upper=p.reference[None] + p.difference + off,
             outcome=jnp.select([v[0] for v in verdicts], [v[1] for v in verdicts], Outcome.UNDECIDED),
             p_value=p_better,
         )
@@ -78,15 +79,16 @@ class Paired(OfMoments):
     def _p_values(self, p: Pooled, way: Array, metrics: tuple[Metric, ...]) -> Array:
         """The one-sided p-value of every contender and metric, f32[K, M], for a difference in direction `way`."""
         gain = way * p.difference
-        student = student_p(gain, p.difference_error, p.examples)
+        n = p.examples[None]
+        student = student_p(gain, p.difference_error, n)
         if self.test == "t":
             return student
         # n * mean and n * mean square of differences in {-1, 0, 1} give wins - losses and wins + losses.
-        n = p.examples
         square = jnp.square(p.difference_error) * (n - 1) + jnp.square(p.difference)
         apart = jnp.round(square * n)
         exact = mcnemar_p((apart + jnp.round(gain * n)) / 2, apart)
-        return jnp.where(jnp.array([m.binary for m in metrics]) & p.counted, exact, student)
+        binary = jnp.array([m.binary for m in metrics]) & p.counted
+        return jnp.where(binary[None], exact, student)
 
 
 def mcnemar_p(wins: Array, apart: Array) -> Array:

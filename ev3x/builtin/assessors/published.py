@@ -35,9 +35,10 @@ class Published(OfMoments):
         """The verdicts: better and worse when the intervals are apart, else undecided."""
         p = pool(evidence)
         off = self.z * p.error
-        sign, counts = jnp.sign(question.aims), question.aims != 0
+        aims = question.aims[None]
+        sign, counts = jnp.sign(aims), aims != 0
         # LCB(contender) > UCB(incumbent), written for the difference of the means, which float32 holds better.
-        gap, room = sign * p.difference, off + self.z * p.reference_error
+        gap, room = sign * p.difference, off + self.z * p.reference_error[None]
         better = ((gap > room) | ~counts).all(-1)
         worse = ((-gap > room) & counts).any(-1)
         return conclude(

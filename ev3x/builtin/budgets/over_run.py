@@ -25,7 +25,8 @@ class OverRun(Budget):
 
     def offer(self, state: Array, level: Array) -> Array:
         """The share of the next confirmation."""
-        return level * 6 / jnp.square(jnp.pi * (state + 1.0))
+        t = jnp.float32(state + 1)
+        return level * 6 / jnp.square(jnp.pi * t)
 
     def settle(self, state: Array, confirmation: Assessment) -> Array:
         """One more confirmation."""

@@ -142,7 +142,9 @@ class Hyperparameters(Proposer):
         else:
             index = state.sampled + jnp.arange(self.count, dtype=jnp.uint32)
             # Fixed point in 32 bits: the fractional part is exact however long the sequence grows.
-            u = (state.offset + index[:, None] * jnp.array(_r_sequence(d), jnp.uint32)) * jnp.float32(2.0**-32)
+            steps = jnp.array([_r_sequence(d)], jnp.uint32)
+            bits = state.offset[None] + index[:, None] * steps
+            u = (bits >> 8).astype(jnp.float32) * 2.0**-24
         return {r.name: r.at(u[:, i]) for i, r in enumerate(self.ranges)}
 
 

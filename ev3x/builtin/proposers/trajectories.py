@@ -131,7 +131,8 @@ class Trajectories(Proposer):
     def _steps(self, stalled: Array) -> Array | int:
         if self.stretch == 1:
             return self.length
-        return jnp.minimum(jnp.round(self.length * self.stretch**stalled), self._most()).astype(jnp.int32)
+        steps = jnp.round(self.length * self.stretch ** stalled.astype(jnp.float32))
+        return jnp.minimum(steps, self._most()).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
