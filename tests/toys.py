@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -140,3 +141,27 @@ def same(a: Any, b: Any) -> bool:
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
         bool(jnp.array_equal(x, y, equal_nan=jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact))) for x, y in zip(*leaves)
     )
+
+
+def judge(assessor, scores, reference, weights=None, *, metrics=None, aims=None, alpha=0.05, eligible=None, read=None):
+    """The assessment of scores [B, K, M, n] against a reference [B, M, n]; only the first `read` blocks are observed."""
+    scores, reference = jnp.asarray(scores, jnp.float32), jnp.asarray(reference, jnp.float32)
+    blocks, k, m, _ = scores.shape
+    assessor = dataclasses.replace(assessor, blocks=blocks)
+    metrics = metrics or tuple(ev3x.Metric(f"m{i}", right) for i in range(m))
+    question = ev3x.Question(
+        jax.random.key(0),
+        jnp.float32(alpha),
+        jnp.ones(m) if aims is None else jnp.asarray(aims, jnp.float32),
+        jnp.ones(k, bool) if eligible is None else jnp.asarray(eligible),
+    )
+    return _judge(assessor, metrics, question, scores, reference, weights, blocks if read is None else read)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
+def _judge(assessor, metrics, question, scores, reference, weights, read):
+    evidence = assessor.begin(scores.shape[1], metrics)
+    for i in range(read):
+        w = None if weights is None else jnp.asarray(weights[i], jnp.float32)
+        evidence = assessor.observe(evidence, ev3x.Block(scores[i], reference[i], w, None, jnp.int32(i)), question, metrics)
+    return assessor.conclude(evidence, question, metrics)
