@@ -1,0 +1,138 @@
+"""The paired confirmation: its p-values are those of the textbook tests, and its verdicts follow from them."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ev3x
+from ev3x.builtin.assessors.paired import Paired
+from toys import ACCURACY, judge, right
+
+B, N = 4, 512
+quick = settings(deadline=None, max_examples=40)
+LOSS = ev3x.Metric("loss", right, maximize=False)
+
+
+def outcomes(seed, gain, copied, b=B, n=N):
+    """0/1 scores of one contender and the reference, which agree on a part of the examples."""
+    rng = np.random.default_rng(seed)
+    reference = rng.random((b, 1, n)) < 0.7
+    fresh = rng.random((b, 1, 1, n)) < 0.7 + gain / (1 - copied)
+    return np.where(rng.random((b, 1, 1, n)) < copied, reference[:, None], fresh), reference
+
+
+@quick
+@given(
+    seed=st.integers(0, 10**6),
+    gain=st.sampled_from([-0.02, 0.0, 0.02]),
+    copied=st.sampled_from([0.0, 0.8]),
+    kept=st.integers(2, B * N),
+    sign=st.sampled_from([1.0, -1.0]),
+)
+def test_binary_metrics_get_the_exact_p_value_of_wins_among_differences(seed, gain, copied, kept, sign):
+    scores, reference = outcomes(seed, gain, copied)
+    mask = (np.arange(B * N) < kept).reshape(B, 1, N).astype(np.float32)
+    got = judge(Paired(), scores, reference, mask, metrics=(ACCURACY,), aims=[sign])
+    difference = sign * (scores[:, 0].astype(int) - reference.astype(int)) * mask
+    wins, apart = int((difference > 0).sum()), int((difference != 0).sum())
+    exact = scipy.stats.binomtest(wins, apart, alternative="greater").pvalue if apart else 1.0
+    assert exact * (1 - 1e-5) <= float(got.p_value[0]) <= min(1.0, 1.035 * exact) + 1e-12
+    assert int(got.examples) == kept
+
+
+@pytest.mark.parametrize("gain", [-0.0004, 0.0, 0.0004])
+def test_a_million_examples_are_counted_without_loss(gain):
+    scores, reference = outcomes(3, gain, 0.8, b=4, n=250_000)
+    got = judge(Paired(), scores, reference, metrics=(ACCURACY,))
+    difference = scores[:, 0].astype(int) - reference.astype(int)
+    exact = scipy.stats.binomtest(int((difference > 0).sum()), int((difference != 0).sum()), alternative="greater").pvalue
+    assert float(got.p_value[0]) == pytest.approx(exact, rel=0.01)
+
+
+@quick
+@given(
+    seed=st.integers(0, 10**6),
+    where=st.sampled_from([(0.0, 1.0), (1e4, 1e-2)]),
+    gain=st.sampled_from([-0.05, 0.0, 0.05]),
+    sign=st.sampled_from([1.0, -1.0]),
+)
+def test_other_metrics_get_the_p_value_of_the_paired_t_test(seed, where, gain, sign):
+    mean, sd = where
+    rng = np.random.default_rng(seed)
+    reference = rng.normal(mean, sd, (B, 1, N)).astype(np.float32)
+    scores = (reference[:, None] + rng.normal(gain * sd, 0.5 * sd, (B, 1, 1, N))).astype(np.float32)
+    got = judge(Paired(), scores, reference, aims=[sign])
+    a, b = scores[:, 0].astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    exact = scipy.stats.ttest_rel(sign * a, sign * b, alternative="greater").pvalue
+    assert float(got.p_value[0]) == pytest.approx(exact, rel=0.01, abs=1e-9)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+@pytest.mark.parametrize("shift", [-0.5, -0.01, 0.0, 0.01, 0.5])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_verdict_follows_from_the_shift_and_the_margin(shift, margin, sign):
+    noise = np.random.default_rng(0).normal(0, 1, (2, B, 1, N))
+    reference, scores = noise[0], (noise[0] + shift + noise[1] - noise[1].mean())[:, None]
+    got = judge(Paired(), scores, reference, metrics=(ev3x.Metric("m", right, margin=margin),), aims=[sign])
+    expected = ev3x.Outcome.EQUIVALENT if margin else ev3x.Outcome.UNDECIDED
+    if abs(shift) == 0.5:
+        expected = ev3x.Outcome.BETTER if shift * sign > 0 else ev3x.Outcome.WORSE
+    assert int(got.outcome[0]) == expected
+
+
+def test_identical_models_are_equivalent_within_any_margin_and_else_undecided():
+    reference = np.random.default_rng(0).random((B, 1, N)) < 0.7
+    for margin, expected in ((0.01, ev3x.Outcome.EQUIVALENT), (0.0, ev3x.Outcome.UNDECIDED)):
+        metric = ev3x.Metric("accuracy", right, binary=True, margin=margin)
+        got = judge(Paired(), reference[:, None], reference, metrics=(metric,))
+        assert int(got.outcome[0]) == expected and float(got.p_value[0]) == 1.0
+
+
+def test_several_aims_must_all_be_better_and_any_may_be_worse():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(B, 2, N))
+    up = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]])
+    noise = rng.normal(0, 0.5, (B, 3, 2, N))
+    scores = reference[:, None] + up[None, :, :, None] + noise - noise.mean((0, 3), keepdims=True)
+    got = judge(Paired(), scores, reference)
+    assert np.asarray(got.outcome).tolist() == [ev3x.Outcome.BETTER, ev3x.Outcome.UNDECIDED, ev3x.Outcome.WORSE]
+    alone = judge(Paired(), scores, reference, aims=[1.0, 0.0])
+    assert np.asarray(alone.outcome).tolist() == [ev3x.Outcome.BETTER] * 3
+
+
+def test_a_minimised_metric_is_better_when_it_falls():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(B, 1, N))
+    scores = (reference - 1 + rng.normal(0, 0.5, reference.shape))[:, None]
+    assert int(judge(Paired(), scores, reference, metrics=(LOSS,), aims=[-1.0]).outcome[0]) == ev3x.Outcome.BETTER
+
+
+def test_the_offered_level_decides_on_better_and_the_stated_one_on_worse():
+    rng = np.random.default_rng(1)
+    reference = rng.normal(size=(B, 1, N))
+    noise = rng.normal(size=reference.shape)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    at = scipy.stats.t.isf(0.01, B * N - 1) / np.sqrt(B * N)  # p = 0.01
+    up, down = (reference + noise + at)[:, None], (reference + noise - at)[:, None]
+    assert int(judge(Paired(), up, reference, alpha=0.011).outcome[0]) == ev3x.Outcome.BETTER
+    assert int(judge(Paired(), up, reference, alpha=0.009).outcome[0]) == ev3x.Outcome.UNDECIDED
+    assert int(judge(Paired(), down, reference, alpha=1e-6).outcome[0]) == ev3x.Outcome.WORSE
+
+
+def test_a_contender_with_nan_scores_is_worse():
+    reference = np.zeros((B, 1, N))
+    got = judge(Paired(), np.full((B, 1, 1, N), np.nan), reference)
+    assert int(got.outcome[0]) == ev3x.Outcome.WORSE and int(got.winner) == -1
+
+
+def test_bounds_are_the_confidence_interval_of_the_difference_around_the_reference():
+    rng = np.random.default_rng(2)
+    reference = rng.normal(size=(B, 1, N))
+    scores = reference + rng.normal(0.1, 1, reference.shape)
+    got = judge(Paired(level=0.05), scores[:, None], reference)
+    interval = scipy.stats.ttest_rel(scores.ravel(), reference.ravel()).confidence_interval(0.9)
+    np.testing.assert_allclose(
+        [got.lower[0, 0], got.upper[0, 0]], reference.mean() + np.array([interval.low, interval.high]), rtol=1e-4
+    )
