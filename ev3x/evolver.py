@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from . import loop
 from .data import Splits
-from .loop import Method, Plan
+from .loop import Limit, Method, Plan
 from .propose import Layout
 from .streams import Feed
 from .task import Task, Variables
@@ -52,15 +52,15 @@ class Evolver:
         parts: list[Record] = []
         done = 0
         while done < n:
-            state, records = self.chunk(state, n - done, capacity=n)
+            state, records = self.chunk(state, Limit(jnp.int32(n - done)), capacity=n)
             parts.append(records)
             done += records.round.size
             if not records.round.size:
                 break
         return state, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
-    def chunk(self, state: State, limit: int, *, capacity: int) -> tuple[State, Record]:
-        """The state after one call of the compiled program, up to `limit` rounds, and the records of those that ran.
+    def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
+        """The state after one call of the compiled program, up to the limit, and the records of the rounds that ran.
 
         `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once.
         """
@@ -68,7 +68,7 @@ class Evolver:
         if isinstance(splits, Feed):
             splits = splits.next(state.spent)
             self.plan.check(splits)
-        state, records, done = loop.rounds(self.plan, splits, state, jnp.int32(limit), capacity=capacity)
+        state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         records = jax.tree.map(lambda x: x[: int(done)], records)
         if int(done) and bool(records.decision.calls[-1].any()):
             self.plan, state = loop.transition(self.plan, state, records.decision.calls[-1])

@@ -148,29 +148,45 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "capacity"))
-def rounds(plan: Plan, splits: Splits, state: State, limit: Array, *, capacity: int) -> tuple[State, Record, Array]:
-    """The state after up to `limit` rounds (at most `capacity`), their stacked records, and how many there were.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """Where a call of `rounds` stops: rounds, gradient steps, or a confirmed score of the first metric."""
 
-    Comes back early when an adapter calls for the host, or when the decide split cannot feed another confirmation.
-    Records past the count are zeros.
+    rounds: Array | int
+    steps: Array | int = 2**31 - 1
+    target: Array | float = float("nan")
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "capacity"))
+def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record, Array]:
+    """The state after the rounds of one call (at most `capacity`), their stacked records, and how many there were.
+
+    Comes back early when an adapter calls for the host, when the decide split cannot feed another confirmation, or
+    when a model is promoted whose score on the decide split reaches the target. Records past the count are zeros.
     """
-    confirm = plan.method.confirm
+    confirm, metric = plan.method.confirm, plan.task.metrics[0]
     shape = jax.eval_shape(round_, plan, splits, state)[1]
     records = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shape)
 
-    def more(carry: tuple[State, Record, Array, Array]) -> Array:
-        state, _, done, called = carry
-        spent = jnp.asarray(False) if splits.decide.reuse else splits.decide.short(state.spent, confirm.blocks, confirm.block)
-        return (done < jnp.minimum(limit, capacity)) & ~called & ~spent
+    def more(carry: tuple[State, Record, Array, Array, Array]) -> Array:
+        state, _, done, steps, stop = carry
+        spent = jnp.asarray(False)
+        if not splits.decide.reuse:
+            spent = splits.decide.short(state.spent, confirm.blocks, confirm.block)
+        return (done < jnp.minimum(limit.rounds, capacity)) & (steps < limit.steps) & ~stop & ~spent
 
-    def one(carry: tuple[State, Record, Array, Array]) -> tuple[State, Record, Array, Array]:
-        state, records, done, _ = carry
+    def one(carry: tuple[State, Record, Array, Array, Array]) -> tuple[State, Record, Array, Array, Array]:
+        state, records, done, steps, _ = carry
         state, record = round_(plan, splits, state)
         records = jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, done, 0), records, record)
-        return state, records, done + 1, record.decision.calls.any()
+        score = record.confirmation.mean[0, 0]
+        reached = (score >= limit.target) if metric.maximize else (score <= limit.target)
+        stop = record.decision.calls.any() | (record.decision.promote & reached)
+        return state, records, done + 1, steps + record.steps, stop
 
-    state, records, done, _ = jax.lax.while_loop(more, one, (state, records, jnp.int32(0), jnp.asarray(False)))
+    start = (state, records, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
+    state, records, done, _, _ = jax.lax.while_loop(more, one, start)
     return state, records, done
 
 

@@ -1,0 +1,152 @@
+"""The plugin host: finds plugins without importing them, imports the ones that a run names, and builds components."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .component import Component, unknown
+from .hookspecs import GROUP, Offer
+
+BUILTIN = "ev3"
+ROLES = ("proposer", "assessor", "adapter", "budget", "task", "observer")
+
+
+class PluginError(Exception):
+    """A plugin that cannot be used; the text names plugin, distribution, version, cause and the way to go on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """An installed plugin, as its metadata tell; nothing of it has been imported."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution} {self.version}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What is installed: plugins by name, names that several distributions claim, and metadata that cannot be read."""
+
+    plugins: Mapping[str, Plugin]
+    conflicts: Mapping[str, tuple[Plugin, ...]]
+    faults: tuple[str, ...]
+
+
+def discover() -> Index:
+    """The index of the entry-point group `ev3x`, from metadata alone; one broken distribution spoils no other."""
+    found: dict[str, dict[str, Plugin]] = {}
+    faults = []
+    for distribution in importlib.metadata.distributions():
+        try:
+            name, version = distribution.metadata["Name"], distribution.version
+            points = [p for p in distribution.entry_points if p.group == GROUP]
+        except Exception as error:  # a stranger's broken metadata
+            faults.append(f"{getattr(distribution, '_path', distribution)}: unreadable metadata ({error}); skipped")
+            continue
+        for point in points:
+            # The first of several copies on sys.path is the one that Python would import.
+            found.setdefault(point.name, {}).setdefault(name, Plugin(point.name, point.value, name, version))
+    builtin = found.pop(BUILTIN, {})
+    plugins = {BUILTIN: Plugin(BUILTIN, "ev3x.builtin", "ev3x", builtin["ev3x"].version if "ev3x" in builtin else "source")}
+    plugins |= {name: next(iter(claims.values())) for name, claims in sorted(found.items()) if len(claims) == 1}
+    conflicts = {name: tuple(claims.values()) for name, claims in found.items() if len(claims) > 1}
+    faults += [f"{p} claims the name of the built-in plugin; ignored" for d, p in builtin.items() if d != "ev3x"]
+    return Index(plugins, conflicts, tuple(faults))
+
+
+class Host:
+    """Turns `plugin:component` and options into components. Each host has a plugin manager of its own."""
+
+    def __init__(self, index: Index | None = None) -> None:
+        self.index = discover() if index is None else index
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._failed: dict[str, PluginError] = {}
+
+    def load(self, name: str) -> Plugin:
+        """The plugin, imported and registered; PluginError says why not, the same each time it is asked for."""
+        if name in self._failed:
+            raise self._failed[name]
+        if name in self.index.conflicts:
+            claims = " and ".join(f"{p.distribution} {p.version}" for p in self.index.conflicts[name])
+            raise PluginError(f"plugin name {name!r} is claimed by {claims}; uninstall one of them")
+        if name not in self.index.plugins:
+            raise PluginError(f"{unknown('plugin', name, self.index.plugins)}; `ev3x plugins list` shows what is installed")
+        plugin = self.index.plugins[name]
+        if not self._manager.has_plugin(name):
+            try:
+                self._register(plugin, importlib.import_module(plugin.module))
+            except (Exception, SystemExit) as error:
+                self._failed[name] = _fault(plugin, "cannot be loaded", error)
+                raise self._failed[name] from error
+        return plugin
+
+    def offers(self, role: str, name: str) -> dict[str, type[Component]]:
+        """The components of one role that a plugin offers, by name."""
+        plugin = self.load(name)
+        hook = getattr(self._manager.hook, f"ev3x_{role}s")
+        try:
+            offers = [o for impl in hook.get_hookimpls() if impl.plugin_name == name for o in impl.function()]
+            return {offer.name: _checked(role, offer) for offer in offers}
+        except (Exception, SystemExit) as error:
+            raise _fault(plugin, f"cannot offer its {role}s", error) from error
+
+    def find(self, role: str, use: str) -> tuple[str, type[Component]]:
+        """The full id and the class of a component; a name without a plugin means a built-in one."""
+        plugin, _, name = use.rpartition(":")
+        plugin = plugin or BUILTIN
+        offers = self.offers(role, plugin)
+        if name not in offers:
+            known = [f"{plugin}:{n}" if ":" in use else n for n in offers]
+            others = [f"'{p}:...'" for p in self.index.plugins if p != plugin]
+            hint = f" (installed plugins: {', '.join(others)})" if ":" not in use and others else ""
+            raise PluginError(unknown(role, use, known) + hint)
+        return f"{plugin}:{name}", offers[name]
+
+    def build(self, role: str, use: str, options: Mapping[str, Any] | None = None) -> Component:
+        """The component with these options; raises PluginError or OptionError."""
+        return self.find(role, use)[1].build(options or {})
+
+    def _register(self, plugin: Plugin, module: ModuleType) -> None:
+        if not any(n.startswith("ev3x_") for n, _ in inspect.getmembers(module, callable)):
+            raise ValueError(f"module {plugin.module} has no ev3x_ hooks")
+        self._manager.register(module, plugin.name)
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError:
+            self._manager.unregister(module)
+            raise
+
+
+def _checked(role: str, offer: Any) -> type[Component]:
+    if not isinstance(offer, Offer):
+        raise TypeError(f"ev3x_{role}s must return Offer(name, component) records, got {offer!r}")
+    kind = offer.component
+    if not (isinstance(kind, type) and issubclass(kind, Component)):
+        raise TypeError(f"{offer.name!r} must offer a subclass of ev3x.Component, got {kind!r}")
+    if kind.role != role:
+        raise TypeError(f"{offer.name!r} is offered as {role} but its class is a {kind.role or 'bare Component'}")
+    if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
+        raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
+    return kind
+
+
+def _fault(plugin: Plugin, what: str, error: BaseException) -> PluginError:
+    cause = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    way = "" if plugin.name == BUILTIN else f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+    return PluginError(f"{plugin} {what}: {cause}{way}")

@@ -1,0 +1,101 @@
+"""Records as rows for people and files: what happened in a round, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .loop import Plan
+from .types import Assessment, Move, Outcome, Record
+
+Row = dict[str, Any]
+
+
+def rows(plan: Plan, records: Record) -> list[Row]:
+    """A row of plain JSON values for each round of stacked records; NaN and infinite values become None."""
+    host = jax.tree.map(np.asarray, records)
+    return [_row(plan, jax.tree.map(lambda x, i=i: x[i], host)) for i in range(len(host.round))]
+
+
+def _row(plan: Plan, r: Record) -> Row:
+    labels, metrics = plan.labels(), [m.name for m in plan.task.metrics]
+    notes = _notes(plan, r)
+    candidates = [
+        {"name": name, "eligible": bool(r.eligible[k]), **_bounds(r.selection, k, metrics), **notes.get(k, {})}
+        for k, name in enumerate(labels)
+    ]
+    winner = int(r.selection.winner)
+    verdict = Outcome(int(r.confirmation.outcome[0])) if winner >= 0 else None
+    return {
+        "round": int(r.round),
+        "candidates": candidates,
+        "winner": labels[winner] if winner >= 0 else None,
+        "verdict": verdict.name.lower() if verdict is not None else "none",
+        "why": _why(plan, r, winner, verdict),
+        "promoted": bool(r.decision.promote),
+        "move": Move(int(r.decision.move)).name.lower(),
+        "confirm": {
+            "winner": _bounds(r.confirmation, 0, metrics),
+            "current": _bounds(r.confirmation, 1, metrics),
+            "incumbent": _named(r.confirmation.reference, metrics),
+            "p_value": _number(r.confirmation.p_value[0]),
+            "alpha": _number(r.alpha),
+            "examples": int(r.confirmation.examples),
+            "reused": bool(r.reused),
+        },
+        "select_examples": int(r.selection.examples),
+        "gradient_steps": int(r.steps),
+        "calls": [name for (name, _), c in zip(plan.method.adapters, r.decision.calls, strict=True) if c],
+    }
+
+
+def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
+    return {
+        "value": _number(a.value[k]),
+        "mean": _named(a.mean[k], metrics),
+        "lower": _named(a.lower[k], metrics),
+        "upper": _named(a.upper[k], metrics),
+        "difference": _named(a.difference[k], metrics),
+    }
+
+
+def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
+    if verdict is None:
+        return "no candidate could win: all were ineligible or not finite"
+    metric = plan.task.metrics[0]
+    c = r.confirmation
+    gain, low, high = (_signed(x) for x in (c.difference[0, 0], c.lower[0, 0] - c.reference[0], c.upper[0, 0] - c.reference[0]))
+    text = f"{metric.name} {gain} against the incumbent [{low}, {high}] on {int(c.examples)} examples"
+    if not math.isnan(float(c.p_value[0])):
+        sign = "<=" if c.p_value[0] <= r.alpha else ">"
+        text += f", p = {float(c.p_value[0]):.2g} {sign} {float(r.alpha):.2g} offered"
+    lost = [n for n, ok in zip(plan.labels(), r.eligible, strict=True) if not ok]
+    return text + (f"; not finite or not eligible: {', '.join(lost)}" if lost else "")
+
+
+def _notes(plan: Plan, r: Record) -> dict[int, Row]:
+    notes: dict[int, Row] = {}
+    offset = 0
+    for name, proposer in plan.method.proposers:
+        k = len(proposer.labels(plan.site))
+        for i in range(k):
+            notes[offset + i] = {"notes": {n: _number(v[i]) for n, v in r.notes[name].items()}} if r.notes[name] else {}
+        offset += k
+    return notes
+
+
+def _named(values: Any, names: Sequence[str]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(names, values, strict=True)}
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _signed(value: Any) -> str:
+    return f"{float(value):+.4f}"
