@@ -56,7 +56,7 @@ class Paired(OfMoments):
         p = pool(evidence)
         aims = question.aims[None]
         sign, counts = jnp.sign(aims), aims != 0
-        up, down = (self._p_values(p, sign * way, metrics) for way in (1.0, -1.0))
+        up, down = self._p_values(p, jnp.stack([sign, -sign]), metrics)
         p_better = jnp.where(counts, up, 0.0).max(-1)
         p_worse = jnp.where(counts, down, 1.0).min(-1)
         off = t_quantile(self.level, p.examples - 1)[None] * p.difference_error
@@ -78,18 +78,18 @@ class Paired(OfMoments):
         )
 
     def _p_values(self, p: Pooled, way: Array, metrics: tuple[Metric, ...]) -> Array:
-        """The one-sided p-value of every contender and metric, f32[K, M], for a difference in direction `way`."""
-        gain = way * p.difference
-        n = p.examples[None]
-        student = student_p(gain, p.difference_error, n)
+        """The one-sided p-values f32[2, K, M] of a difference in either direction of `way`, f32[2, 1, M]."""
+        difference, error, n = p.difference[None], p.difference_error[None], p.examples[None, None]
+        gain = way * difference
+        student = student_p(gain, error, n)
         if self.test == "t":
             return student
         # n * mean and n * mean square of differences in {-1, 0, 1} give wins - losses and wins + losses.
-        square = jnp.square(p.difference_error) * (n - 1) + jnp.square(p.difference)
+        square = jnp.square(error) * (n - 1) + jnp.square(difference)
         apart = jnp.round(square * n)
         exact = mcnemar_p((apart + jnp.round(gain * n)) / 2, apart)
         binary = jnp.array([m.binary for m in metrics]) & p.counted
-        return jnp.where(binary[None], exact, student)
+        return jnp.where(binary[None, None], exact, student)
 
 
 def mcnemar_p(wins: Array, apart: Array) -> Array:
