@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ev3x
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
-from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.assessors.published import Published
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
 
@@ -120,7 +120,7 @@ def method(*proposers: Any, **given: Any) -> ev3x.Method:
     parts: dict[str, Any] = dict(
         proposers=proposers or (Trajectories(losses=["xent"], optimizers=[sgd()], length=5),),
         select=MeanBounds(block=64),
-        confirm=Paired(block=64, blocks=2),
+        confirm=Published(block=64, blocks=2),
         adapters=(Promote(),),
         budget=OverRun(),
     )

@@ -1,0 +1,81 @@
+"""The three splits: what is drawn, what is read, and what is spent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import examples, make, same, splits
+
+import ev3x
+
+
+def rows(n):
+    return ev3x.Arrays({"i": jnp.arange(n)})
+
+
+@pytest.mark.parametrize(("size", "steps", "n"), [(12, 3, 4), (10, 7, 3), (5, 10, 5), (7, 1, 7)])
+def test_every_example_is_drawn_once_per_pass(size, steps, n):
+    drawn = np.asarray(rows(size).draw(jax.random.key(0), steps, n))
+    assert drawn.shape == (steps, n)
+    flat = drawn.ravel()
+    for i in range(0, len(flat), size):
+        one_pass = flat[i : i + size]
+        assert len(set(one_pass.tolist())) == len(one_pass)
+
+
+def test_passes_are_shuffled_anew_and_by_key():
+    drawn = np.asarray(rows(64).draw(jax.random.key(0), 2, 64))
+    other = np.asarray(rows(64).draw(jax.random.key(1), 2, 64))
+    assert (drawn[0] != drawn[1]).any() and (drawn != other).any()
+    assert same(rows(64).draw(jax.random.key(0), 2, 64), drawn)
+
+
+def test_batches_of_a_split_are_its_examples():
+    split = ev3x.Explore(examples(0, 20), batch_size=6)
+    drawn = split.draw(jax.random.key(0), 2)
+    np.testing.assert_array_equal(split.batch(drawn[1])["x"], split.source.tree["x"][drawn[1]])
+
+
+def test_a_block_of_a_generator_depends_on_its_position_alone():
+    source = ev3x.Generated(jax.random.key(0), make)
+    batch, mask = source.block(5, 16)
+    again, _ = jax.jit(source.block, static_argnums=1)(jnp.int32(5), 16)
+    assert mask is None and same(batch, again)
+    assert not same(batch, source.block(6, 16)[0])
+
+
+def test_generators_with_different_keys_give_different_batches_for_one_draw():
+    a, b = (ev3x.Explore(ev3x.Generated(jax.random.key(i), make), 4) for i in range(2))
+    key = jax.random.key(9)
+    assert not same(a.batch(a.draw(key, 1)[0]), b.batch(b.draw(key, 1)[0]))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 10, 11, 25])
+def test_blocks_cover_all_examples_once(n):
+    source, seen = rows(10), []
+    for i in range(source.blocks(n)):
+        batch, mask = source.block(i, n)
+        kept = np.ones(len(batch["i"])) if mask is None else np.asarray(mask)
+        seen += np.asarray(batch["i"])[kept == 1].tolist()
+    assert seen == list(range(10))
+
+
+def test_assess_reads_in_turn_and_starts_over():
+    split = ev3x.Assess(rows(10))
+    read = [split.block(jnp.int32(i), 4)[0]["i"].tolist() for i in range(4)]
+    assert read == [[0, 1, 2, 3], [4, 5, 6, 7], [6, 7, 8, 9], [0, 1, 2, 3]]
+
+
+def test_decide_says_when_it_runs_short_and_counts_from_its_first_position():
+    split = ev3x.Decide(rows(10))
+    assert [bool(split.short(jnp.int32(i), 2, 4)) for i in range(4)] == [False, False, True, True]
+    later = ev3x.Decide(rows(10), first=100)
+    assert later.block(jnp.int32(101), 4)[0]["i"].tolist() == [4, 5, 6, 7]
+    assert [bool(later.short(jnp.int32(100 + i), 2, 4)) for i in range(4)] == [False, False, True, True]
+    assert not bool(ev3x.Decide(ev3x.Generated(jax.random.key(0), make)).short(jnp.int32(10**6), 2, 4))
+
+
+def test_fingerprints_tell_data_apart_and_are_stable():
+    data = [ev3x.Data(splits(), examples(i, 8)) for i in (1, 1, 2)]
+    prints = [d.fingerprint() for d in data]
+    assert prints[0] == prints[1] != prints[2]
