@@ -1,0 +1,170 @@
+"""The task: its losses against float64, its data, and that equal tasks are one program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from scipy import special
+
+from ev3x.builtin.tasks import mnist1d
+from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
+from ev3x.builtin.tasks.mnist1d_teacher import Teacher
+from ev3x.component import OptionError
+from ev3x.data import Data
+from ev3x.task import score
+
+TASK = DistillMnist1D(hidden=(7, 5))
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@pytest.fixture(scope="module")
+def data(teacher: Teacher) -> Data:
+    return TASK.load(3)
+
+
+@pytest.fixture
+def batch() -> dict[str, Any]:
+    made = mnist1d.generate(jax.random.key(1), 33)
+    return {**made, "teacher": 4 * jax.random.normal(jax.random.key(2), (33, 10), np.float32)}
+
+
+def _kl(p: Floats, q: Floats) -> Floats:
+    """KL(p || q) of log-probabilities."""
+    return np.asarray(special.rel_entr(np.exp(p), np.exp(q)).sum(axis=1))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("kl", lambda t, s: _kl(t, s)), ("reverse_kl", lambda t, s: _kl(s, t))]
+)
+def test_divergences(
+    batch: dict[str, Any], name: str, oracle: Callable[[Floats, Floats], Floats], temperature: float
+) -> None:
+    variables = TASK.init(jax.random.key(0))
+    got, same = TASK.loss(name, variables, batch, jax.random.key(0), {"temperature": temperature})
+    teacher, student = (
+        special.log_softmax(np.asarray(x, np.float64) / temperature, axis=1)
+        for x in (batch["teacher"], TASK.predict(variables, batch))
+    )
+    assert same is variables
+    assert got.shape == (33,) and got.dtype == np.float32
+    assert np.asarray(got) == pytest.approx(temperature**2 * oracle(teacher, student), rel=2e-5, abs=2e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_labels(batch: dict[str, Any], smoothing: float) -> None:
+    variables = TASK.init(jax.random.key(0))
+    got, _ = TASK.loss("labels", variables, batch, jax.random.key(0), {"label_smoothing": smoothing})
+    target = (1 - smoothing) * np.eye(10)[np.asarray(batch["y"])] + smoothing / 10
+    student = special.log_softmax(np.asarray(TASK.predict(variables, batch), np.float64), axis=1)
+    assert np.asarray(got) == pytest.approx(-(target * student).sum(axis=1), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", TASK.losses)
+def test_gradients_are_finite_even_where_the_teacher_is_certain(batch: dict[str, Any], name: str) -> None:
+    certain = {**batch, "teacher": 200 * batch["teacher"]}
+
+    def mean(variables: Any, hypers: dict[str, Any]) -> Any:
+        return TASK.loss(name, variables, certain, jax.random.key(0), hypers)[0].mean()
+
+    defaults = {k: np.float32(v) for k, v in TASK.hypers.items()}
+    gradients = jax.jit(jax.grad(mean, argnums=(0, 1)))(TASK.init(jax.random.key(0)), defaults)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    assert optax.tree.norm(gradients[0]) > 0
+
+
+def test_missing_hypers_are_the_defaults(batch: dict[str, Any]) -> None:
+    variables = TASK.init(jax.random.key(0))
+    for name in TASK.losses:
+        bare, full = (TASK.loss(name, variables, batch, jax.random.key(0), h)[0] for h in ({}, TASK.hypers))
+        assert np.array_equal(bare, full)
+
+
+def test_wrong_names_and_batches_say_what_to_do(batch: dict[str, Any]) -> None:
+    variables = TASK.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="unknown loss 'reverse_k'; did you mean 'reverse_kl'"):
+        TASK.loss("reverse_k", variables, batch, jax.random.key(0), {})
+    del batch["teacher"]
+    with pytest.raises(ValueError, match=r"batch\['teacher'\], but the batch has only \['x', 'y'\]"):
+        TASK.loss("kl", variables, batch, jax.random.key(0), {})
+    with pytest.raises(OptionError, match=r"hidden\[1\]"):
+        DistillMnist1D(hidden=(3, 0))
+
+
+def test_metrics_on_fresh_examples(data: Data) -> None:
+    variables = TASK.init(jax.random.key(0))
+    block, mask = data.splits.assess.block(0, 50)
+    assert mask is None and set(block) == {"x", "y"}
+    scores = np.asarray(jax.jit(score, static_argnums=0)(TASK, variables, block))
+    log_p = special.log_softmax(np.asarray(TASK.predict(variables, block), np.float64), axis=1)
+    y = np.asarray(block["y"])
+    assert [m.name for m in TASK.metrics] == ["accuracy", "cross_entropy"]
+    assert np.array_equal(scores[0], np.argmax(log_p, axis=1) == y)
+    assert scores[1] == pytest.approx(-log_p[np.arange(50), y], rel=1e-5)
+
+
+def test_equal_tasks_are_one_program() -> None:
+    a, b = DistillMnist1D(hidden=(8,)), DistillMnist1D.build({"hidden": [8]})
+    assert a == b and hash(a) == hash(b) and a.metrics == b.metrics and hash(a.metrics) == hash(b.metrics)
+    assert a != TASK
+    predict = jax.jit(lambda task, v, x: task.predict(v, x), static_argnums=0)
+    for task in (a, b):
+        predict(task, task.init(jax.random.key(0)), {"x": np.zeros((2, 40), np.float32)})
+    assert predict._cache_size() == 1
+
+
+def test_load_is_reproducible(data: Data) -> None:
+    again, other = TASK.load(3), TASK.load(4)
+    assert again.fingerprint() == data.fingerprint() != other.fingerprint()
+    assert jax.tree.structure(again.splits) == jax.tree.structure(data.splits)
+
+
+def test_splits(data: Data, teacher: Teacher) -> None:
+    splits = data.splits.check()
+    assert splits.explore.batch_size == TASK.batch_size
+    drawn = jax.tree.map(lambda x: x[0], splits.explore.draw(jax.random.key(0), 2))
+    assert {k: v.shape for k, v in splits.explore.batch(drawn).items()} == {
+        "x": (64, 40), "y": (64,), "teacher": (64, 10),
+    }  # fmt: skip
+    assess, decide = (s.block(0, 8)[0]["x"] for s in (splits.assess, splits.decide))
+    assert not np.array_equal(assess, decide)
+    assert data.test.size == 1000 and set(data.test.tree) == {"x", "y"}
+    assert f"{teacher.accuracy:.1%}" in data.about
+
+
+def test_a_student_learns_more_from_the_teacher_than_from_labels(data: Data) -> None:
+    task = DistillMnist1D()
+    explore, optimizer = data.splits.explore, optax.sgd(0.1, momentum=0.9)
+
+    def accuracy(loss: str) -> float:
+        def step(carry: Any, drawn: Any) -> tuple[Any, None]:
+            variables, state = carry
+            batch = explore.batch(drawn)
+            mean = lambda v: task.loss(loss, v, batch, jax.random.key(0), {})[0].mean()  # noqa: E731
+            update, state = optimizer.update(jax.grad(mean)(variables), state)
+            return (optax.apply_updates(variables, update), state), None
+
+        variables = task.init(jax.random.key(0))
+        drawn = explore.draw(jax.random.key(1), 3000)
+        train = jax.jit(lambda carry: jax.lax.scan(step, carry, drawn)[0][0])
+        variables = train((variables, optimizer.init(variables)))
+        fresh, _ = data.splits.assess.block(0, 10_000)
+        return float(score(task, variables, fresh)[0].mean())
+
+    assert accuracy("kl") > max(0.65, accuracy("labels"))
+
+
+def test_module_needs_neither_flax_nor_mnist1d_until_used() -> None:
+    code = (
+        "import sys; import ev3x.builtin.tasks.distill_mnist1d as m; m.DistillMnist1D().metrics;"
+        "print(sorted({'flax', 'mnist1d', 'matplotlib', 'requests'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout
