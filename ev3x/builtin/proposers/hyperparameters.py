@@ -39,8 +39,10 @@ class Range:
     def at(self, u: Array) -> Array:
         """The value at u in [0, 1)."""
         if self.log:
-            return jnp.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        return self.low + u * (self.high - self.low)
+            value = jnp.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + u * (self.high - self.low)
+        return jnp.clip(value, self.low, self.high)
 
 
 def _ranges(value: Any) -> Any:
