@@ -62,7 +62,9 @@ def discover() -> Index:
             # The first of several copies on sys.path is the one that Python would import.
             found.setdefault(point.name, {}).setdefault(name, Plugin(point.name, point.value, name, version))
     builtin = found.pop(BUILTIN, {})
-    plugins = {BUILTIN: Plugin(BUILTIN, "ev3x.builtin", "ev3x", builtin["ev3x"].version if "ev3x" in builtin else "source")}
+    plugins = {
+        BUILTIN: Plugin(BUILTIN, "ev3x.builtin.plugin", "ev3x", builtin["ev3x"].version if "ev3x" in builtin else "source")
+    }
     plugins |= {name: next(iter(claims.values())) for name, claims in sorted(found.items()) if len(claims) == 1}
     conflicts = {name: tuple(claims.values()) for name, claims in found.items() if len(claims) > 1}
     faults += [f"{p} claims the name of the built-in plugin; ignored" for d, p in builtin.items() if d != "ev3x"]
@@ -86,7 +88,9 @@ class Host:
             claims = " and ".join(f"{p.distribution} {p.version}" for p in self.index.conflicts[name])
             raise PluginError(f"plugin name {name!r} is claimed by {claims}; uninstall one of them")
         if name not in self.index.plugins:
-            raise PluginError(f"{unknown('plugin', name, self.index.plugins)}; `ev3x plugins list` shows what is installed")
+            raise PluginError(
+                f"{unknown('plugin', name, self.index.plugins)}; `ev3x plugins list` shows what is installed"
+            )
         plugin = self.index.plugins[name]
         if not self._manager.has_plugin(name):
             try:
@@ -147,6 +151,12 @@ def _checked(role: str, offer: Any) -> type[Component]:
 
 
 def _fault(plugin: Plugin, what: str, error: BaseException) -> PluginError:
-    cause = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-    way = "" if plugin.name == BUILTIN else f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+    cause = (
+        f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    )
+    way = (
+        ""
+        if plugin.name == BUILTIN
+        else f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+    )
     return PluginError(f"{plugin} {what}: {cause}{way}")

@@ -1,0 +1,61 @@
+"""The built-in components: a plugin like any other, under the name `ev3`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..hookspecs import Offer, hookimpl
+
+
+@hookimpl
+def ev3x_proposers() -> Iterable[Offer]:
+    """EV3's trajectories, and sampled hyperparameters."""
+    from .proposers.hyperparameters import Hyperparameters
+    from .proposers.trajectories import Trajectories
+
+    return [Offer("trajectories", Trajectories), Offer("hyperparameters", Hyperparameters)]
+
+
+@hookimpl
+def ev3x_assessors() -> Iterable[Offer]:
+    """Bounds of means to select; the paired test and the published rule to confirm."""
+    from .assessors.mean_bounds import MeanBounds
+    from .assessors.paired import Paired
+    from .assessors.published import Published
+
+    return [Offer("mean_bounds", MeanBounds), Offer("paired", Paired), Offer("published", Published)]
+
+
+@hookimpl
+def ev3x_adapters() -> Iterable[Offer]:
+    """Promotion on evidence, or without a gate."""
+    from .adapters.accept import Accept
+    from .adapters.promote import Promote
+
+    return [Offer("promote", Promote), Offer("accept", Accept)]
+
+
+@hookimpl
+def ev3x_budgets() -> Iterable[Offer]:
+    """An error level over the run, or for each round."""
+    from .budgets.over_run import OverRun
+    from .budgets.per_round import PerRound
+
+    return [Offer("over_run", OverRun), Offer("per_round", PerRound)]
+
+
+@hookimpl
+def ev3x_tasks() -> Iterable[Offer]:
+    """MNIST-1D."""
+    from .tasks.distill_mnist1d import DistillMnist1D
+
+    return [Offer("distill-mnist1d", DistillMnist1D)]
+
+
+@hookimpl
+def ev3x_observers() -> Iterable[Offer]:
+    """Live progress, and a picture of the run."""
+    from .observers.curve import Curve
+    from .observers.progress import Progress
+
+    return [Offer("progress", Progress), Offer("curve", Curve)]
