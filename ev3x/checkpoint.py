@@ -1,17 +1,19 @@
 """Saving and restoring a whole run as one Orbax tree: arrays by name, no pickle, no code.
 
-    run/      key, round, spent, aims, totals
-    model/    current and incumbent variables, as the task nests them
-    plugins/  `plugin@API version` / role / label / path of the leaf
-    data/     positions of streams
-    history/  the records of all rounds
+    run        key, round, position in the decide split, current and incumbent variables, aims
+    plugins    `plugin@API version`: the states of its proposers, adapters and budget
+    streams    positions of streamed data
+    history    the records of all rounds
+
+Every leaf stands under its path, `model/incumbent/params/Dense_0/kernel`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from .hookspecs import API_VERSION
-from .types import Model, PyTree, Record, State
-
-Tree = dict[str, Any]
+from .types import PyTree, Record, State
 
 
 class CheckpointError(Exception):
@@ -32,9 +32,148 @@ class CheckpointError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A run as it was saved."""
+    """A checkpoint as it was read: arrays under their paths."""
 
-    state: State
-    history: Record | None
-    positions: Mapping[str, np.ndarray[Any, Any]]
+    run: Mapping[str, Any]
+    plugins: Mapping[str, Mapping[str, Any]]
+    streams: Mapping[str, np.ndarray[Any, Any]]
+    records: Mapping[str, Any]
     meta: Mapping[str, Any]
+
+    def state(self, like: State, ids: Mapping[str, str]) -> State:
+        """The state, in the structure of `like`; CheckpointError says what does not fit."""
+        found = {}
+        for path in paths(like):
+            branch = _branch(path, ids)
+            home = self.plugins.get(branch, {}) if branch else self.run
+            if path in home:
+                found[path] = home[path]
+        return fill(like, found)
+
+    def history(self, like: Record) -> Record | None:
+        """The records of all rounds, each in the structure of `like`; None before the first."""
+        if not self.records:
+            return None
+        n = len(next(iter(self.records.values())))
+        return fill(jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), like), self.records)
+
+    def incumbent(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The incumbent's variables by path, for numpy: bfloat16, which it does not know, becomes float32."""
+        head = "model/incumbent/"
+        arrays = {path.removeprefix(head): np.asarray(x) for path, x in self.run.items() if path.startswith(head)}
+        return {path: x.astype(np.float32) if x.dtype == jnp.bfloat16 else x for path, x in arrays.items()}
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last two, each complete or not there at all."""
+
+    def __init__(self, directory: Path, ids: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._ids = ids
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
+        with _quiet():
+            self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def save(
+        self,
+        state: State,
+        history: Record | None,
+        positions: Mapping[str, np.ndarray[Any, Any]],
+        meta: Mapping[str, Any],
+    ) -> None:
+        """Write the run as it stands; nothing when this round is saved already."""
+        step = int(state.round)
+        if step in self._manager.all_steps():
+            return
+        tree: dict[str, Any] = {"run": {}, "plugins": {}}
+        for path, leaf in leaves(state).items():
+            branch = _branch(path, self._ids)
+            home = tree["plugins"].setdefault(branch, {}) if branch else tree["run"]
+            home[path] = leaf
+        tree |= {"streams": dict(positions), "history": leaves(history)}
+        saved = {name: branch for name, branch in tree.items() if branch}
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(dict(meta)))
+        with _quiet():
+            self._manager.save(step, args=args)
+
+    def load(self) -> Saved:
+        """The last checkpoint; CheckpointError when there is none, or it cannot be read."""
+        with _quiet():
+            step = self._manager.latest_step()
+            if step is None:
+                raise CheckpointError(f"{self._directory} holds no checkpoint")
+            args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+            try:
+                read = self._manager.restore(step, args=args)
+            except Exception as error:
+                raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {error}") from error
+        tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
+        return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+
+
+def _branch(path: str, ids: Mapping[str, str]) -> str:
+    """The branch of `plugins` that a leaf of the state belongs to; empty for the run's own."""
+    role, _, rest = path.partition("/")
+    if role not in ("proposers", "adapters", "budget"):
+        return ""
+    label = "budget" if role == "budget" else rest.partition("/")[0]
+    return f"{ids[label].partition(':')[0]}@{API_VERSION}"
+
+
+def leaves(tree: PyTree) -> dict[str, Any]:
+    """Every leaf that holds anything, as a plain array under its path."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if np.size(leaf):
+            found[_name(path)] = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return found
+
+
+def paths(tree: PyTree) -> list[str]:
+    """The paths of all leaves, in order; CheckpointError when two are the same."""
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    if len(set(names)) < len(names):
+        raise CheckpointError(
+            f"two leaves of the state have the same path: {sorted(n for n in names if names.count(n) > 1)}"
+        )
+    return names
+
+
+def fill(like: PyTree, found: Mapping[str, Any]) -> PyTree:
+    """A tree in the structure of `like`, with the leaves found by path; CheckpointError says which do not fit."""
+    filled, faults = [], []
+    for name, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+        if not np.prod(leaf.shape):
+            filled.append(jnp.zeros(leaf.shape, leaf.dtype))
+        elif name not in found:
+            faults.append(f"{name} is missing")
+        elif _is_key(leaf):
+            filled.append(jax.random.wrap_key_data(jnp.asarray(found[name])))
+        elif (found[name].shape, found[name].dtype) != (leaf.shape, leaf.dtype):
+            got = f"{found[name].dtype}{list(found[name].shape)}"
+            faults.append(f"{name} must be {leaf.dtype}{list(leaf.shape)}, got {got}")
+        else:
+            filled.append(jnp.asarray(found[name]))
+    if faults:
+        raise CheckpointError("the checkpoint does not fit this configuration: " + "; ".join(faults))
+    return jax.tree.unflatten(jax.tree.structure(like), filled)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax reports every step it takes; only its warnings matter here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -84,7 +84,9 @@ class Component:
         """The component with these options, or an `OptionError` that lists every unknown, missing or bad one."""
         fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
         faults = [Fault((name,), unknown("option", name, fields)) for name in options if name not in fields]
-        faults += [Fault((o.name,), f"is required ({o.help})") for o in cls.options() if o.required and o.name not in options]
+        faults += [
+            Fault((o.name,), f"is required ({o.help})") for o in cls.options() if o.required and o.name not in options
+        ]
         for name in fields.keys() & options.keys():
             try:
                 _validator(cls, name).validate_python(options[name])

@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from .streams import Feed
 
 Array = jax.Array
 Batch = Any
@@ -169,7 +172,8 @@ class Splits:
             raise ValueError(f"splits: explore batch_size must be at least 1, got {self.explore.batch_size}")
         if isinstance(self.explore.source, Arrays) and self.explore.batch_size > self.explore.source.size:
             raise ValueError(
-                f"splits: explore batch_size is {self.explore.batch_size} but there are only {self.explore.source.size} examples"
+                f"splits: explore batch_size is {self.explore.batch_size} "
+                f"but there are only {self.explore.source.size} examples"
             )
         _check_disjoint({n: getattr(self, n).source for n in ("explore", "assess", "decide")})
         return self
@@ -177,17 +181,22 @@ class Splits:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a task loads: the splits of the rounds, the test set for the final report, and a line that describes them."""
+    """What a task loads: the splits of the rounds, the test set of the final report, and a line about them."""
 
-    splits: Splits
+    splits: Splits | Feed
     test: Arrays
     about: str = ""
 
     def fingerprint(self) -> str:
-        """A digest of all examples (and keys), the same on every machine: resumed runs compare it."""
+        """A digest of all examples and keys that are not streamed: resumed runs compare it."""
         digest = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.splits, self.test)):
-            value = jax.random.key_data(leaf) if jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
+        known = (self.splits, self.test) if isinstance(self.splits, Splits) else self.test
+        for path, leaf in jax.tree_util.tree_leaves_with_path(known):
+            value = (
+                jax.random.key_data(leaf)
+                if jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+                else leaf
+            )
             array = np.asarray(value)
             digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -196,12 +205,16 @@ class Data:
 
 def _check_source(name: str, source: Source) -> None:
     if not isinstance(source, Arrays | Generated):
-        raise TypeError(f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}")
+        raise TypeError(
+            f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}"
+        )
     if isinstance(source, Generated):
         return
     lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(source.tree)}
     if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"splits: all arrays of `{name}` need one leading axis of examples, got lengths {sorted(map(str, lengths))}")
+        raise ValueError(
+            f"splits: all arrays of `{name}` need one leading axis of examples, got lengths {sorted(map(str, lengths))}"
+        )
     if lengths == {0}:
         raise ValueError(f"splits: `{name}` is empty")
 
@@ -228,4 +241,6 @@ def _key_bytes(source: Generated) -> bytes:
 
 def _rows(source: Arrays) -> list[bytes]:
     columns = [np.asarray(leaf) for leaf in jax.tree.leaves(source.tree)]
-    return [hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)]
+    return [
+        hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)
+    ]

@@ -191,7 +191,7 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
 
 
 def transition(plan: Plan, state: State, calls: Array) -> tuple[Plan, State]:
-    """The plan and state after the host transitions of the adapters that called: a new model, and all states resized."""
+    """The plan and state after the host transitions of the adapters that called: a new model, all states resized."""
     task, model = plan.task, state.model
     key = jax.random.fold_in(state.key, state.round)
     for (name, adapter), called in zip(plan.method.adapters, calls.tolist(), strict=True):

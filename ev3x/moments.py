@@ -66,9 +66,7 @@ def pool(moments: Moments) -> Pooled:
     w, q = moments.weight, moments.square_weight
     total, squares = w.sum(0), q.sum(0)
     mean, error = _pool(moments.mean, moments.variance, w[:, None], q[:, None])
-    difference, difference_error = _pool(
-        moments.difference, moments.difference_variance, w[:, None], q[:, None]
-    )
+    difference, difference_error = _pool(moments.difference, moments.difference_variance, w[:, None], q[:, None])
     reference, reference_error = _pool(moments.reference_mean, moments.reference_variance, w, q)
     return Pooled(
         mean=mean,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,3 +65,45 @@ class Observer(Component):
 
     def end(self, handle: Any, summary: dict[str, Any]) -> None:
         """The run ended; `summary` is what summary.json holds."""
+
+
+class Watchers:
+    """The observers of a run. One that raises is counted, and left out after three faults in a row."""
+
+    MOST_FAULTS = 3
+
+    def __init__(self, observers: Sequence[tuple[str, Observer]]) -> None:
+        self._observers = dict(observers)
+        self._handles: dict[str, Any] = {}
+        self._in_a_row = dict.fromkeys(self._observers, 0)
+        self.faults: dict[str, int] = {}
+
+    def start(self, run: RunInfo, rows: Sequence[dict[str, Any]]) -> None:
+        """Tell everyone that the run begins."""
+        for label, observer in self._observers.items():
+            with self._guarded(label):
+                self._handles[label] = observer.start(run, rows)
+
+    def rounds(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
+        """Tell everyone who started of new rounds."""
+        for label in list(self._handles):
+            if self._in_a_row[label] < self.MOST_FAULTS:
+                with self._guarded(label):
+                    self._observers[label].rounds(self._handles[label], rows, progress)
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Tell everyone who started that the run ended."""
+        for label, handle in self._handles.items():
+            with self._guarded(label):
+                self._observers[label].end(handle, summary)
+
+    @contextlib.contextmanager
+    def _guarded(self, label: str) -> Iterator[None]:
+        try:
+            yield
+            self._in_a_row[label] = 0
+        except (Exception, SystemExit) as error:
+            self._in_a_row[label] += 1
+            self.faults[label] = self.faults.get(label, 0) + 1
+            out = "; it is left out from now on" if self._in_a_row[label] == self.MOST_FAULTS else ""
+            warnings.warn(f"observer {label!r} failed: {type(error).__name__}: {error}{out}", stacklevel=3)

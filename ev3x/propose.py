@@ -88,7 +88,7 @@ def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) ->
 
 
 def checked(label: str, candidates: Candidates, current: Variables, k: int) -> Candidates:
-    """These candidates with the non-finite ones made ineligible, or an error that says where they do not match the model."""
+    """These candidates, non-finite ones made ineligible; ValueError says where they do not match the model."""
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((k, *x.shape), x.dtype), current)
     got = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), candidates.variables)
     if jax.tree.structure(expected) != jax.tree.structure(got):
@@ -110,7 +110,9 @@ def checked(label: str, candidates: Candidates, current: Variables, k: int) -> C
 def _finite(stack: Variables, k: int) -> Array:
     """Which candidates hold finite numbers only: bool[k]."""
     flags = [
-        jnp.isfinite(x).reshape(k, -1).all(axis=1) for x in jax.tree.leaves(stack) if jnp.issubdtype(x.dtype, jnp.inexact)
+        jnp.isfinite(x).reshape(k, -1).all(axis=1)
+        for x in jax.tree.leaves(stack)
+        if jnp.issubdtype(x.dtype, jnp.inexact)
     ]
     return jnp.stack([jnp.ones(k, bool), *flags]).all(axis=0)
 

@@ -68,7 +68,9 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
         return "no candidate could win: all were ineligible or not finite"
     metric = plan.task.metrics[0]
     c = r.confirmation
-    gain, low, high = (_signed(x) for x in (c.difference[0, 0], c.lower[0, 0] - c.reference[0], c.upper[0, 0] - c.reference[0]))
+    gain, low, high = (
+        _signed(x) for x in (c.difference[0, 0], c.lower[0, 0] - c.reference[0], c.upper[0, 0] - c.reference[0])
+    )
     text = f"{metric.name} {gain} against the incumbent [{low}, {high}] on {int(c.examples)} examples"
     if not math.isnan(float(c.p_value[0])):
         sign = "<=" if c.p_value[0] <= r.alpha else ">"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import optax
-import pydantic
 import pydantic_core
 
 from .component import unknown
@@ -75,7 +74,7 @@ class Rule:
 class Optimizer(Rule):
     """An optax optimizer as a value: `Optimizer(optax.adamw, learning_rate=1e-3)` or `Optimizer("adamw", ...)`.
 
-    A config names one of `OPTIMIZERS` and writes schedules as tables: `learning_rate = { name = "linear_schedule", ...}`.
+    A config names one of `OPTIMIZERS`; schedules are tables: `learning_rate = { name = "linear_schedule", ... }`.
     """
 
     def __init__(self, factory: Callable[..., Any] | str, **options: Any) -> None:

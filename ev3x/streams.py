@@ -51,8 +51,8 @@ class Stream:
             raise ValueError(f"Stream: batches must be at least 1, got {batches}")
         if not callable(source) and not isinstance(source, Resumable):
             raise TypeError(
-                "Stream: a run must be able to resume, so `source` must be a function that returns a fresh iterator, or "
-                f"an iterator with get_state() and set_state(); got {type(source).__name__}"
+                "Stream: a run must be able to resume, so `source` must be a function that returns a fresh iterator, "
+                f"or an iterator with get_state() and set_state(); got {type(source).__name__}"
             )
         self.batches = batches
         self._source = source
@@ -88,7 +88,9 @@ class Stream:
             self._iterator, self._count = iter(self._source()), 0  # type: ignore[operator]
             while self._count < int(text):
                 if next(self._iterator, None) is None:
-                    raise StreamEnded(f"the {name} stream ended after {self._count} batches; the run had read {int(text)}")
+                    raise StreamEnded(
+                        f"the {name} stream ended after {self._count} batches; the run had read {int(text)}"
+                    )
                 self._count += 1
         else:
             self._source.set_state(text if kind == b"b" else json.loads(text))  # type: ignore[union-attr]

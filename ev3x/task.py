@@ -81,7 +81,7 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Task(Component):
-    """What is trained. Functions and metrics only: data are arguments, so that they never become constants of a program.
+    """What is trained: functions and metrics. Data are arguments, so that they never become constants of a program.
 
     `variables` is a mapping of collections with at least "params"; optimizers move "params", a loss may move the rest
     (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults.
@@ -139,7 +139,9 @@ def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
     n = _length(batch)
     weights = task.weigh(batch)
     if weights is not None and weights.shape != (n,):
-        raise ValueError(f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {weights.shape}")
+        raise ValueError(
+            f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {weights.shape}"
+        )
     if mask is not None:
         weights = mask if weights is None else weights * mask
     kinds = [m.kind for m in task.metrics]
