@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from . import loop
 from .data import Splits
 from .loop import Limit, Method, Plan
 from .propose import Layout
-from .streams import Feed
+from .streams import Feed, StreamEnded, StreamFault
 from .task import Task, Variables
 from .types import Array, Record, State
 
@@ -27,6 +29,8 @@ class Evolver:
     def __init__(self, task: Task, method: Method, data: Splits | Feed, layout: Layout | None = None) -> None:
         self.plan = Plan(task, method, layout or Layout())
         self.data = data
+        if not isinstance(data, Splits | Feed):
+            raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):
             self.plan.check(data)
 
@@ -45,14 +49,23 @@ class Evolver:
         """The state after n rounds and their records on a leading axis.
 
         With data on the device this is one XLA program, interrupted only by host transitions that adapters call for.
-        Streamed data are one call per block. Fewer than n rounds come back only when the decide split is spent.
+        Streamed data are one call per block, and n must be a number of whole blocks. Fewer than n rounds come back
+        when the decide split is spent, and when a stream ends or fails: then the next call raises.
         """
+        each = self.data.rounds if isinstance(self.data, Feed) else 1
         if n < 1:
             raise ValueError(f"rounds must be at least 1, got {n}")
+        if n % each:
+            raise ValueError(f"rounds must be a multiple of {each}, the rounds on one block of the feed, got {n}")
         parts: list[Record] = []
         done = 0
         while done < n:
-            state, records = self.chunk(state, Limit(jnp.int32(n - done)), capacity=n)
+            try:
+                state, records = self.chunk(state, Limit(jnp.int32(n - done)), capacity=n)
+            except (StreamEnded, StreamFault):
+                if not parts:
+                    raise
+                break
             parts.append(records)
             done += records.round.size
             if not records.round.size:
@@ -62,10 +75,12 @@ class Evolver:
     def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
         """The state after one call of the compiled program, up to the limit, and the records of the rounds that ran.
 
-        `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once.
+        `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once. Of a
+        feed, a call uses up one block, whatever the limit on rounds: what is trained on must not depend on the calls.
         """
         splits = self.data
         if isinstance(splits, Feed):
+            limit, capacity = dataclasses.replace(limit, rounds=jnp.int32(splits.rounds)), splits.rounds
             splits = splits.next(state.spent)
             self.plan.check(splits)
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)

@@ -69,12 +69,16 @@ class Plan:
             check_needs(name, proposer, self.task, splits.explore)
         self.method.select.accept(metrics)
         self.method.confirm.accept(metrics)
-        if bool(splits.decide.short(jnp.int32(0), self.method.confirm.blocks, self.method.confirm.block)):
-            wanted = self.method.confirm.block * self.method.confirm.blocks
-            raise ValueError(
-                f"the decide split has {splits.decide.source.blocks(1)} examples but one confirmation reads {wanted}; "
-                "give it more, lower confirm.block or confirm.blocks, or set Decide(..., reuse=True)"
-            )
+        for stage, split, assessor in (
+            ("select", splits.assess, self.method.select),
+            ("confirm", splits.decide, self.method.confirm),
+        ):
+            there = split.source.blocks(assessor.block)
+            if there is not None and there < assessor.blocks:  # no example may count twice
+                raise ValueError(
+                    f"the {type(split).__name__.lower()} split has {split.source.blocks(1)} examples but one round reads "
+                    f"{assessor.block * assessor.blocks}; give it more, or lower {stage}.block or {stage}.blocks"
+                )
         return self
 
 

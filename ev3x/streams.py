@@ -100,15 +100,22 @@ class Stream:
 class Feed:
     """Splits from streams, block by block; splits that are not streamed stay as they are.
 
-    A block of the decide stream must hold the examples of as many confirmations as rounds are to run on a block.
+    `rounds` are run on each block; a block of the decide stream must hold the examples of as many confirmations.
     """
 
     explore: Stream | Explore
     assess: Stream | Assess
     decide: Stream | Decide
     batch_size: int = 32
+    rounds: int = 1
 
     def __post_init__(self) -> None:
+        for name, kind in (("explore", Explore), ("assess", Assess), ("decide", Decide)):
+            if not isinstance(getattr(self, name), Stream | kind):
+                given = type(getattr(self, name)).__name__
+                raise TypeError(f"Feed: `{name}` must be a Stream or {kind.__name__}(...), got {given}")
+        if self.rounds < 1:
+            raise ValueError(f"Feed: rounds must be at least 1, got {self.rounds}")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ev3x-feed")
         self._next: Future[tuple[dict[str, Batch], dict[str, np.ndarray[Any, Any]]]] | None = None
         self._position = self._positions()
