@@ -7,6 +7,8 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import methods as methods
+    from . import ops as ops
     from .adapt import Adapter as Adapter
     from .adapt import Budget as Budget
     from .assess import Assessor as Assessor
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .streams import Stream as Stream
     from .task import Metric as Metric
     from .task import Task as Task
+    from .task import make_task as make_task
     from .types import Assessment as Assessment
     from .types import Block as Block
     from .types import Candidates as Candidates
@@ -62,7 +65,7 @@ _HOMES = {
     "propose": ("Layout", "Proposer", "Site"),
     "rules": ("Loss", "Optimizer", "Rule"),
     "streams": ("Feed", "Stream"),
-    "task": ("Metric", "Task"),
+    "task": ("Metric", "Task", "make_task"),
     "types": (
         "Assessment",
         "Block",
@@ -77,13 +80,16 @@ _HOMES = {
         "State",
     ),
 }
+_MODULES = ("methods", "ops")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version("ev3x")
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name in _HOME:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module 'ev3x' has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, 
 Variables = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Method:
     """How a run explores, assesses and adapts: components with a label each, frozen and hashable by value."""
 
@@ -30,12 +31,25 @@ class Method:
     adapters: tuple[tuple[str, Adapter], ...]
     budget: Budget
 
-    def __post_init__(self) -> None:
-        for role, kind in (("proposers", Proposer), ("adapters", Adapter)):
-            object.__setattr__(self, role, _labelled(role, getattr(self, role), kind))
-        for role, kind in (("select", Assessor), ("confirm", Assessor), ("budget", Budget)):
-            if not isinstance(getattr(self, role), kind):
-                raise TypeError(f"method: `{role}` must be {kind.__name__}, got {getattr(self, role)!r}")
+    def __init__(
+        self,
+        proposers: Sequence[Proposer | tuple[str, Proposer]],
+        select: Assessor,
+        confirm: Assessor,
+        adapters: Sequence[Adapter | tuple[str, Adapter]],
+        budget: Budget,
+    ) -> None:
+        """Components, or pairs (label, component); without a label they go by the name of their class."""
+        for role, component, kind in (
+            ("select", select, Assessor),
+            ("confirm", confirm, Assessor),
+            ("budget", budget, Budget),
+        ):
+            if not isinstance(component, kind):
+                raise TypeError(f"method: `{role}` must be a {kind.__name__} instance, got {component!r}")
+            object.__setattr__(self, role, component)
+        object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
+        object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
         if not self.proposers:
             raise ValueError("method: at least one proposer is needed, got none")
 

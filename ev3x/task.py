@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
@@ -125,6 +125,47 @@ class Task(Component):
     def load(self, seed: int) -> Data:
         """The task's own data (on the host): splits for a run with this seed, and a test set for the final report."""
         raise NotImplementedError(f"task {type(self).__name__} brings no data: give the Evolver your own splits")
+
+
+@dataclasses.dataclass(frozen=True)
+class _FunctionTask(Task):
+    start: Callable[[Array], Any]
+    apply: Callable[[Any, Batch], Predictions]
+    loss_functions: tuple[tuple[str, Callable[[Predictions, Batch], Array]], ...]
+    measures: tuple[Metric, ...]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self.measures
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.loss_functions)
+
+    def init(self, key: Array) -> Variables:
+        return {"params": self.start(key)}
+
+    def loss(
+        self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
+    ) -> tuple[Array, Variables]:
+        return dict(self.loss_functions)[name](self.predict(variables, batch), batch), variables
+
+    def predict(self, variables: Variables, batch: Batch) -> Predictions:
+        return self.apply(variables["params"], batch)
+
+
+def make_task(
+    init: Callable[[Array], Any],
+    apply: Callable[[Any, Batch], Predictions],
+    losses: Mapping[str, Callable[[Predictions, Batch], Array]],
+    metrics: Sequence[Metric],
+) -> Task:
+    """The task made of plain functions: `init(key)` gives parameters, `apply(params, batch)` predictions.
+
+    A loss takes predictions and batch and returns f32[n]. For batch statistics, hyperparameters or randomness in a
+    loss, subclass `Task`.
+    """
+    return _FunctionTask(init, apply, tuple(losses.items()), tuple(metrics))
 
 
 def score(task: Task, variables: Variables, batch: Batch) -> Array:
