@@ -167,7 +167,15 @@ class Splits:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise TypeError(f"splits: `{name}` must be {kind.__name__}(...), got {type(value).__name__}")
-            _check_source(name, value.source)
+        meta = {} if self.explore.meta is None else {"explore.meta": self.explore.meta}
+        sources = {
+            "explore": self.explore.source,
+            **meta,
+            "assess": self.assess.source,
+            "decide": self.decide.source,
+        }
+        for name, source in sources.items():
+            _check_source(name, source)
         if self.explore.batch_size < 1:
             raise ValueError(f"splits: explore batch_size must be at least 1, got {self.explore.batch_size}")
         if isinstance(self.explore.source, Arrays) and self.explore.batch_size > self.explore.source.size:
@@ -175,7 +183,7 @@ class Splits:
                 f"splits: explore batch_size is {self.explore.batch_size} "
                 f"but there are only {self.explore.source.size} examples"
             )
-        _check_disjoint({n: getattr(self, n).source for n in ("explore", "assess", "decide")})
+        _check_disjoint(sources)
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ class Method:
             ("budget", budget, Budget),
         ):
             if not isinstance(component, kind):
-                raise TypeError(f"method: `{role}` must be a {kind.__name__} instance, got {component!r}")
+                raise TypeError(f"method: `{role}` must be an instance of {kind.__name__}, got {component!r}")
             object.__setattr__(self, role, component)
         object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
@@ -101,6 +101,9 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     """The state before the first round. `variables` (default: fresh ones) become current and incumbent."""
     site, method = plan.site, plan.method
     current = plan.task.init(named(key, "init")) if variables is None else jax.tree.map(jnp.array, variables)
+    if not isinstance(current, Mapping) or "params" not in current:
+        got = sorted(current) if isinstance(current, Mapping) else type(current).__name__
+        raise ValueError(f"the variables must be a mapping of collections with 'params', got {got}")
     first = plan.task.metrics[0]
     aims = jnp.zeros(len(plan.task.metrics)).at[0].set(1.0 if first.maximize else -1.0)
     return State(
@@ -240,11 +243,13 @@ def _feedback(selection: Assessment, confirmation: Assessment, decision: Decisio
 
 
 def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
+    if not isinstance(components, Sequence):
+        raise TypeError(f"method: {role} must be a list, got {components!r}")
     pairs = tuple(c if isinstance(c, tuple) else (type(c).__name__.lower(), c) for c in components)
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
     for name, component in pairs:
         if not isinstance(component, kind):
-            raise TypeError(f"method: {role} {name!r} must be a {kind.__name__} instance, got {component!r}")
+            raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")
     return pairs

@@ -39,12 +39,18 @@ def loss_value(
     n = jax.tree.leaves(batch)[0].shape[0]
     for i, term in enumerate(loss.terms):
         values = {**task.hypers, **hypers, **dict(term.hypers)}
-        each, variables = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        each, moved = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
         if each.shape != (n,):
             raise ValueError(
                 f"{type(task).__name__}.loss({term.name!r}) must return one value per example: "
                 f"expected shape ({n},), got {each.shape}"
             )
+        if set(moved) != set(variables):
+            raise ValueError(
+                f"{type(task).__name__}.loss({term.name!r}) must return the variables with their collections "
+                f"{sorted(variables)}, got {sorted(moved)}"
+            )
+        variables = moved
         total += term.weight * each.mean()
     return total, variables
 

@@ -31,6 +31,9 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            if isinstance(end, bool) or not isinstance(end, int | float):
+                raise ValueError(f"range {self.name!r}: low and high must be numbers, got {end!r}")
         if not self.low < self.high:
             raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
         if self.log and self.low <= 0:
@@ -47,8 +50,20 @@ class Range:
 
 def _ranges(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return tuple(r if isinstance(r, Range) else Range(name, **r) for name, r in value.items())
+        return tuple(_range(name, limits) for name, limits in value.items())
     return value
+
+
+def _range(name: str, limits: Any) -> Range:
+    if isinstance(limits, Range):
+        return limits
+    known = ("low", "high", "log")
+    for key in limits if isinstance(limits, Mapping) else ():
+        if key not in known:
+            raise ValueError(f"range {name!r}: {unknown('option', key, known)}")
+    if not isinstance(limits, Mapping) or not {"low", "high"} <= set(limits):
+        raise ValueError(f"range {name!r} must be {{ low = ..., high = ... }}, got {limits!r}")
+    return Range(name, **limits)
 
 
 Ranges = Annotated[tuple[Range, ...], pydantic.BeforeValidator(_ranges)]
