@@ -76,7 +76,7 @@ def assess(
 
     def add(evidence: Evidence, i: Array) -> Evidence:
         batch, mask = read(start + i, assessor.block)
-        stacks = [s.each(lambda v, t=s.task: score(t, v, batch), stack) for s, stack in contenders]
+        stacks = [s.scores(stack, batch) for s, stack in contenders]
         block = Block(
             scores=stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks),
             reference=score(site.task, incumbent, batch),

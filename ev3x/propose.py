@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from .component import Component, Natural
 from .data import Explore
-from .task import Task, Variables
+from .task import Batch, Task, Variables, score
 from .types import Candidates, Feedback
 
 Array = jax.Array
@@ -22,11 +22,15 @@ Need = Literal["meta", "hypers", "x64"]
 
 @dataclasses.dataclass(frozen=True)
 class Layout(Component):
-    """How K candidates are laid out in one program."""
+    """How K candidates are laid out in one program.
 
-    chunk: Annotated[
-        Natural, Doc("candidates trained or scored at once: 0 all together (vmap), 1 one after another (lax.map)")
-    ] = 0
+    The defaults are the fastest on CPU (docs/measurements.md): small models train best all together, while large
+    blocks are best scored one candidate after another, so that activations stay in the cache. Where memory is
+    wide, score all together too: `Layout(score_chunk=0)`.
+    """
+
+    chunk: Annotated[Natural, Doc("candidates trained at once: 0 all (vmap), 1 one after another (lax.map)")] = 0
+    score_chunk: Annotated[Natural, Doc("candidates scored at once: 0 all, 1 one after another")] = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +42,11 @@ class Site:
 
     def each(self, f: Callable[..., Any], *xs: PyTree) -> Any:
         """f of every candidate in the leading axis of xs, stacked again; a single candidate is not batched at all."""
-        k = jax.tree.leaves(xs)[0].shape[0]
-        if k == 1:
-            return jax.tree.map(lambda x: x[None], f(*jax.tree.map(lambda x: x[0], xs)))
-        if self.layout.chunk == 0:
-            return jax.vmap(f)(*xs)
-        chunk = self.layout.chunk
-        return jax.lax.map(lambda x: f(*x), xs, batch_size=chunk if chunk > 1 else None)
+        return _each(f, xs, self.layout.chunk)
+
+    def scores(self, stack: Variables, batch: Batch) -> Array:
+        """The scores f32[K, M, n] of stacked candidates."""
+        return _each(lambda variables: score(self.task, variables, batch), (stack,), self.layout.score_chunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +77,21 @@ class Proposer(Component):
         return self.init(site, key, current)
 
 
+def _each(f: Callable[..., Any], xs: tuple[PyTree, ...], chunk: int) -> Any:
+    k = jax.tree.leaves(xs)[0].shape[0]
+    if k == 1:
+        return jax.tree.map(lambda x: x[None], f(*jax.tree.map(lambda x: x[0], xs)))
+    if chunk == 0:
+        return jax.vmap(f)(*xs)
+    return jax.lax.map(lambda x: f(*x), xs, batch_size=chunk if chunk > 1 else None)
+
+
 def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) -> None:
     """Raise ValueError when a proposer needs what the run does not have."""
     lacks = {
         "meta": explore.meta is None and "a meta split: Explore(..., meta=...)",
         "hypers": not task.hypers and "hyperparameters: a task that declares `hypers`",
-        "x64": not jax.config.jax_enable_x64 and "64-bit types: jax.config.update('jax_enable_x64', True)",
+        "x64": jnp.result_type(float) != jnp.float64 and "64-bit types: jax.config.update('jax_enable_x64', True)",
     }
     for need in sorted(proposer.needs):
         if lacks[need]:
@@ -91,9 +102,10 @@ def checked(label: str, candidates: Candidates, current: Variables, k: int) -> C
     """These candidates, non-finite ones made ineligible; ValueError says where they do not match the model."""
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((k, *x.shape), x.dtype), current)
     got = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), candidates.variables)
-    if jax.tree.structure(expected) != jax.tree.structure(got):
+    wanted: Any = jax.tree.structure(expected)
+    if wanted != jax.tree.structure(got):
         raise ValueError(
-            f"proposer {label!r}: the candidates must have the model's structure {jax.tree.structure(expected)}, "
+            f"proposer {label!r}: the candidates must have the model's structure {wanted}, "
             f"got {jax.tree.structure(got)}"
         )
     for (path, want), have in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
