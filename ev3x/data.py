@@ -53,8 +53,11 @@ class Arrays:
     def draw(self, key: Array, steps: int, n: int) -> Array:
         """Indices i32[steps, n]: shuffled passes over the examples, one after another, none repeated within a pass."""
         passes = -(-steps * n // self.size)
-        shuffle = jax.vmap(lambda k: jax.random.permutation(k, self.size))
-        return shuffle(jax.random.split(key, passes)).reshape(-1)[: steps * n].reshape(steps, n)
+
+        def shuffle(key: Array) -> Array:
+            return jax.random.permutation(key, self.size)
+
+        return jax.vmap(shuffle)(jax.random.split(key, passes)).reshape(-1)[: steps * n].reshape(steps, n)
 
     def batch(self, drawn: Array, n: int) -> Batch:
         """The examples at the drawn indices i32[n]."""
@@ -202,7 +205,7 @@ class Data:
         for path, leaf in jax.tree_util.tree_leaves_with_path(known):
             value = (
                 jax.random.key_data(leaf)
-                if jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+                if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
                 else leaf
             )
             array = np.asarray(value)

@@ -36,7 +36,9 @@ class Evolver:
 
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
         """The state before the first round, from fresh variables or from given ones."""
-        return loop.init(self.plan, jax.random.key(key) if isinstance(key, int) else key, variables)
+        key = jax.random.key(key) if isinstance(key, int) else key
+        state: State = loop.init(self.plan, key, variables)
+        return state
 
     def round(self, state: State) -> tuple[State, Record]:
         """The state after one round, and its record."""

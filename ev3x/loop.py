@@ -89,9 +89,10 @@ class Plan:
         ):
             there = split.source.blocks(assessor.block)
             if there is not None and there < assessor.blocks:  # no example may count twice
+                name, wanted = type(split).__name__.lower(), assessor.block * assessor.blocks
                 raise ValueError(
-                    f"the {type(split).__name__.lower()} split has {split.source.blocks(1)} examples but one round reads "
-                    f"{assessor.block * assessor.blocks}; give it more, or lower {stage}.block or {stage}.blocks"
+                    f"the {name} split has {split.source.blocks(1)} examples but one round reads {wanted}; "
+                    f"give it more, or lower {stage}.block or {stage}.blocks"
                 )
         return self
 

@@ -61,7 +61,8 @@ class Metric:
         shape = (n,) if self.kind == "example" else ()
         if self.host:
             result = jax.ShapeDtypeStruct(shape, jnp.float32)
-            return jax.pure_callback(self._on_host, result, predictions, batch, vmap_method="sequential")
+            called: Array = jax.pure_callback(self._on_host, result, predictions, batch, vmap_method="sequential")
+            return called
         return jnp.asarray(self._checked(self.fn(predictions, batch), shape), jnp.float32)
 
     def _on_host(self, predictions: Predictions, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:

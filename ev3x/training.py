@@ -87,4 +87,5 @@ def train(
         updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads)
         return {**moved, "params": optax.apply_updates(params, updates)}, opt_state, finite & jnp.isfinite(value)
 
-    return jax.lax.fori_loop(0, steps, step, (variables, opt_state, jnp.asarray(True)))
+    end: tuple[Variables, PyTree, Array] = jax.lax.fori_loop(0, steps, step, (variables, opt_state, jnp.asarray(True)))
+    return end

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import ACCURACY, Shift, Toy, evolver, examples, make, method, right, sgd, splits
+from toys import Shift, Toy, evolver, examples, make, method, right, sgd, splits
 
 import ev3x
 from ev3x.builtin.adapters.promote import Promote
@@ -41,13 +41,21 @@ RATE = {"learning_rate": {"low": 0.1, "high": 1.0}}
         (Trajectories, {"losses": [], "optimizers": [sgd()]}, "losses: needs at least one entry (K = 0)"),
         (Trajectories, {"losses": ["xent"], "optimizers": []}, "optimizers: needs at least one entry (K = 0)"),
         (Trajectories, {"losses": [3], "optimizers": [sgd()]}, "losses[0]: must be a loss such as"),
-        (Trajectories, {"losses": ["xent"], "optimizers": [sgd()], "length": 0}, "length: must be greater than or equal"),
+        (
+            Trajectories,
+            {"losses": ["xent"], "optimizers": [sgd()], "length": 0},
+            "length: must be greater than or equal",
+        ),
         (
             Trajectories,
             {"losses": ["xent"], "optimizers": [sgd()], "length": 9, "stretch": 2.0, "longest": 5},
             "longest: must be at least length = 9, got 5",
         ),
-        (Trajectories, {"losses": ["xent"], "optimizers": [{"name": "sgdd"}]}, "unknown optimizer 'sgdd'; did you mean 'sgd'?"),
+        (
+            Trajectories,
+            {"losses": ["xent"], "optimizers": [{"name": "sgdd"}]},
+            "unknown optimizer 'sgdd'; did you mean 'sgd'?",
+        ),
         (
             Trajectories,
             {"losses": ["xent"], "optimizers": [{"name": "sgd", "learning_rat": 1.0}]},
@@ -101,7 +109,10 @@ def test_all_faults_are_told_at_once():
 @pytest.mark.parametrize(
     ("proposer", "text"),
     [
-        (Trajectories(losses=["xentt"], optimizers=[sgd()]), "trajectories: unknown loss 'xentt'; did you mean 'xent'?"),
+        (
+            Trajectories(losses=["xentt"], optimizers=[sgd()]),
+            "trajectories: unknown loss 'xentt'; did you mean 'xent'?",
+        ),
         (
             Trajectories(losses=[ev3x.Loss("xent", temprature=1.0)], optimizers=[sgd()]),
             "loss 'xent': unknown hyperparameter 'temprature'; did you mean 'temperature'?",
@@ -136,7 +147,11 @@ PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
     [
         ({"decide": ev3x.Explore(generated(0))}, TypeError, r"splits: `decide` must be Decide\(...\), got Explore"),
         ({"assess": generated(0)}, TypeError, r"splits: `assess` must be Assess\(...\), got Generated"),
-        ({"assess": ev3x.Assess(make)}, TypeError, r"source of `assess` must be Arrays\(...\) or Generated\(...\), got function"),
+        (
+            {"assess": ev3x.Assess(make)},
+            TypeError,
+            r"source of `assess` must be Arrays\(...\) or Generated\(...\), got function",
+        ),
         ({"assess": ev3x.Assess(examples(0, 0))}, ValueError, "splits: `assess` is empty"),
         (
             {"assess": ev3x.Assess(ev3x.Arrays({"x": jnp.ones(3), "y": jnp.ones(4)}))},
@@ -153,7 +168,7 @@ PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
         (
             {"explore": ev3x.Explore(SHARED), "assess": ev3x.Assess(PART)},
             ValueError,
-            "must not share examples, but assess example 0 is also explore example 30; remove duplicates or split by another key",
+            "must not share examples, but assess example 0 is also explore example 30; remove duplicates",
         ),
         (
             {"assess": ev3x.Assess(generated(3)), "decide": ev3x.Decide(generated(3))},
@@ -173,7 +188,7 @@ PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
         (
             {"decide": ev3x.Decide(examples(0, 64), reuse=True)},
             ValueError,
-            "the decide split has 64 examples but one round reads 128; give it more, or lower confirm.block or confirm.blocks",
+            "the decide split has 64 examples but one round reads 128; .* or lower confirm.block",
         ),
     ],
 )
@@ -183,7 +198,7 @@ def test_splits_that_do_not_fit_are_refused(given, kind, text):
 
 def test_an_assessment_that_would_read_examples_twice_is_refused():
     data = splits(assess=ev3x.Assess(examples(0, 100)))
-    text = "the assess split has 100 examples but one round reads 192; give it more, or lower select.block or select.blocks"
+    text = "the assess split has 100 examples but one round reads 192; give it more, or lower select.block"
     refused(ValueError, text, evolver, Shift(), data=data, select=MeanBounds(block=64, blocks=3))
 
 
@@ -219,7 +234,9 @@ class Needy(Shift):
 
 
 class Plain(Toy):
-    hypers = {}
+    @property
+    def hypers(self):
+        return {}
 
 
 @pytest.mark.parametrize(
@@ -245,9 +262,12 @@ def one_round(*proposers, **given):
     [
         (
             ev3x.Metric("mean", lambda p, b: p.mean()),
-            r"metric 'mean' must return one value per example: expected shape \(64,\), got \(\) \(or declare it with kind='set'\)",
+            r"metric 'mean' must return one value per example: .*\(64,\), got \(\) \(or declare it with kind='set'\)",
         ),
-        (ev3x.Metric("half", lambda p, b: p[:3]), r"metric 'half' must return one value per example: .*\(64,\), got \(3,\)"),
+        (
+            ev3x.Metric("half", lambda p, b: p[:3]),
+            r"metric 'half' must return one value per example: .*\(64,\), got \(3,\)",
+        ),
         (
             ev3x.Metric("all", lambda p, b: p, kind="set"),
             r"metric 'all' must return one number for the whole set: expected shape \(\), got \(64,\)",
@@ -262,7 +282,9 @@ def test_metrics_of_the_wrong_shape_are_named(metric, text):
 
 def test_a_set_level_metric_needs_several_blocks_to_be_confirmed_on():
     metric = ev3x.Metric("auroc", right, kind="set")
-    text = "paired: metric 'auroc' is set-level, its uncertainty is that between blocks: blocks must be at least 2, got 1"
+    text = (
+        "paired: metric 'auroc' is set-level, its uncertainty is that between blocks: blocks must be at least 2, got 1"
+    )
     refused(ValueError, text, evolver, Shift(), task=Toy((metric,)), confirm=Paired(block=64, blocks=1))
     select = MeanBounds(block=64, z=1.0)
     refused(ValueError, "mean_bounds: metric 'auroc'", evolver, Shift(), task=Toy((metric,)), select=select)
@@ -312,7 +334,10 @@ class Bare(Toy):
     [
         (Averaged(), r"Averaged.loss\('xent'\) must return one value per example: expected shape \(8,\), got \(\)"),
         (Weighing(), r"Weighing.weigh must return one weight per example: expected \(64,\), got \(3,\)"),
-        (Losing(), r"Losing.loss\('xent'\) must return the variables with their collections \['params'\], got \['extra', 'params'\]"),
+        (
+            Losing(),
+            r"Losing.loss\('xent'\) must return .* their collections \['params'\], got \['extra', 'params'\]",
+        ),
         (Bare(), r"the variables must be a mapping of collections with 'params', got \['b', 'w'\]"),
     ],
 )
@@ -343,7 +368,10 @@ class Odd(Shift):
     ("way", "text"),
     [
         ("structure", "proposer 'odd': the candidates must have the model's structure PyTreeDef.*'b'.*, got PyTreeDef"),
-        ("shape", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] \(1 candidates on the leading axis\), got float32\[1, 1\]"),
+        (
+            "shape",
+            r"candidates\['params'\]\['w'\] must be float32\[1, 2\] \(1 candidates.*\), got float32\[1, 1\]",
+        ),
         ("dtype", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float16\[1, 2\]"),
         ("count", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float32\[2, 2\]"),
         ("eligible", r"proposer 'odd': eligible must have shape \(1,\), got \(0,\)"),
@@ -382,7 +410,10 @@ def test_rounds_are_at_least_one():
     [
         (lambda: ev3x.Optimizer("addam"), "unknown optimizer 'addam'; did you mean 'adam'?"),
         (lambda: ev3x.Optimizer("adam"), "adam: option 'learning_rate' is required"),
-        (lambda: ev3x.Optimizer("sgd", learning_rate=np.ones(2)), "sgd: learning_rate must be a number, a string or a rule, got array"),
+        (
+            lambda: ev3x.Optimizer("sgd", learning_rate=np.ones(2)),
+            "sgd: learning_rate must be a number, a string or a rule, got array",
+        ),
         (lambda: ev3x.Loss("xent", temperature="hot"), "loss 'xent': temperature must be a number, got 'hot'"),
         (lambda: ev3x.Loss("xent", weight=True), "loss 'xent': weight must be a number, got True"),
     ],

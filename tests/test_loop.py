@@ -119,7 +119,7 @@ def training():
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_others(training):
-    run, state, after, records = training
+    run, _, after, records = training
     again, second = evolver(PAIR, SAMPLED).rounds(run.init(0), 4)
     assert same((after, records), (again, second))
     other, _ = run.rounds(run.init(1), 4)

@@ -175,7 +175,9 @@ def test_a_stream_shorter_than_the_position_to_resume_at_says_so():
 
 
 def test_a_plain_iterator_is_refused():
-    with pytest.raises(TypeError, match=r"a run must be able to resume.*function that returns a fresh iterator.*got list_iter"):
+    with pytest.raises(
+        TypeError, match=r"a run must be able to resume.*function that returns a fresh iterator.*got list_iter"
+    ):
         ev3x.Stream(iter([batch(0)]), batches=1)
 
 

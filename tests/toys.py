@@ -103,7 +103,9 @@ def examples(seed: int, n: int) -> ev3x.Arrays:
 def splits(batch_size: int = 8, **given: Any) -> ev3x.Splits:
     """Endless splits, but for those given."""
     key = jax.random.key(7)
-    sources = {n: ev3x.Generated(jax.random.fold_in(key, i), make) for i, n in enumerate(("explore", "assess", "decide"))}
+    sources = {
+        n: ev3x.Generated(jax.random.fold_in(key, i), make) for i, n in enumerate(("explore", "assess", "decide"))
+    }
     return ev3x.Splits(
         given.get("explore", ev3x.Explore(sources["explore"], batch_size)),
         given.get("assess", ev3x.Assess(sources["assess"])),
@@ -134,17 +136,19 @@ def evolver(*proposers: Any, task: ev3x.Task | None = None, data: Any = None, **
 
 def same(a: Any, b: Any) -> bool:
     """Whether two pytrees hold the same bits."""
+
     def raw(x):
         return jax.random.key_data(x) if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key) else x
 
     leaves = [jax.tree.leaves(jax.tree.map(raw, t)) for t in (a, b)]
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        bool(jnp.array_equal(x, y, equal_nan=jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact))) for x, y in zip(*leaves)
+        bool(jnp.array_equal(x, y, equal_nan=jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact)))
+        for x, y in zip(*leaves, strict=True)
     )
 
 
 def judge(assessor, scores, reference, weights=None, *, metrics=None, aims=None, alpha=0.05, eligible=None, read=None):
-    """The assessment of scores [B, K, M, n] against a reference [B, M, n]; only the first `read` blocks are observed."""
+    """The assessment of scores [B, K, M, n] against a reference [B, M, n], of which `read` blocks are observed."""
     scores, reference = jnp.asarray(scores, jnp.float32), jnp.asarray(reference, jnp.float32)
     blocks, k, m, _ = scores.shape
     assessor = dataclasses.replace(assessor, blocks=blocks)
@@ -163,5 +167,7 @@ def _judge(assessor, metrics, question, scores, reference, weights, read):
     evidence = assessor.begin(scores.shape[1], metrics)
     for i in range(read):
         w = None if weights is None else jnp.asarray(weights[i], jnp.float32)
-        evidence = assessor.observe(evidence, ev3x.Block(scores[i], reference[i], w, None, jnp.int32(i)), question, metrics)
+        evidence = assessor.observe(
+            evidence, ev3x.Block(scores[i], reference[i], w, None, jnp.int32(i)), question, metrics
+        )
     return assessor.conclude(evidence, question, metrics)

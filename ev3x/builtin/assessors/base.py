@@ -53,7 +53,7 @@ def conclude(
     outcome: Array,
     p_value: Array | None = None,
 ) -> Assessment:
-    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than anything."""
+    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all."""
     can_win = question.eligible & jnp.isfinite(rank)
     best = jnp.argmax(jnp.where(can_win, rank, -jnp.inf))
     low, high = jnp.array([[m.low for m in metrics]]), jnp.array([[m.high for m in metrics]])

@@ -115,7 +115,7 @@ def student_p(gain: Array, error: Array, n: Array) -> Array:
 
 
 def t_quantile(level: float, freedom: Array) -> Array:
-    """The upper `level` quantile of Student's t (Cornish-Fisher; exact below 3 degrees): 3 digits at 0.05, 2 at 0.01."""
+    """The upper `level` quantile of Student's t (Cornish-Fisher; exact below 3 degrees): 3 digits at 0.05."""
     z = norm.isf(jnp.float32(level))
     terms = (
         (z**3 + z) / 4,

@@ -12,7 +12,7 @@ from ...types import Array, Assessment
 
 @dataclasses.dataclass(frozen=True)
 class OverRun(Budget):
-    """Confirmation t gets level * 6 / (pi t)^2, which sums to the level: the chance of any false promotion in the run."""
+    """Confirmation t gets level * 6 / (pi t)^2, which sums to the level: the chance of any false promotion."""
 
     @property
     def words(self) -> str:
@@ -21,7 +21,7 @@ class OverRun(Budget):
 
     def init(self) -> Array:
         """Confirmations so far: i32[]."""
-        return jnp.int32(0)
+        return jnp.zeros((), jnp.int32)
 
     def offer(self, state: Array, level: Array) -> Array:
         """The share of the next confirmation."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
-from typing import Annotated, Literal
+from collections.abc import Hashable, Iterator
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,11 @@ class Trajectories(Proposer):
 
     def check(self) -> list[Fault]:
         """K must not be zero, and stretching must have room."""
-        faults = [Fault((n,), "needs at least one entry (K = 0)") for n in ("losses", "optimizers") if not getattr(self, n)]
+        faults = [
+            Fault((name,), "needs at least one entry (K = 0)")
+            for name in ("losses", "optimizers")
+            if not getattr(self, name)
+        ]
         if self.longest and self.longest < self.length:
             faults.append(Fault(("longest",), f"must be at least length = {self.length}, got {self.longest}"))
         return faults
@@ -154,7 +158,7 @@ class Group:
     def rebuild(self, varying: tuple[Array, ...]) -> tuple[Loss, optax.GradientTransformation]:
         """The loss and the optimizer of one pair, given its varying numbers; those that all share stay constants."""
         traced = iter(varying)
-        numbers = iter([next(traced) if len(set(column)) > 1 else column[0] for column in self._columns()])
+        numbers: Iterator[Any] = iter([next(traced) if len(set(c)) > 1 else c[0] for c in self._columns()])
         loss, optimizer = self.pairs[0]
         terms = tuple(Term(t.name, next(numbers), tuple((n, next(numbers)) for n, _ in t.hypers)) for t in loss.terms)
         return Loss(terms), optimizer.build(**{name: next(numbers) for name in optimizer.numbers})

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import judge, right
 
 import ev3x
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.published import Published
-from toys import judge, right
 
 B, K, N = 2, 5, 128
 quick = settings(deadline=None, max_examples=60)

@@ -5,10 +5,10 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import ACCURACY, judge, right
 
 import ev3x
 from ev3x.builtin.assessors.paired import Paired
-from toys import ACCURACY, judge, right
 
 B, N = 4, 512
 quick = settings(deadline=None, max_examples=40)
@@ -47,7 +47,9 @@ def test_a_million_examples_are_counted_without_loss(gain):
     scores, reference = outcomes(3, gain, 0.8, b=4, n=250_000)
     got = judge(Paired(), scores, reference, metrics=(ACCURACY,))
     difference = scores[:, 0].astype(int) - reference.astype(int)
-    exact = scipy.stats.binomtest(int((difference > 0).sum()), int((difference != 0).sum()), alternative="greater").pvalue
+    exact = scipy.stats.binomtest(
+        int((difference > 0).sum()), int((difference != 0).sum()), alternative="greater"
+    ).pvalue
     assert float(got.p_value[0]) == pytest.approx(exact, rel=0.01)
 
 
