@@ -58,10 +58,10 @@ class Saved:
         return fill(jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), like), self.records)
 
     def incumbent(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The incumbent's variables by path, for numpy: bfloat16, which it does not know, becomes float32."""
+        """The incumbent's variables by path, for numpy: types that it does not know, as bfloat16, become float32."""
         head = "model/incumbent/"
         arrays = {path.removeprefix(head): np.asarray(x) for path, x in self.run.items() if path.startswith(head)}
-        return {path: x.astype(np.float32) if x.dtype == jnp.bfloat16 else x for path, x in arrays.items()}
+        return {path: x if x.dtype.isbuiltin == 1 else x.astype(np.float32) for path, x in arrays.items()}
 
 
 class Checkpoints:
@@ -70,8 +70,10 @@ class Checkpoints:
     def __init__(self, directory: Path, ids: Mapping[str, str]) -> None:
         self._directory = directory
         self._ids = ids
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
+            )
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(
@@ -89,26 +91,38 @@ class Checkpoints:
         for path, leaf in leaves(state).items():
             branch = _branch(path, self._ids)
             home = tree["plugins"].setdefault(branch, {}) if branch else tree["run"]
-            home[path] = leaf
+            home[path] = np.asarray(leaf)  # numpy: it can be read on another machine than the run's
         tree |= {"streams": dict(positions), "history": leaves(history)}
         saved = {name: branch for name, branch in tree.items() if branch}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(dict(meta)))
-        with _quiet():
-            self._manager.save(step, args=args)
+        try:
+            with _quiet():
+                self._manager.save(step, args=args)
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoint {step} cannot be written to {self._directory}: {error}; earlier ones are kept"
+            ) from error
 
-    def load(self) -> Saved:
-        """The last checkpoint; CheckpointError when there is none, or it cannot be read."""
+
+def load(directory: Path) -> Saved | None:
+    """The last checkpoint in a directory, None when there is none; CheckpointError when it cannot be read.
+
+    Nothing is written: a run that goes on in this directory is not disturbed.
+    """
+    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    if not steps:
+        return None
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    try:
         with _quiet():
-            step = self._manager.latest_step()
-            if step is None:
-                raise CheckpointError(f"{self._directory} holds no checkpoint")
-            args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-            try:
-                read = self._manager.restore(step, args=args)
-            except Exception as error:
-                raise CheckpointError(f"checkpoint {step} in {self._directory} cannot be read: {error}") from error
-        tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
-        return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+            options = ocp.CheckpointManagerOptions(read_only=True)
+            with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+                read = manager.restore(steps[-1], args=args)
+    except Exception as error:
+        way = f"; delete {directory / str(steps[-1])} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
+        raise CheckpointError(f"checkpoint {steps[-1]} in {directory} cannot be read: {error}{way}") from error
+    tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
+    return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
 
 
 def _branch(path: str, ids: Mapping[str, str]) -> str:
@@ -116,7 +130,7 @@ def _branch(path: str, ids: Mapping[str, str]) -> str:
     role, _, rest = path.partition("/")
     if role not in ("proposers", "adapters", "budget"):
         return ""
-    label = "budget" if role == "budget" else rest.partition("/")[0]
+    label = next(n for n in ids if f"{rest}/".startswith(f"{n}/")) if rest and role != "budget" else role
     return f"{ids[label].partition(':')[0]}@{API_VERSION}"
 
 
@@ -147,13 +161,17 @@ def fill(like: PyTree, found: Mapping[str, Any]) -> PyTree:
             filled.append(jnp.zeros(leaf.shape, leaf.dtype))
         elif name not in found:
             faults.append(f"{name} is missing")
-        elif _is_key(leaf):
-            filled.append(jax.random.wrap_key_data(jnp.asarray(found[name])))
-        elif (found[name].shape, found[name].dtype) != (leaf.shape, leaf.dtype):
-            got = f"{found[name].dtype}{list(found[name].shape)}"
-            faults.append(f"{name} must be {leaf.dtype}{list(leaf.shape)}, got {got}")
         else:
-            filled.append(jnp.asarray(found[name]))
+            raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+            value = found[name]
+            if (value.shape, value.dtype) != (raw.shape, raw.dtype):
+                must = f"{raw.dtype}{list(raw.shape)}"
+                faults.append(f"{name} must be {must}, got {value.dtype}{list(value.shape)}")
+            else:
+                array = jnp.asarray(value)
+                filled.append(
+                    jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+                )
     if faults:
         raise CheckpointError("the checkpoint does not fit this configuration: " + "; ".join(faults))
     return jax.tree.unflatten(jax.tree.structure(like), filled)
@@ -164,7 +182,7 @@ def _name(path: Any) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ BLOCK = 1024
 def evaluate(task: Task, variables: Variables, examples: Arrays) -> dict[str, float]:
     """The mean of each per-example metric (weighted as the task weighs), and each set-level one over the whole set."""
     n = examples.size
+    if not n:
+        raise ValueError("the test set is empty")
     starts = range(0, n, BLOCK)
     batches = [jax.tree.map(lambda x, s=s: x[s : s + BLOCK], examples.tree) for s in starts]
     parts = [_predict(task, variables, batch) for batch in batches]

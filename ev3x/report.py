@@ -42,8 +42,8 @@ def _row(plan: Plan, r: Record) -> Row:
             "winner": _bounds(r.confirmation, 0, metrics),
             "current": _bounds(r.confirmation, 1, metrics),
             "incumbent": _named(r.confirmation.reference, metrics),
-            "p_value": _number(r.confirmation.p_value[0]),
-            "alpha": _number(r.alpha),
+            "p_value": number(r.confirmation.p_value[0]),
+            "alpha": number(r.alpha),
             "examples": int(r.confirmation.examples),
             "reused": bool(r.reused),
         },
@@ -55,7 +55,7 @@ def _row(plan: Plan, r: Record) -> Row:
 
 def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
     return {
-        "value": _number(a.value[k]),
+        "value": number(a.value[k]),
         "mean": _named(a.mean[k], metrics),
         "lower": _named(a.lower[k], metrics),
         "upper": _named(a.upper[k], metrics),
@@ -85,18 +85,24 @@ def _notes(plan: Plan, r: Record) -> dict[int, Row]:
     for name, proposer in plan.method.proposers:
         k = len(proposer.labels(plan.site))
         for i in range(k):
-            notes[offset + i] = {"notes": {n: _number(v[i]) for n, v in r.notes[name].items()}} if r.notes[name] else {}
+            notes[offset + i] = {"notes": {n: _plain(v[i]) for n, v in r.notes[name].items()}} if r.notes[name] else {}
         offset += k
     return notes
 
 
 def _named(values: Any, names: Sequence[str]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in zip(names, values, strict=True)}
+    return {name: number(value) for name, value in zip(names, values, strict=True)}
 
 
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def number(value: Any) -> float | None:
+    """A plain number, or None: JSON has neither NaN nor infinity."""
+    plain = float(value)
+    return plain if math.isfinite(plain) else None
+
+
+def _plain(value: Any) -> Any:
+    """Numbers in lists as deep as the array."""
+    return number(value) if np.ndim(value) == 0 else [_plain(v) for v in value]
 
 
 def _signed(value: Any) -> str:

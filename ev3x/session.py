@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -23,20 +24,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import loop
-from .checkpoint import Checkpoints, Saved
+from .checkpoint import Checkpoints, Saved, load
 from .data import Splits
 from .evaluate import evaluate
 from .evolver import Evolver
 from .loop import Limit, Method
 from .observe import Limits, Observer, Progress, RunInfo, Watchers
 from .propose import Layout
-from .report import Row, rows
-from .streams import Feed, StreamEnded, StreamFault
+from .report import Row, number, rows
+from .streams import Feed, Position, StreamEnded, StreamFault
 from .task import Task
-from .types import Record
+from .types import Record, State
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 CHUNK_SECONDS = 1.0
 CAPACITY = 128
+LOCK = ".lock"
 
 
 class RunError(Exception):
@@ -59,7 +66,7 @@ class Setup:
     config: str
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Totals:
     """What adds up over a run, and is saved with it."""
 
@@ -69,38 +76,66 @@ class _Totals:
     gradient_steps: int = 0
     examples: int = 0
 
-    def add(self, new: list[Row]) -> None:
-        self.promotions += sum(r["promoted"] for r in new)
-        self.growths += sum(len(r["calls"]) for r in new)
-        self.gradient_steps += sum(r["gradient_steps"] for r in new)
-        self.examples += sum(r["select_examples"] + r["confirm"]["examples"] for r in new)
+    def plus(self, new: list[Row], seconds: float) -> _Totals:
+        return _Totals(
+            self.seconds + seconds,
+            self.promotions + sum(r["promoted"] for r in new),
+            self.growths + sum(len(r["calls"]) for r in new),
+            self.gradient_steps + sum(r["gradient_steps"] for r in new),
+            self.examples + sum(r["select_examples"] + r["confirm"]["examples"] for r in new),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """Where a run stands after a chunk. It is replaced as a whole, so what is saved belongs together at any moment."""
+
+    state: State
+    history: Record | None
+    streams: Position
+    totals: _Totals
 
 
 def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
     """The summary of a new run. `directory`, if given, must not exist or be empty, and then holds the run."""
-    if directory is not None:
-        _claim(directory)
-    session = _Session(setup, directory)
-    if directory is not None:
+    if directory is None:
+        return _Session(setup, None).go()
+    _claim(directory)
+    with _alone(directory):
         _write(directory / "config.toml", setup.config)
-    return session.go()
+        try:
+            session = _Session(setup, directory)
+        except BaseException:  # nothing has begun: the directory is free for the next try
+            (directory / "config.toml").unlink()
+            (directory / LOCK).unlink(missing_ok=True)
+            raise
+        return session.go()
 
 
 def resume(setup: Setup, directory: Path) -> dict[str, Any]:
-    """The summary of a run that goes on where its last checkpoint stands, to the bits of the undisturbed run."""
-    saved = _saved(directory)
-    session = _Session(setup, directory)
-    session.restore(saved)
-    return session.go()
+    """The summary of a run that goes on where its last checkpoint stands, to the bits of the undisturbed run.
+
+    A run that was killed before its first checkpoint starts again.
+    """
+    _check_run(directory)
+    with _alone(directory):
+        saved = load(directory / "checkpoints")
+        session = _Session(setup, directory)
+        if saved:
+            session.restore(saved)
+        return session.go()
 
 
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
+    _check_run(directory)
+    saved = load(directory / "checkpoints")
+    if saved is None:
+        raise RunError(f"{directory} ended before its first checkpoint: `ev3x resume {directory}` starts it again")
     to = to or directory / "weights.npz"
-    weights = _saved(directory).incumbent()
     try:
-        with to.open("wb") as file:
-            np.savez(file, allow_pickle=False, **weights)
+        with _draft(to) as draft, draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **saved.incumbent())
     except OSError as error:
         raise RunError(f"cannot write {to}: {error.strerror}") from error
     return to
@@ -108,32 +143,36 @@ def export(directory: Path, to: Path | None = None) -> Path:
 
 class _Session:
     def __init__(self, setup: Setup, directory: Path | None) -> None:
+        """All that can be wrong with a run is found here, before anything is trained or written."""
         self.setup, self.directory = setup, directory
         self.data = setup.task.load(setup.seed)
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout)
-        self.state = self.evolver.init(setup.seed)
-        self.first = self.state.model.incumbent
-        self.history: Record | None = None
         self.rows: list[Row] = []
-        self.totals = _Totals()
         self.watchers = Watchers(setup.observers)
+        self.meta: dict[str, Any] = {"task": setup.task_id, "data": self.data.fingerprint(), "versions": versions()}
+        state = _strong(self.evolver.init(setup.seed))
+        self.point = _Point(state, None, self._position(), _Totals())
+        if isinstance(self.data.splits, Splits):
+            self._record(self.data.splits)
+        self.baseline = evaluate(setup.task, state.model.incumbent, self.data.test)
         self.store = Checkpoints(directory / "checkpoints", setup.ids) if directory else None
 
     def restore(self, saved: Saved) -> None:
-        """Go to where the checkpoint stands; rows of later rounds are cut off their file."""
+        """Go to where the checkpoint stands."""
         self._same(saved)
-        plan = self.evolver.plan
-        record = jax.eval_shape(loop.round_, plan, self._peek(), self.state)[1]
-        self.history = saved.history(record)
-        if self.history is not None:
-            self.rows = rows(plan, self.history)
-            self._grow(self.history)
-        self.state = saved.state(self.state, self.setup.ids)
-        if isinstance(self.data.splits, Feed):
-            self.data.splits.seek(saved.streams)
-        self.totals = _Totals(**saved.meta["totals"])
-        if self.directory:
-            _write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
+        splits = self.data.splits
+        try:
+            record = self._record(splits.next(self.point.state.spent) if isinstance(splits, Feed) else splits)
+            if isinstance(splits, Feed):
+                splits.seek(saved.streams)
+        except (StreamEnded, StreamFault) as error:
+            raise RunError(f"{self.directory} cannot go on: {error}") from error
+        history = saved.history(record)
+        if history is not None:
+            self.rows = rows(self.evolver.plan, history)
+            self._grow(history)
+        state = saved.state(self.point.state, self.setup.ids)
+        self.point = _Point(state, history, saved.streams, _Totals(**saved.meta["totals"]))
 
     def go(self) -> dict[str, Any]:
         """Run to the end, whatever ends it, and say what came of it."""
@@ -150,6 +189,8 @@ class _Session:
             resumed_at=len(self.rows),
         )
         self._save()
+        if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
+            _write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
         self.watchers.start(info, self.rows)
         with _interrupts() as interrupted:
             try:
@@ -170,18 +211,16 @@ class _Session:
                 return end
             began = time.monotonic()
             try:
-                self.state, records = self.evolver.chunk(self.state, self._limit(size), capacity=CAPACITY)
-                done = len(records.round)
+                state, records = self.evolver.chunk(self.point.state, self._limit(size), capacity=CAPACITY)
+                records = jax.device_get(records)
             except StreamEnded as error:
                 return "stopped", str(error)
-            except StreamFault as error:
-                self._save()
-                raise RunError(f"{error}; {self._kept()}") from error
-            seconds = time.monotonic() - began
-            self.totals.seconds += seconds
+            except (StreamFault, jax.errors.JaxRuntimeError) as error:  # the latter is a callback's or the device's
+                raise RunError(f"{_text(error)}; {self._kept()}") from error
+            seconds, done = time.monotonic() - began, len(records.round)
             if not done:
                 return "stopped", "the decide split is spent: no fresh examples are left to confirm on"
-            self._note(records, seconds / done)
+            self._note(_strong(state), records, seconds)
             # The first call compiles; its time says nothing about the next.
             size = 1 if chunk == 0 else max(1, min(CAPACITY, int(CHUNK_SECONDS * done / max(seconds, 1e-6))))
             if time.monotonic() - saved_at >= self.setup.save_every:
@@ -190,13 +229,13 @@ class _Session:
         raise AssertionError("unreachable")
 
     def _ended(self, interrupted: list[int]) -> tuple[str, str] | None:
-        limits, totals = self.setup.limits, self.totals
+        limits, totals = self.setup.limits, self.point.totals
         if interrupted:
             return "interrupted", f"interrupted; {self._kept()}"
         if limits.target is not None and self._reached(limits.target):
             return "finished", f"the target of {limits.target:g} was reached on the decide split"
         if limits.rounds is not None and len(self.rows) >= limits.rounds:
-            return "finished", f"{limits.rounds} rounds"
+            return "finished", f"{len(self.rows)} rounds"
         if limits.gradient_steps is not None and totals.gradient_steps >= limits.gradient_steps:
             return "finished", f"{totals.gradient_steps} gradient steps"
         if limits.seconds is not None and totals.seconds >= limits.seconds:
@@ -208,50 +247,51 @@ class _Session:
         rounds = size if limits.rounds is None else min(size, limits.rounds - len(self.rows))
         steps = 2**31 - 1
         if limits.gradient_steps is not None:
-            steps = min(steps, limits.gradient_steps - self.totals.gradient_steps)
+            steps = min(steps, limits.gradient_steps - self.point.totals.gradient_steps)
         target = math.nan if limits.target is None else limits.target
         return Limit(jnp.int32(rounds), jnp.int32(steps), jnp.float32(target))
 
-    def _note(self, records: Record, seconds_per_round: float) -> None:
+    def _note(self, state: State, records: Record, seconds: float) -> None:
         """Rows and totals of new rounds, in memory, in their file, and for the observers."""
-        host = jax.tree.map(np.asarray, records)
-        self.history = (
-            host if self.history is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), self.history, host)
-        )
-        new = rows(self.evolver.plan, host)
+        new = rows(self.evolver.plan, records)
+        totals, history = self.point.totals.plus(new, seconds), self.point.history
+        if history is not None:
+            records = jax.tree.map(lambda a, b: np.concatenate([a, b]), history, records)
+        self.point = _Point(state, records, self._position(), totals)
         self.rows += new
-        self.totals.add(new)
         if self.directory:
             with (self.directory / "rounds.jsonl").open("a") as file:
                 file.writelines(map(_line, new))
-        limits, left = self.setup.limits, []
+        limits, left, each = self.setup.limits, [], seconds / len(new)
         if limits.rounds is not None:
-            left.append((limits.rounds - len(self.rows)) * seconds_per_round)
+            left.append((limits.rounds - len(self.rows)) * each)
         if limits.seconds is not None:
-            left.append(limits.seconds - self.totals.seconds)
+            left.append(limits.seconds - totals.seconds)
         if limits.gradient_steps is not None and new[-1]["gradient_steps"]:
-            missing = limits.gradient_steps - self.totals.gradient_steps
-            left.append(missing / new[-1]["gradient_steps"] * seconds_per_round)
+            left.append((limits.gradient_steps - totals.gradient_steps) / new[-1]["gradient_steps"] * each)
         progress = Progress(
             rounds=len(self.rows),
             left=max(0.0, min(left)) if left else None,
-            **dataclasses.asdict(self.totals),
+            **dataclasses.asdict(totals),
         )
         self.watchers.rounds(new, progress)
 
     def _save(self) -> None:
         if self.store:
-            streams = self.data.splits.position() if isinstance(self.data.splits, Feed) else {}
-            meta = {
-                "task": self.setup.task_id,
-                "data": self.data.fingerprint(),
-                "versions": versions(),
-                "totals": dataclasses.asdict(self.totals),
-            }
-            self.store.save(self.state, self.history, streams, meta)
+            point = self.point
+            meta = {**self.meta, "totals": dataclasses.asdict(point.totals)}
+            self.store.save(point.state, point.history, point.streams, meta)
+
+    def _position(self) -> Position:
+        """Where the streams stand after what was trained on; never what a chunk under way has taken."""
+        return self.data.splits.position() if isinstance(self.data.splits, Feed) else {}
+
+    def _record(self, splits: Splits) -> Record:
+        """The shapes of one round's record; this traces the round, so that what does not fit together raises here."""
+        return jax.eval_shape(loop.round_, self.evolver.plan, splits, self.point.state)[1]
 
     def _summary(self, outcome: str, reason: str) -> dict[str, Any]:
-        plan, totals = self.evolver.plan, self.totals
+        plan, totals = self.evolver.plan, self.point.totals
         return {
             "task": self.setup.task_id,
             "seed": self.setup.seed,
@@ -261,45 +301,41 @@ class _Session:
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
             "seconds": round(totals.seconds, 3),
-            "test": evaluate(plan.task, self.state.model.incumbent, self.data.test),
-            "baseline": evaluate(self.setup.task, self.first, self.data.test),
+            "test": _finite(evaluate(plan.task, self.point.state.model.incumbent, self.data.test)),
+            "baseline": _finite(self.baseline),
             "outcome": outcome,
             "reason": reason,
             "promise": self._promise(),
             "about": self.data.about,
             "observer_faults": self.watchers.faults,
-            "versions": versions(),
+            "versions": self.meta["versions"],
             "directory": str(self.directory) if self.directory else None,
         }
 
     def _same(self, saved: Saved) -> None:
         """Raise RunError when the data have changed; warn when versions have."""
-        if saved.meta["data"] != self.data.fingerprint():
+        if saved.meta["data"] != self.meta["data"]:
             raise RunError(
                 f"{self.directory}: the data of this run have changed since it was saved "
-                f"(digest {saved.meta['data'][:12]} then, {self.data.fingerprint()[:12]} now): "
+                f"(digest {saved.meta['data'][:12]} then, {self.meta['data'][:12]} now): "
                 "it cannot go on to the same result"
             )
-        then, now = saved.meta["versions"], versions()
+        then, now = saved.meta["versions"], self.meta["versions"]
         if changed := [f"{n} {then.get(n)} -> {now[n]}" for n in now if then.get(n) != now[n]]:
             warnings.warn(f"resumed with other versions, bits may differ: {', '.join(changed)}", stacklevel=2)
-
-    def _peek(self) -> Splits:
-        """Splits of the shapes that rounds will see."""
-        splits = self.data.splits
-        return splits.next(self.state.spent) if isinstance(splits, Feed) else splits
 
     def _grow(self, history: Record) -> None:
         """Repeat the host transitions of earlier rounds, which decide the shapes of what was saved."""
         for i in np.flatnonzero(history.decision.calls.any(axis=-1)):
-            state = dataclasses.replace(self.state, round=jnp.int32(history.round[i] + 1))
-            calls = history.decision.calls[i]
-            self.evolver.plan, self.state = loop.transition(self.evolver.plan, state, calls)
+            state = dataclasses.replace(self.point.state, round=jnp.int32(history.round[i] + 1))
+            self.evolver.plan, state = loop.transition(self.evolver.plan, state, history.decision.calls[i])
+            self.point = dataclasses.replace(self.point, state=state)
 
     def _reached(self, target: float) -> bool:
         metric = self.setup.task.metrics[0]
-        scores = [r["confirm"]["winner"]["mean"][metric.name] for r in self.rows if r["promoted"]]
-        return any(s >= target if metric.maximize else s <= target for s in scores)
+        scores = [np.float32(r["confirm"]["winner"]["mean"][metric.name]) for r in self.rows if r["promoted"]]
+        goal = np.float32(target)  # as the rounds on the device compare
+        return any(bool(s >= goal if metric.maximize else s <= goal) for s in scores)
 
     def _promise(self) -> str:
         method = self.setup.method
@@ -318,30 +354,68 @@ def versions() -> dict[str, str]:
     return {**packages, "python": platform.python_version(), "backend": jax.default_backend()}
 
 
-def _saved(directory: Path) -> Saved:
-    if not (directory / "checkpoints").is_dir():
-        raise RunError(f"{directory} is no run directory: it has no checkpoints/")
-    return Checkpoints(directory / "checkpoints", {}).load()
+def _check_run(directory: Path) -> None:
+    if not (directory / "config.toml").is_file():
+        raise RunError(f"{directory} is no run directory: it has no config.toml")
 
 
 def _claim(directory: Path) -> None:
-    """Make the directory ready for a new run, or raise RunError."""
+    """Raise RunError unless the directory can hold a new run."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise RunError(
                 f"{directory} is not empty: choose another --out, or `ev3x resume {directory}` if it is a run"
             )
-        _write(directory / "config.toml", "")
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except OSError as error:
         raise RunError(f"cannot write to {directory}: {error.strerror}; choose another --out") from error
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or leave it as it was."""
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the run, so that no second process writes to it; the lock goes with the process, however that ends."""
+    try:
+        with (directory / LOCK).open("a") as file:
+            try:
+                if fcntl:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise RunError(f"{directory} is in use by another process") from None
+            yield
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != directory / LOCK:
+            raise
+        raise RunError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` once it is whole."""
     draft = path.with_name(path.name + ".new")
-    draft.write_text(text)
+    yield draft
     os.replace(draft, path)
+
+
+def _write(path: Path, text: str) -> None:
+    with _draft(path) as draft:
+        draft.write_text(text)
+
+
+def _strong(state: State) -> State:
+    """The state without weak types: no checkpoint keeps them, and with bfloat16 they change what a sum is."""
+    return jax.tree.map(lambda x: x.astype(x.dtype) if getattr(x, "weak_type", False) else x, state)
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: number(score) for name, score in scores.items()}
+
+
+def _text(error: Exception) -> str:
+    """What went wrong in words; of a callback's error, its last line, not the traceback that XLA makes of it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if "Traceback (most recent call last)" in str(error) else str(error)
 
 
 def _line(row: Row) -> str:
