@@ -46,7 +46,8 @@ class Site:
 
     def scores(self, stack: Variables, batch: Batch) -> Array:
         """The scores f32[K, M, n] of stacked candidates."""
-        return _each(lambda variables: score(self.task, variables, batch), (stack,), self.layout.score_chunk)
+        scores: Array = _each(lambda v: score(self.task, v, batch), (stack,), self.layout.score_chunk)
+        return scores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,6 +55,7 @@ def conclude(
 ) -> Assessment:
     """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all."""
     can_win = question.eligible & jnp.isfinite(rank)
+    sound = question.eligible & jnp.isfinite(combine(p.mean, 0.0, question.aims))
     best = jnp.argmax(jnp.where(can_win, rank, -jnp.inf))
     low, high = jnp.array([[m.low for m in metrics]]), jnp.array([[m.high for m in metrics]])
     return Assessment(
@@ -64,7 +65,7 @@ def conclude(
         upper=jnp.clip(upper, low, high),
         difference=p.difference,
         reference=p.reference,
-        outcome=jnp.where(can_win, outcome, Outcome.WORSE).astype(jnp.int32),
+        outcome=jnp.where(sound, outcome, Outcome.WORSE).astype(jnp.int32),
         winner=jnp.where(can_win.any(), best, -1).astype(jnp.int32),
         p_value=jnp.full(rank.shape, jnp.nan) if p_value is None else p_value,
         examples=jnp.round(p.examples.max()).astype(jnp.int32),

@@ -37,7 +37,9 @@ class MeanBounds(OfMoments):
         p = pool(evidence)
         off = self.z * p.error if self.z else jnp.zeros_like(p.mean)
         # Ranked by the distance to the reference: float32 bounds of large scores are too coarse to compare.
-        rank = combine(p.difference, off, question.aims)
+        # A reference that is not finite itself must not keep others from winning.
+        gain = jnp.where(jnp.isfinite(p.reference)[None], p.difference, p.mean)
+        rank = combine(gain, off, question.aims)
         return conclude(
             p,
             question,

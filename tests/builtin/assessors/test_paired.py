@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from toys import ACCURACY, judge, right
 
 import ev3x
+from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 
 B, N = 4, 512
@@ -138,3 +139,13 @@ def test_bounds_are_the_confidence_interval_of_the_difference_around_the_referen
     np.testing.assert_allclose(
         [got.lower[0, 0], got.upper[0, 0]], reference.mean() + np.array([interval.low, interval.high]), rtol=1e-4
     )
+
+
+def test_a_reference_with_nan_scores_neither_wins_nor_loses():
+    """Else a model that failed once would be restored for ever."""
+    rng = np.random.default_rng(0)
+    scores, reference = rng.normal(size=(B, 2, 1, N)), np.full((B, 1, N), np.nan)
+    scores[:, 1] += 1
+    got = judge(Paired(), scores, reference)
+    assert np.asarray(got.outcome).tolist() == [ev3x.Outcome.UNDECIDED] * 2
+    assert int(judge(MeanBounds(), scores, reference).winner) == 1
