@@ -64,16 +64,17 @@ class Component:
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
+        cls: Any = type(self)
         for field in dataclasses.fields(self):
             try:
-                value = _validator(type(self), field.name).validate_python(getattr(self, field.name))
+                value = _validator(cls, field.name).validate_python(getattr(self, field.name))
             except pydantic.ValidationError as error:
                 faults += [_fault(field.name, detail) for detail in error.errors()]
             else:
                 object.__setattr__(self, field.name, value)
         faults = faults or self.check()
         if faults:
-            raise OptionError(type(self).__name__, faults)
+            raise OptionError(cls.__name__, faults)
 
     def check(self) -> list[Fault]:
         """What is wrong between options that are each valid alone; nothing by default."""
@@ -87,14 +88,20 @@ class Component:
         faults += [
             Fault((o.name,), f"is required ({o.help})") for o in cls.options() if o.required and o.name not in options
         ]
+        kind: Any = cls
         for name in fields.keys() & options.keys():
             try:
-                _validator(cls, name).validate_python(options[name])
+                _validator(kind, name).validate_python(options[name])
             except pydantic.ValidationError as error:
                 faults += [_fault(name, detail) for detail in error.errors()]
         if faults:
             raise OptionError(cls.__name__, faults)
         return cls(**options)
+
+    def to_config(self) -> dict[str, Any]:
+        """The options as a config would say them, defaults included; those that are None are left out."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        return {name: to_config(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def options(cls) -> tuple[Option, ...]:
@@ -108,6 +115,17 @@ def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices) or 'none'}"
     return f"unknown {kind} {name!r}; {hint}"
+
+
+def to_config(value: Any) -> Any:
+    """An option's value as a config would say it: plain numbers, strings, lists and tables."""
+    if hasattr(value, "to_config"):
+        return value.to_config()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: to_config(v) for name, v in value.items()}
+    return [to_config(v) for v in value] if isinstance(value, tuple | list) else value
 
 
 def _fault(field: str, detail: Any) -> Fault:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import optax
 import pydantic_core
 
-from .component import unknown
+from .component import to_config, unknown
 
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     name: getattr(optax, name)
@@ -42,17 +42,9 @@ class Rule:
     factory: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
 
-    def __init__(self, factory: Callable[..., Any], **options: Any) -> None:
-        accepted = inspect.signature(factory).parameters
-        loose = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        for name, value in options.items():
-            if name not in accepted and not loose:
-                raise ValueError(f"{_name(factory)}: {unknown('option', name, accepted)}")
-            if not isinstance(value, int | float | str | Rule | None):
-                raise ValueError(f"{_name(factory)}: {name} must be a number, a string or a rule, got {value!r}")
-        for name, p in accepted.items():
-            if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options:
-                raise ValueError(f"{_name(factory)}: option {name!r} is required")
+    def __init__(self, factory: Callable[..., Any], /, **options: Any) -> None:
+        if faults := _faults(inspect.signature(factory).parameters, options):
+            raise ValueError(f"{_name(factory)}: {'; '.join(faults)}")
         object.__setattr__(self, "factory", factory)
         object.__setattr__(self, "options", tuple(sorted(options.items())))
 
@@ -66,6 +58,10 @@ class Rule:
         values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}
         return self.factory(**(values | overrides))
 
+    def to_config(self) -> dict[str, Any]:
+        """The table that a config would say it with."""
+        return {"name": _name(self.factory), **{n: to_config(v) for n, v in self.options if v is not None}}
+
     def __str__(self) -> str:
         inside = ", ".join(f"{n}={v if isinstance(v, Rule) else format(v)}" for n, v in self.options)
         return f"{_name(self.factory)}({inside})"
@@ -77,7 +73,7 @@ class Optimizer(Rule):
     A config names one of `OPTIMIZERS`; schedules are tables: `learning_rate = { name = "linear_schedule", ... }`.
     """
 
-    def __init__(self, factory: Callable[..., Any] | str, **options: Any) -> None:
+    def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
         if isinstance(factory, str):
             factory = _known("optimizer", factory, OPTIMIZERS)
         super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
@@ -116,7 +112,7 @@ class Loss:
 
     terms: tuple[Term, ...]
 
-    def __init__(self, name: str | tuple[Term, ...], *, weight: float = 1.0, **hypers: float) -> None:
+    def __init__(self, name: str | tuple[Term, ...], /, *, weight: float = 1.0, **hypers: float) -> None:
         if isinstance(name, str):
             for key, value in {"weight": weight, **hypers}.items():
                 if isinstance(value, bool) or not isinstance(value, int | float):
@@ -129,6 +125,13 @@ class Loss:
 
     def __rmul__(self, factor: float) -> Loss:
         return Loss(tuple(dataclasses.replace(t, weight=factor * t.weight) for t in self.terms))
+
+    def to_config(self) -> dict[str, Any]:
+        """The table that a config would say it with."""
+        terms = [
+            {"name": t.name, **({} if t.weight == 1 else {"weight": t.weight}), **dict(t.hypers)} for t in self.terms
+        ]
+        return terms[0] if len(terms) == 1 else {"sum": terms}
 
     def __str__(self) -> str:
         return " + ".join(map(_term_text, self.terms))
@@ -143,7 +146,7 @@ class Loss:
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, Mapping) and set(value) == {"sum"} and value["sum"]:
+        if isinstance(value, Mapping) and set(value) == {"sum"} and isinstance(value["sum"], list | tuple) and value["sum"]:
             return cls(tuple(term for part in value["sum"] for term in cls._parse(part).terms))
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             options = dict(value)
@@ -153,6 +156,23 @@ class Loss:
 
 def _name(factory: Callable[..., Any]) -> str:
     return str(getattr(factory, "__name__", None) or getattr(getattr(factory, "func", None), "__name__", repr(factory)))
+
+
+def _faults(accepted: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with these options for a function with these parameters."""
+    loose = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    faults = [unknown("option", name, accepted) for name in options if name not in accepted and not loose]
+    faults += [
+        f"{name} must be a number, a string or a rule, got {value!r}"
+        for name, value in options.items()
+        if not isinstance(value, int | float | str | Rule | None)
+    ]
+    faults += [
+        f"option {name!r} is required"
+        for name, p in accepted.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options
+    ]
+    return faults
 
 
 def _term_text(term: Term) -> str:

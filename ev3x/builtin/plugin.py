@@ -56,6 +56,6 @@ def ev3x_tasks() -> Iterable[Offer]:
 def ev3x_observers() -> Iterable[Offer]:
     """Live progress, and a picture of the run."""
     from .observers.curve import Curve
-    from .observers.progress import Progress
+    from .observers.progress import ShowProgress
 
-    return [Offer("progress", Progress), Offer("curve", Curve)]
+    return [Offer("progress", ShowProgress), Offer("curve", Curve)]

@@ -99,6 +99,11 @@ class Hyperparameters(Proposer):
         """At least one range."""
         return [] if self.ranges else [Fault(("ranges",), "needs at least one entry")]
 
+    def to_config(self) -> dict[str, Any]:
+        """The options, with a table for each range."""
+        tables = {r.name: {"low": r.low, "high": r.high, "log": r.log} for r in self.ranges}
+        return {**super().to_config(), "ranges": tables}
+
     def labels(self, site: Site) -> tuple[str, ...]:
         """`sample 0`, `sample 1`, ...; the record notes their values."""
         return tuple(f"sample {i}" for i in range(self.count))

@@ -1,0 +1,1 @@
+"""Observers: what can watch a run."""

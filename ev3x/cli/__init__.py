@@ -1,0 +1,45 @@
+"""The command line: `ev3x run`, `resume`, `export`, `plugins` and `config`. Nothing here imports jax at its top."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import config, plugins, run
+from .console import Guarded, out
+
+app = typer.Typer(
+    cls=Guarded,
+    help="Explore, assess, adapt: several ways of updating a model compete on the metric that matters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("resume")(run.resume)
+app.command("export")(run.export)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out(f"ev3x {version('ev3x')}, jax {version('jax')}, python {platform.python_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    pass

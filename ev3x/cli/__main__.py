@@ -1,0 +1,5 @@
+"""`python -m ev3x.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,80 @@
+"""What all commands share: where they write, which errors they put in words, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+PACKAGE = Path(__file__).parents[1]
+# Known errors by name, so that nobody need import jax to catch them.
+KNOWN = {"ConfigError", "PluginError", "OptionError", "RunError", "CheckpointError"}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Guarded(TyperGroup):
+    """A group whose commands end with a message, not a traceback, when the user can do something about it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the command returns."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted", style="red")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if not _in_words(error):
+                raise
+            say(str(error), style="red")
+            raise typer.Exit(BAD_INPUT) from error
+
+
+def out(text: str) -> None:
+    """Write a line on standard output, as it is."""
+    print(text, flush=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """Write a line for people on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
+
+
+@contextlib.contextmanager
+def quietly(*, stdout: bool = False) -> Iterator[TextIO]:
+    """The real standard output, while the notes that libraries write are kept out of the way.
+
+    Warnings become single lines on standard error, deprecations none; with `stdout`, so does everything that
+    anyone prints.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    real = sys.stdout
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _one_line
+        with contextlib.redirect_stdout(sys.stderr) if stdout else contextlib.nullcontext():
+            yield real
+
+
+def _one_line(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    say(f"warning: {message}", style="yellow")
+
+
+def _in_words(error: Exception) -> bool:
+    """Whether the message alone helps: our own kinds of error, and bad values that our own checks refuse."""
+    if KNOWN & {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("ev3x.")}:
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ValueError | TypeError) and Path(frames[-1].filename).is_relative_to(PACKAGE)

@@ -1,0 +1,121 @@
+"""`ev3x run`, `ev3x resume` and `ev3x export`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import tables
+from .console import INTERRUPTED, out, quietly
+
+if TYPE_CHECKING:
+    from ..config import Override
+    from ..session import Setup
+
+Target = Annotated[
+    str | None, typer.Argument(metavar="[TASK|CONFIG.toml]", help="A task or a config; by default distill-mnist1d.")
+]
+Rounds = Annotated[int | None, typer.Option(help="Stop after so many rounds.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one option of the config.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run.")]
+
+
+def run(
+    target: Target = None,
+    rounds: Rounds = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds of rounds.")] = None,
+    gradient_steps: Annotated[int | None, typer.Option(help="Stop after so many gradient steps.")] = None,
+    goal: Annotated[
+        float | None, typer.Option("--target", help="Stop when a promoted model's confirmed score is this.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random comes from it.")] = None,
+    out_: Annotated[
+        Path | None, typer.Option("--out", help="The directory for the run; by default the next free runs/TASK-N.")
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress and no table.")] = False,
+) -> None:
+    """Run a task with the default method, or what a config says."""
+    limits = {"rounds": rounds, "seconds": seconds, "gradient_steps": gradient_steps, "target": goal}
+
+    def start() -> dict[str, Any]:
+        from .. import config, session
+
+        path, overrides = read(target, set_)
+        for name, value in {**limits, "seed": seed}.items():
+            if value is not None:
+                overrides.append(config.Override(f"--{name.replace('_', '-')} {value}", name, value))
+        setup = config.load(path, overrides)
+        return session.run(_hushed(setup) if quiet else setup, out_ or _free(setup.task_id))
+
+    _report(start, as_json, quiet)
+
+
+def resume(directory: RunDirectory, rounds: Rounds = None, as_json: Json = False) -> None:
+    """Go on with a run from its last checkpoint, to the bits of a run that was never interrupted."""
+
+    def start() -> dict[str, Any]:
+        from .. import config, session
+
+        path = directory / "config.toml"
+        if not path.is_file():
+            raise session.RunError(f"{directory} is no run directory: it has no config.toml")
+        more = [] if rounds is None else [config.Override(f"--rounds {rounds}", "rounds", rounds)]
+        return session.resume(config.load(path, more), directory)
+
+    _report(start, as_json, quiet=False)
+
+
+def export(
+    directory: RunDirectory,
+    to: Annotated[Path | None, typer.Option(help="The file to write; by default RUN/weights.npz.")] = None,
+) -> None:
+    """Write the weights of a run's incumbent to an .npz file that numpy alone can read."""
+    with quietly():
+        from .. import session
+
+        out(str(session.export(directory, to)))
+
+
+def read(target: str | None, set_: list[str] | None) -> tuple[Path | None, list[Override]]:
+    """The config file, if the target is one, and the overrides: the task's name comes first if it is not."""
+    from ..config import Override
+
+    overrides = [Override.parse(text) for text in set_ or ()]
+    if target is None:
+        return None, overrides
+    if target.endswith(".toml") or Path(target).is_file():
+        return Path(target), overrides
+    return None, [Override(target, "task", target), *overrides]
+
+
+def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> None:
+    """Run, and say what came of it."""
+    with quietly(stdout=as_json) as stdout:
+        summary = start()
+    if as_json:
+        print(json.dumps(summary), file=stdout, flush=True)
+    elif not quiet:
+        tables.summary(summary)
+    if summary["outcome"] == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _hushed(setup: Setup) -> Setup:
+    import dataclasses
+
+    kept = tuple((label, o) for label, o in setup.observers if setup.ids[label] != "ev3:progress")
+    return dataclasses.replace(setup, observers=kept)
+
+
+def _free(task_id: str) -> Path:
+    """The first of runs/TASK-1, runs/TASK-2, ... that does not exist."""
+    name = task_id.rpartition(":")[2]
+    return next(p for i in itertools.count(1) if not (p := Path("runs") / f"{name}-{i}").exists())

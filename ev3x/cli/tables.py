@@ -1,0 +1,48 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console() -> Console:
+    """Standard output; wide when it is no terminal, so that lines stay whole."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table without a frame."""
+    made = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def summary(s: dict[str, Any]) -> None:
+    """What came of a run: the test metrics of the first model and of the last incumbent, and what it took."""
+    screen = console()
+    title = f"{s['task']}, seed {s['seed']}: {s['reason']}"
+    screen.print(Text(title, style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)
+    scores = [(name, f"{s['baseline'][name]:.4g}", f"{value:.4g}") for name, value in s["test"].items()]
+    screen.print(table(("test set", "start", "final incumbent"), scores))
+    facts = {
+        "rounds": f"{s['rounds']} with {_count(s['promotions'], 'promotion')}",
+        "spent": f"{s['gradient_steps']:,} gradient steps in {s['seconds']:.1f} s",
+        "promise": s["promise"],
+        "files": s["directory"] or "none",
+    }
+    if s["growths"]:
+        facts["rounds"] += f" and {_count(s['growths'], 'growth')}"
+    for name, fact in facts.items():
+        screen.print(Text(f"{name:8}{fact}"), soft_wrap=True)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,49 @@
+"""Configs: TOML text and overrides become a `Setup`, or one error that lists everything that is wrong.
+
+A config names components of installed plugins, and nothing else: no value of it is a path, a URL or a dotted name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..host import Host
+from ..session import Setup
+from .build import STOPS, Builder
+from .override import ConfigError, Override
+from .resolved import Part, render
+from .source import DEFAULT, parse, with_defaults
+
+__all__ = ["ConfigError", "Override", "explain", "load", "loads"]
+
+
+def load(path: Path | None, overrides: Sequence[Override] = (), host: Host | None = None) -> Setup:
+    """The run that a config file and overrides describe; without a file, the default one."""
+    return _build(path, overrides, host)[0]
+
+
+def loads(text: str, name: str = "config", overrides: Sequence[Override] = (), host: Host | None = None) -> Setup:
+    """The run that this TOML text describes; `name` stands in error messages."""
+    return Builder(with_defaults(text, name), overrides, host or Host()).build()[0]
+
+
+def explain(path: Path | None, overrides: Sequence[Override] = (), host: Host | None = None) -> str:
+    """The whole config, all defaults written out, each option with its help."""
+    return render(_build(path, overrides, host)[1], explain=True)
+
+
+def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) -> tuple[Setup, list[Part]]:
+    if path is None:
+        source = parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
+        source.defaulted.update(source.tree)
+        if {o.path for o in overrides} & set(STOPS):  # who says when to stop need not also undo the default
+            source.tree.pop("rounds", None)
+    else:
+        try:
+            source = with_defaults(path.read_text(encoding="utf-8"), str(path))
+        except OSError as error:
+            raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{path}: is not UTF-8 text: {error}"]) from error
+    return Builder(source, overrides, host or Host()).build()

@@ -1,0 +1,249 @@
+"""Values of a config become components; everything that is wrong with them is told at once."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import jax
+from typing_extensions import Doc
+
+from ..adapt import Adapter, Budget
+from ..assess import Assessor
+from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
+from ..host import BUILTIN, Host, PluginError
+from ..loop import Method
+from ..observe import Limits, Observer
+from ..propose import Layout, Proposer, Site
+from ..rules import Loss
+from ..session import Setup
+from ..task import Task
+from ..training import check_loss
+from .override import MANY, ONE, ConfigError, Override, apply
+from .resolved import Part, render
+from .source import Source, at, exact
+from .toml_lines import Path as Key
+
+C = TypeVar("C", bound=Component)
+STOPS = ("rounds", "seconds", "gradient_steps")
+LAST = 10**9  # where problems with overrides stand, after those with lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Component):
+    """When a run stops, where it begins, and how often it is saved."""
+
+    rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
+    seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
+    gradient_steps: Annotated[Count | None, Doc("stop after so many gradient steps of all candidates")] = None
+    target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
+        None
+    )
+    seed: Annotated[Natural, Doc("everything random comes from it")] = 0
+    save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
+
+    def check(self) -> list[Fault]:
+        """Something must end the run."""
+        if any(getattr(self, name) is not None for name in STOPS):
+            return []
+        also = "; a target alone may never be reached" if self.target is not None else ""
+        return [Fault((), f"nothing ends the run: set rounds, seconds or gradient_steps{also}")]
+
+
+class Builder:
+    def __init__(self, source: Source, overrides: Sequence[Override], host: Host) -> None:
+        self.source, self.host = source, host
+        self.tree = copy.deepcopy(source.tree)
+        self.problems: list[tuple[int, str]] = []
+        self.ids: dict[str, str] = {}
+        self.parts: list[Part] = []
+        self.empty: list[Part] = []
+        self.changed: set[Key] = set()
+        for override in overrides:
+            try:
+                path = apply(self.tree, override)
+            except ConfigError as error:
+                self.problems += [(LAST, text) for text in error.problems]
+            else:
+                self.changed.add(path)
+                source.origins = {p: w for p, w in source.origins.items() if p[: len(path)] != path}
+                source.origins[path] = (LAST, override.origin)
+
+    def build(self) -> tuple[Setup, list[Part]]:
+        run = self._options(Run, (), self._top())
+        task = self._one("task", Task)
+        self._default_losses(task)
+        proposers = self._many("propose", Proposer)
+        select, confirm = self._one("select", Assessor), self._one("confirm", Assessor)
+        adapters, budget = self._many("adapt", Adapter), self._one("budget", Budget)
+        observers = self._many("observe", Observer)
+        layout = self._options(Layout, ("layout",), self.tree.get("layout", {}))
+        if task is not None:
+            self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm})
+        if not (run and task and select and confirm and budget and layout and not self.problems):
+            raise ConfigError([text for _, text in sorted(self.problems)])
+        parts = [Part("", None, run), *self.empty, *self.parts, Part("[layout]", None, layout)]
+        setup = Setup(
+            task_id=self.ids.pop("task"),
+            task=task,
+            method=Method([p for p in proposers if p], select, confirm, [a for a in adapters if a], budget),
+            layout=layout,
+            limits=Limits(run.rounds, run.seconds, run.gradient_steps, run.target),
+            seed=run.seed,
+            observers=tuple(o for o in observers if o),
+            ids=self.ids,
+            save_every=run.save_every,
+            config=render(parts),
+        )
+        return setup, parts
+
+    def _top(self) -> dict[str, Any]:
+        """The options outside of sections; unknown names are problems."""
+        sections = {*ONE, *MANY, "layout"}
+        known = {o.name for o in Run.options()}
+        for name in self.tree.keys() - sections - known:
+            self._problem((name,), unknown("option or section", name, sections | known))
+        return {name: value for name, value in self.tree.items() if name in known}
+
+    def _one(self, section: str, kind: type[C]) -> C | None:
+        """The component of a section that has exactly one."""
+        table = self.tree[section]
+        if not isinstance(table, dict):
+            self._problem((section,), f"must be one table: write [{section}], got {type(table).__name__}")
+            return None
+        found = self._component(ONE[section], (section,), table, kind)
+        if found is None:
+            return None
+        self.ids[section] = found[0]
+        self.parts.append(Part(f"[{section}]", *found))
+        return found[1]
+
+    def _many(self, section: str, kind: type[C]) -> list[tuple[str, C] | None]:
+        """The components of a section that may have several, under their labels; None for those with problems."""
+        tables = self.tree[section]
+        if not isinstance(tables, list):
+            self._problem((section,), f"must be a list of tables: write [[{section}]], got {type(tables).__name__}")
+            return []
+        components: list[tuple[str, C] | None] = []
+        for i, table in enumerate(tables):
+            found = self._component(MANY[section], (section, i), table, kind)
+            if found is not None:
+                label = self._label(found[0].rpartition(":")[2])
+                self.ids[label] = found[0]
+                self.parts.append(Part(f"[[{section}]]", *found))
+            components.append((label, found[1]) if found else None)
+        if not tables and section == "propose":
+            self._problem((section,), "needs at least one proposer, got none")
+        if not tables:
+            self.empty.append(Part(f"{section} = []"))
+        return components
+
+    def _label(self, name: str) -> str:
+        """This name, or with a number when another component of the method has it already."""
+        taken = {*self.ids, *ONE}
+        return next(n for n in (name, *(f"{name}#{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+    def _component(self, role: str, path: Key, table: Any, kind: type[C]) -> tuple[str, C] | None:
+        """The full id and the component that a table names."""
+        if not isinstance(table, dict):
+            self._problem(path, f"must be a table with use = ..., got {table!r}")
+            return None
+        options = dict(table)
+        use = options.pop("use", None)
+        if not isinstance(use, str):
+            known = ", ".join(self.host.offers(role, BUILTIN))
+            came = "" if use is None else f", got {use!r}"
+            self._problem((*path, "use"), f"must name the {role}, such as one of: {known}{came}")
+            return None
+        try:
+            full, cls = self.host.find(role, use)
+        except PluginError as error:
+            self._problem((*path, "use"), str(error))
+            return None
+        component = self._options(cls, path, options)
+        return (full, component) if isinstance(component, kind) else None
+
+    def _options(self, cls: type[C], path: Key, options: Any) -> C | None:
+        """The component of this class with these options; None if they have problems."""
+        if not isinstance(options, dict):
+            self._problem(path, f"must be a table, got {options!r}")
+            return None
+        try:
+            return cls.build(options)
+        except OptionError as error:
+            for fault in error.faults:
+                self._problem((*path, *exact(options, fault.path, fault.text)), fault.text)
+            return None
+
+    def _default_losses(self, task: Task | None) -> None:
+        """Default proposers train another task than the default one with the losses that it has."""
+        if task is None or "propose" not in self.source.defaulted:
+            return
+        for i, table in enumerate(self.tree["propose"]):
+            if any(path[:1] == ("propose",) and path[2:] in ((), ("losses",)) for path in self.changed):
+                continue
+            known = [loss for loss in table["losses"] if loss["name"] in task.losses]
+            self.tree["propose"][i]["losses"] = known or [{"name": name} for name in task.losses]
+
+    def _fit(
+        self,
+        task: Task,
+        layout: Layout,
+        proposers: Sequence[tuple[str, Proposer] | None],
+        assessors: Mapping[str, Assessor | None],
+    ) -> None:
+        """Whether the components suit the task, as far as can be said without its data."""
+        for section, assessor in assessors.items():
+            if assessor is not None:
+                with self._told((section,)):
+                    assessor.accept(task.metrics)
+        current = None
+        with self._told(("task",)):
+            current = jax.eval_shape(task.init, jax.eval_shape(lambda: jax.random.key(0)))
+        for i, pair in enumerate(proposers):
+            if pair is None or self._bad_losses(task, ("propose", i), pair[1]) or current is None:
+                continue
+            site, (_, proposer) = Site(task, layout), pair
+            with self._told(("propose", i)):
+                jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
+                if not proposer.labels(site):
+                    self._problem(("propose", i), "makes no candidates (K = 0)")
+
+    def _bad_losses(self, task: Task, path: Key, proposer: Proposer) -> bool:
+        """Whether a proposer asks for losses that the task does not have; each is a problem."""
+        before = len(self.problems)
+        for field, loss in _losses(proposer):
+            for term in loss.terms:
+                if text := check_loss(task, Loss((term,))):
+                    table = at(self.tree, path)
+                    self._problem((*path, *exact(table, field, text)), text)
+        return len(self.problems) > before
+
+    @contextlib.contextmanager
+    def _told(self, path: Key) -> Iterator[None]:
+        """Errors that components raise about what they were given become problems here."""
+        try:
+            yield
+        except ValueError as error:
+            self._problem(exact(self.tree, path, str(error)), str(error))
+        except ModuleNotFoundError as error:
+            self._problem(
+                path, f'needs the package {error.name!r}, which is not installed: pip install "ev3x[examples]"'
+            )
+
+    def _problem(self, path: Key, text: str) -> None:
+        line, where = self.source.where(path)
+        option = Fault(path, text)
+        self.problems.append((line, f"{where}: {option}"))
+
+
+def _losses(proposer: Proposer) -> Iterator[tuple[Key, Loss]]:
+    """The losses among a proposer's options, and where they stand."""
+    for field in dataclasses.fields(proposer):
+        value = getattr(proposer, field.name)
+        for i, entry in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
+            if isinstance(entry, Loss):
+                yield (field.name,) if i is None else (field.name, i), entry
