@@ -146,8 +146,9 @@ class Loss:
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, Mapping) and set(value) == {"sum"} and isinstance(value["sum"], list | tuple) and value["sum"]:
-            return cls(tuple(term for part in value["sum"] for term in cls._parse(part).terms))
+        parts = value["sum"] if isinstance(value, Mapping) and set(value) == {"sum"} else None
+        if isinstance(parts, list | tuple) and parts:
+            return cls(tuple(term for part in parts for term in cls._parse(part).terms))
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             options = dict(value)
             return cls(options.pop("name"), **options)

@@ -68,7 +68,14 @@ def quietly(*, stdout: bool = False) -> Iterator[TextIO]:
             yield real
 
 
-def _one_line(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     say(f"warning: {message}", style="yellow")
 
 

@@ -42,11 +42,8 @@ def show(
     with quietly():
         host = Host()
         plugin, _, component = name.partition(":")
-        if (
-            not component
-            and plugin not in {*host.index.plugins, *host.index.conflicts}
-            and _find(host, BUILTIN, plugin)
-        ):
+        installed = {*host.index.plugins, *host.index.conflicts}
+        if not component and plugin not in installed and _find(host, BUILTIN, plugin):
             plugin, component = BUILTIN, plugin
         if not component:
             _components(host, plugin)

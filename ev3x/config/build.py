@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import jax
+from annotated_types import Lt
 from typing_extensions import Doc
 
 from ..adapt import Adapter, Budget
@@ -42,7 +43,7 @@ class Run(Component):
     target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
         None
     )
-    seed: Annotated[Natural, Doc("everything random comes from it")] = 0
+    seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
     save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
 
     def check(self) -> list[Fault]:

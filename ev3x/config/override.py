@@ -55,7 +55,8 @@ def apply(tree: dict[str, Any], override: Override) -> Path:
     step = _step(node, last, path, override)
     path = (*path, step)
     node[step] = override.value
-    tree[path[0]] = named(path[0], tree[path[0]])
+    section = str(path[0])
+    tree[section] = named(section, tree[section])
     return path
 
 

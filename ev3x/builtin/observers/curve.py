@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class Point:
 
     round: int
     score: float
+    gain: float
     lower: float
     upper: float
     incumbent: float
@@ -69,23 +71,28 @@ class Curve(Observer):
 
 
 def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
+    """Above, the scores; below, the differences that the verdicts rest on."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     metric = history.run.metrics[0]
     with rc_context({"font.size": 9, "axes.edgecolor": "#bbbbbb", "text.color": INK, "axes.labelcolor": INK}):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+        figure = Figure(figsize=(9, 6.4), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        _rounds(axes, history.points)
-        _tests(axes, summary, metric)
-        axes.set_xlabel("round")
-        axes.set_ylabel(f"{metric} on the decide split")
-        axes.set_title(_title(history.run, summary), loc="left", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e8e8e8", linewidth=0.8)
-        axes.set_axisbelow(True)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        _scores(above, history.points)
+        _tests(above, summary, metric)
+        _differences(below, history.points)
+        above.set_title(_title(history.run, summary), loc="left", fontsize=10)
+        above.set_ylabel(f"{metric} on the decide split")
+        below.set_ylabel("winner less incumbent")
+        below.set_xlabel("round")
+        for axes in (above, below):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e8e8e8", linewidth=0.8)
+            axes.set_axisbelow(True)
+        figure.align_ylabels()
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=150)
 
@@ -93,63 +100,80 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
 def _points(run: RunInfo, rows: Sequence[Row]) -> list[Point]:
     metric = run.metrics[0]
 
-    def number(x: float | None) -> float:
-        return NAN if x is None else x
+    def number(values: dict[str, float | None]) -> float:
+        return NAN if values[metric] is None else values[metric]  # type: ignore[return-value]
 
-    points = []
-    for row in rows:
-        if row["winner"] is None:
-            continue
-        confirm = row["confirm"]
-        score, lower, upper = (number(confirm["winner"][k][metric]) for k in ("mean", "lower", "upper"))
-        points.append(
-            Point(
-                round=row["round"] + 1,
-                score=score,
-                lower=lower,
-                upper=upper,
-                incumbent=number(confirm["incumbent"][metric]),
-                verdict=row["verdict"],
-                promoted=row["promoted"],
-                restored=row["move"] == "restore",
-            )
+    return [
+        Point(
+            round=row["round"] + 1,
+            score=number(row["confirm"]["winner"]["mean"]),
+            gain=number(row["confirm"]["winner"]["difference"]),
+            lower=number(row["confirm"]["winner"]["lower"]),
+            upper=number(row["confirm"]["winner"]["upper"]),
+            incumbent=number(row["confirm"]["incumbent"]),
+            verdict=row["verdict"],
+            promoted=row["promoted"],
+            restored=row["move"] == "restore",
         )
-    return points
+        for row in rows
+        if row["winner"] is not None
+    ]
 
 
-def _rounds(axes: Axes, points: list[Point]) -> None:
-    """The incumbent as a line; every winner as a point with its interval, coloured by its verdict."""
-    axes.step(
-        [p.round for p in points],
-        [p.incumbent for p in points],
-        where="mid",
-        color=INK,
-        linewidth=1.0,
-        label="incumbent, on the same examples",
-    )
-    small = 3.0 if len(points) > 150 else 4.5
-    for verdict, color in COLORS.items():
-        some = [p for p in points if p.verdict == verdict]
-        if some:
-            x, y = [p.round for p in some], [p.score for p in some]
-            axes.vlines(x, [p.lower for p in some], [p.upper for p in some], color=color, alpha=0.4, linewidth=1.4)
-            axes.plot(x, y, "o", color=color, markersize=small, label=f"winner: {verdict}")
-    _mark(axes, [p for p in points if p.promoted], "*", COLORS["better"], "promoted")
-    _mark(axes, [p for p in points if p.restored], "x", COLORS["worse"], "rolled back to the incumbent")
+def _scores(axes: Axes, points: list[Point]) -> None:
+    """The incumbent as a line, every winner as a point, promotions and rollbacks marked."""
+    x, y = [p.round for p in points], [p.incumbent for p in points]
+    axes.step(x, y, where="mid", color=INK, linewidth=1.0, label="incumbent, on the same examples")
+    for verdict, some in _by_verdict(points):
+        x, y = [p.round for p in some], [p.score for p in some]
+        axes.plot(x, y, "o", color=COLORS[verdict], markersize=_size(points), label=f"winner: {verdict}")
+    _mark(axes, [p for p in points if p.promoted], "*", "white", COLORS["better"], "promoted")
+    _mark(axes, [p for p in points if p.restored], "X", "white", COLORS["worse"], "rolled back to the incumbent")
 
 
-def _mark(axes: Axes, points: list[Point], marker: str, color: str, label: str) -> None:
+def _mark(axes: Axes, points: list[Point], marker: str, edge: str, color: str, label: str) -> None:
     if points:
         x, y = [p.round for p in points], [p.score for p in points]
-        axes.plot(x, y, marker, color=color, markersize=11, markeredgewidth=1.2, label=label, zorder=5)
+        style: dict[str, Any] = {"markeredgecolor": edge, "markeredgewidth": 0.6, "markersize": 2.6 * _size(points)}
+        axes.plot(x, y, marker, color=color, label=label, zorder=5, **style)
+
+
+def _differences(axes: Axes, points: list[Point]) -> None:
+    """Every winner's gain with its interval; what lies beyond the usual is an arrow at the edge."""
+    edge = _usual([max(abs(p.lower - p.incumbent), abs(p.upper - p.incumbent)) for p in points])
+    axes.axhline(0, color=INK, linewidth=1.0)
+    for verdict, some in _by_verdict(points):
+        color, inside = COLORS[verdict], [p for p in some if abs(p.gain) <= edge]
+        x = [p.round for p in inside]
+        low, high = [p.lower - p.incumbent for p in inside], [p.upper - p.incumbent for p in inside]
+        axes.vlines(x, low, high, color=color, alpha=0.55, linewidth=1.6)
+        axes.plot(x, [p.gain for p in inside], "o", color=color, markersize=_size(points))
+        for marker, sign in (("^", 1), ("v", -1)):
+            x = [p.round for p in some if sign * p.gain > edge]
+            axes.plot(x, [sign * edge] * len(x), marker, color=color, markersize=1.3 * _size(points))
+    axes.set_ylim(-1.08 * edge, 1.08 * edge)
+
+
+def _usual(sizes: list[float]) -> float:
+    """A bound that nine of ten of these keep."""
+    finite = sorted(x for x in sizes if math.isfinite(x))
+    return finite[math.ceil(0.9 * len(finite)) - 1] or 1.0 if finite else 1.0
+
+
+def _by_verdict(points: list[Point]) -> list[tuple[str, list[Point]]]:
+    groups = ((verdict, [p for p in points if p.verdict == verdict]) for verdict in COLORS)
+    return [(verdict, some) for verdict, some in groups if some]
+
+
+def _size(points: list[Point]) -> float:
+    return 4.5 if len(points) <= 150 else 3.0
 
 
 def _tests(axes: Axes, summary: dict[str, Any], metric: str) -> None:
     """The test scores of the model at the start and of the final incumbent."""
     for key, style, words in (("baseline", ":", "start"), ("test", "--", "final incumbent")):
-        score = summary.get(key, {}).get(metric)
-        if score is not None:
-            axes.axhline(score, color=TEST, linestyle=style, linewidth=1.3, label=f"test set, {words}: {score:.4g}")
+        score = summary[key][metric]
+        axes.axhline(score, color=TEST, linestyle=style, linewidth=1.3, label=f"test set, {words}: {score:.4g}")
 
 
 def _title(run: RunInfo, summary: dict[str, Any]) -> str:

@@ -134,7 +134,7 @@ def _score(row: Row, metric: str) -> str:
 
 def _p_value(row: Row) -> str:
     p = row["confirm"]["p_value"]
-    return "" if p is None else f"p = {p:.2g}"
+    return "" if p is None else f"p = {p:.2g}" if p else "p < 1e-38"
 
 
 def _of(limit: int | None) -> str:
