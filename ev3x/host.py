@@ -62,9 +62,8 @@ def discover() -> Index:
             # The first of several copies on sys.path is the one that Python would import.
             found.setdefault(point.name, {}).setdefault(name, Plugin(point.name, point.value, name, version))
     builtin = found.pop(BUILTIN, {})
-    plugins = {
-        BUILTIN: Plugin(BUILTIN, "ev3x.builtin.plugin", "ev3x", builtin["ev3x"].version if "ev3x" in builtin else "source")
-    }
+    version = builtin["ev3x"].version if "ev3x" in builtin else "source"
+    plugins = {BUILTIN: Plugin(BUILTIN, "ev3x.builtin.plugin", "ev3x", version)}
     plugins |= {name: next(iter(claims.values())) for name, claims in sorted(found.items()) if len(claims) == 1}
     conflicts = {name: tuple(claims.values()) for name, claims in found.items() if len(claims) > 1}
     faults += [f"{p} claims the name of the built-in plugin; ignored" for d, p in builtin.items() if d != "ev3x"]
@@ -105,8 +104,11 @@ class Host:
         plugin = self.load(name)
         hook = getattr(self._manager.hook, f"ev3x_{role}s")
         try:
-            offers = [o for impl in hook.get_hookimpls() if impl.plugin_name == name for o in impl.function()]
-            return {offer.name: _checked(role, offer) for offer in offers}
+            made = [o for impl in hook.get_hookimpls() if impl.plugin_name == name for o in impl.function()]
+            offers = [_checked(role, offer) for offer in made]
+            if twice := {o.name for o in offers if [p.name for p in offers].count(o.name) > 1}:
+                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+            return {offer.name: offer.component for offer in offers}
         except (Exception, SystemExit) as error:
             raise _fault(plugin, f"cannot offer its {role}s", error) from error
 
@@ -137,7 +139,7 @@ class Host:
             raise
 
 
-def _checked(role: str, offer: Any) -> type[Component]:
+def _checked(role: str, offer: Any) -> Offer:
     if not isinstance(offer, Offer):
         raise TypeError(f"ev3x_{role}s must return Offer(name, component) records, got {offer!r}")
     kind = offer.component
@@ -147,7 +149,7 @@ def _checked(role: str, offer: Any) -> type[Component]:
         raise TypeError(f"{offer.name!r} is offered as {role} but its class is a {kind.role or 'bare Component'}")
     if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
-    return kind
+    return offer
 
 
 def _fault(plugin: Plugin, what: str, error: BaseException) -> PluginError:

@@ -151,7 +151,8 @@ def _differences(axes: Axes, points: list[Point]) -> None:
         for marker, sign in (("^", 1), ("v", -1)):
             x = [p.round for p in some if sign * p.gain > edge]
             axes.plot(x, [sign * edge] * len(x), marker, color=color, markersize=1.3 * _size(points))
-    axes.set_ylim(-1.08 * edge, 1.08 * edge)
+    lowest = min((p.lower - p.incumbent for p in points if p.lower == p.lower), default=-edge)
+    axes.set_ylim(1.08 * max(-edge, min(lowest, -edge / 4)), 1.08 * edge)
 
 
 def _usual(sizes: list[float]) -> float:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -98,22 +98,23 @@ def _line(run: RunInfo, row: Row, progress: Progress) -> Text:
     return Text(", ".join([*parts, f"{_clock(progress.left)} left"] if progress.left is not None else parts))
 
 
-def _display(run: RunInfo, row: Row, progress: Progress) -> Group:
+def _display(run: RunInfo, row: Row, progress: Progress) -> Table:
     """The live display after a chunk."""
     metric = run.metrics[0]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
+    grid.add_row("", ProgressBar(total=1.0, completed=_share(run.limits, progress), width=60))
     left = "" if progress.left is None else f", about {_clock(progress.left)} left"
     grid.add_row("round", Text(f"{progress.rounds}{_of(run.limits.rounds)}, {_clock(progress.seconds)} run{left}"))
     grid.add_row("best", Text(str(row["winner"] or "none: no candidate could win")))
     if row["winner"]:
         grid.add_row(metric, Text(f"{_score(row, metric)}, incumbent {_number(row['confirm']['incumbent'][metric])}"))
     verdict = Text(row["verdict"], style=STYLES.get(row["verdict"], ""))
-    grid.add_row("verdict", verdict.append(f"  {row['why']}", style="not bold default"))
+    grid.add_row("verdict", verdict.append(f"  {row['why']}", style="not bold not dim default"))
     spent = f"{progress.gradient_steps:,} gradient steps, {progress.examples:,} examples to assess and decide"
     grid.add_row("so far", Text(f"{_count(progress.promotions, 'promotion')}, {spent}"))
-    return Group(ProgressBar(total=1.0, completed=_share(run.limits, progress), width=60), grid)
+    return grid
 
 
 def _share(limits: Limits, progress: Progress) -> float:
