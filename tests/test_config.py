@@ -161,7 +161,7 @@ task = { use = "distill-mnist1d", hidden = [20] }
 use = "ev3:trajectories"
 losses = ["kl", { sum = [{ name = "kl", weight = 0.7, temperature = 3 }, { name = "labels", weight = 0.3 }] }]
 optimizers = [
-    { name = "adamw", learning_rate = { name = "linear_schedule", init_value = 1, end_value = 0.0, transition_steps = 9 } },
+    { name = "adam", learning_rate = { name = "linear_schedule", init_value = 1, end_value = 0, transition_steps = 9 } },
     { name = "sgd", learning_rate = 1, nesterov = true },
 ]
 auxiliary = ["labels"]

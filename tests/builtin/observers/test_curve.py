@@ -1,0 +1,73 @@
+"""The picture: drawn from rows as they come, whatever they hold, and a line in its place without matplotlib."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ev3x.builtin.observers.curve import Curve
+from ev3x.observe import Limits, Progress, RunInfo
+
+SUMMARY = {"rounds": 9, "promotions": 1, "test": {"m": 0.5}, "baseline": {"m": 0.1}}
+
+
+def info(directory: Path | None) -> RunInfo:
+    return RunInfo("ev3:toy", 0, ("m",), ("a", "b"), "", "about", Limits(9), directory, 0)
+
+
+def row(i, verdict="undecided", score=0.5, **other):
+    winner = {"mean": score, "difference": 0.01, "lower": 0.4, "upper": 0.6}
+    confirm = {"winner": {k: {"m": v} for k, v in winner.items()}, "incumbent": {"m": 0.45}, "p_value": 0.5}
+    return {
+        "round": i,
+        "winner": "a",
+        "verdict": verdict,
+        "promoted": False,
+        "move": "take",
+        "why": "w",
+        "confirm": confirm,
+    } | other
+
+
+ROWS = [
+    row(0, "better", promoted=True),
+    row(1, "worse", move="restore"),
+    row(2, "equivalent"),
+    row(3, "undecided", score=None),
+    row(4, "none", winner=None),
+]
+
+
+def draw(directory, before, after):
+    observer = Curve()
+    handle = observer.start(info(directory), before)
+    observer.rounds(handle, after, Progress(9, 1, 0, 1, 1, 1.0, None))
+    observer.end(handle, json.loads(json.dumps(SUMMARY)))
+
+
+@pytest.mark.parametrize(("before", "after"), [([], ROWS), (ROWS, []), (ROWS[:2], ROWS[2:]), ([], ROWS[3:4])])
+def test_the_picture_is_drawn_of_all_rounds(tmp_path, before, after):
+    draw(tmp_path, before, after)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_rounds_and_far_differences(tmp_path):
+    far = row(7, "better")
+    far["confirm"]["winner"]["difference"]["m"] = 5.0
+    draw(tmp_path, [], [row(i) for i in range(300)] + [far])
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("rows", [[], [ROWS[4]]])
+def test_without_winners_there_is_nothing_to_draw(tmp_path, rows):
+    draw(tmp_path, [], rows)
+    draw(None, [], ROWS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    draw(tmp_path, [], ROWS)
+    captured = capsys.readouterr()
+    assert captured.err == 'curve.png not drawn: pip install "ev3x[examples]"\n' and captured.out == ""

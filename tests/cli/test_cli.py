@@ -1,0 +1,171 @@
+"""The command line in this process: what is printed where, and with which exit code."""
+
+import dataclasses
+import json
+import tomllib
+import warnings
+
+import pytest
+from typer.testing import CliRunner
+
+import ev3x.session
+from ev3x.cli import app
+from ev3x.cli.console import quietly
+
+SUMMARY = {
+    "task": "ev3:distill-mnist1d", "seed": 0, "rounds": 3, "promotions": 1, "growths": 0, "gradient_steps": 1200,
+    "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
+    "reason": "3 rounds", "promise": "over the whole run, ...", "versions": {}, "directory": "runs/x",
+}  # fmt: skip
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The setups and directories of runs that are asked for; none takes place."""
+    seen = []
+
+    def run(setup, directory):
+        print("a plugin prints this")
+        seen.append((setup, directory))
+        return SUMMARY
+
+    monkeypatch.setattr(ev3x.session, "run", run)
+    return seen
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def test_version():
+    result = invoke("--version")
+    assert result.exit_code == 0 and result.stdout.startswith(f"ev3x {ev3x.__version__}, jax ")
+
+
+def test_json_is_one_object_on_stdout_and_all_else_goes_to_stderr(runs):
+    result = invoke("run", "--json", "--out", "x")
+    assert json.loads(result.stdout) == SUMMARY
+    assert "a plugin prints this" in result.stderr
+
+
+def test_a_run_ends_with_a_table(runs):
+    result = invoke("run", "--out", "x")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["accuracy", "0.1", "0.65"] in lines
+    assert "rounds  3 with 1 promotion" in result.stdout and "files   runs/x" in result.stdout
+
+
+def test_quiet_shows_no_progress_and_no_table(runs):
+    result = invoke("run", "--quiet", "--out", "x")
+    assert [label for label, _ in runs[0][0].observers] == ["curve"]
+    assert result.stdout == "a plugin prints this\n"
+
+
+def test_options_of_the_command_line_reach_the_setup(runs, tmp_path):
+    options = ["--seconds", 5, "--gradient-steps", 9, "--target", 0.5, "--seed", 4, "--set", "confirm.level=0.01"]
+    assert invoke("run", "distill-mnist1d", *options, "--out", tmp_path).exit_code == 0
+    setup, directory = runs[0]
+    assert dataclasses.astuple(setup.limits) == (None, 5.0, 9, 0.5)
+    assert (setup.seed, setup.method.confirm.level, directory) == (4, 0.01, tmp_path)
+
+
+def test_a_config_may_be_given(runs, tmp_path):
+    (tmp_path / "c.toml").write_text("rounds = 7\nseed = 1\n")
+    invoke("run", tmp_path / "c.toml", "--seed", 2, "--out", "x")
+    assert (runs[0][0].limits.rounds, runs[0][0].seed) == (7, 2)
+
+
+def test_without_out_the_next_free_directory_is_taken(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "distill-mnist1d-1").mkdir(parents=True)
+    invoke("run")
+    assert str(runs[0][1]) == "runs/distill-mnist1d-2"
+
+
+def test_an_interrupted_run_ends_with_130(monkeypatch):
+    monkeypatch.setattr(ev3x.session, "run", lambda *_: SUMMARY | {"outcome": "interrupted"})
+    result = invoke("run", "--json", "--out", "x")
+    assert result.exit_code == 130 and json.loads(result.stdout)["outcome"] == "interrupted"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ev3x.session, "run", interrupted)
+    assert invoke("run", "--out", "x").exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["run", "distil-mnist1d"], "distil-mnist1d: task.use: unknown task 'distil-mnist1d'; did you mean"),
+        (["run", "none.toml"], "none.toml: cannot be read: No such file or directory"),
+        (["run", "--rounds", "0"], "--rounds 0: rounds: must be greater than or equal to 1, got 0"),
+        (["run", "--set", "confirm.levl=1"], "--set confirm.levl=1: confirm.levl: unknown option 'levl'"),
+        (["resume", "nowhere"], "nowhere is no run directory: it has no config.toml"),
+        (["export", "nowhere"], "nowhere is no run directory"),
+        (["plugins", "show", "ev3:pared"], "unknown component 'ev3:pared'; did you mean 'ev3:paired'?"),
+        (["plugins", "show", "nobody"], "unknown plugin 'nobody'"),
+    ],
+)
+def test_known_errors_are_one_message_and_exit_code_2(args, text):
+    result = invoke(*args)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith(text)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(ev3x.session.RunError, 2), (RuntimeError, 1)])
+def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
+    def fail(*_):
+        raise kind("what happened")
+
+    monkeypatch.setattr(ev3x.session, "run", fail)
+    result = invoke("run", "--out", "x")
+    assert result.exit_code == code
+    assert isinstance(result.exception, SystemExit) == (code == 2)
+
+
+def test_values_that_our_own_checks_refuse_are_known_errors(monkeypatch):
+    monkeypatch.setattr(ev3x.session, "run", lambda *_: ev3x.Metric("m", len, low=1.0, high=0.0))
+    result = invoke("run", "--out", "x")
+    assert result.exit_code == 2 and result.stderr.startswith("metric 'm': low must be below high")
+
+
+def test_config_check_tells_everything(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("rounds = 0\nsed = 1\n")
+    result = invoke("config", "check", path)
+    assert result.exit_code == 2
+    assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == [f"{path}:1", f"{path}:2"]
+    path.write_text("rounds = 1\n")
+    assert invoke("config", "check", path).stdout == f"{path}: good\n"
+    assert invoke("config", "check", path, "--set", "seed=-1").exit_code == 2
+
+
+def test_config_explain_prints_a_config():
+    result = invoke("config", "explain", "--set", "rounds=9")
+    assert tomllib.loads(result.stdout)["rounds"] == 9
+    assert "# the chance of a false promotion" in result.stdout
+
+
+def test_plugins_show():
+    everything, paired = invoke("plugins", "show", "ev3").stdout, invoke("plugins", "show", "paired").stdout
+    assert "ev3:trajectories" in everything and "observer" in everything
+    assert paired.startswith("ev3:paired, an assessor\nBetter when the contender beats")
+    assert ["level", "float", ">", "0", "0.05", "the", "chance"] in [x.split()[:7] for x in paired.splitlines()]
+
+
+def test_plugins_list_shows_conflicts_and_faults(monkeypatch):
+    from ev3x import host
+
+    one, two = (host.Plugin("twice", "m", name, "1.5") for name in ("a", "b"))
+    monkeypatch.setattr(host, "discover", lambda: host.Index({"x": one}, {"twice": (one, two)}, ("some fault",)))
+    result = invoke("plugins", "list")
+    assert result.exit_code == 0 and ["twice", "a", "1.5", "m"] in [x.split() for x in result.stdout.splitlines()]
+    assert result.stderr == "plugin name 'twice' is claimed by a 1.5 and b 1.5; uninstall one of them\nsome fault\n"
+
+
+def test_warnings_are_single_lines(capsys):
+    with quietly():
+        warnings.warn("resumed with other versions", stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: resumed with other versions\n"

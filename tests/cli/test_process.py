@@ -1,0 +1,74 @@
+"""The command line in a process of its own: what it imports, and a whole run, interrupted, resumed and exported."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EV3X = [sys.executable, "-m", "ev3x.cli"]
+SMALL = [
+    "--set",
+    "propose.0.length=2",
+    "--set",
+    "confirm.block=64",
+    "--set",
+    "select.block=64",
+    "--set",
+    "task.hidden=[4]",
+]
+
+
+@pytest.mark.parametrize("args", [["--version"], ["plugins", "list"], ["--help"]])
+def test_metadata_need_no_jax_and_no_plugin(args):
+    code = f"""
+import sys
+from ev3x.cli import app
+try:
+    app({args})
+except SystemExit as error:
+    assert not error.code, error.code
+heavy = {{"jax", "numpy", "optax", "flax", "matplotlib", "ev3x.builtin.plugin"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def ev3x(*args, **options):
+    return subprocess.run([*EV3X, *args], capture_output=True, text=True, timeout=300, **options)
+
+
+def lines(path: Path) -> list[str]:
+    return (path / "rounds.jsonl").read_text().splitlines() if (path / "rounds.jsonl").exists() else []
+
+
+def test_a_run_is_interrupted_resumed_and_exported(tmp_path):
+    out = tmp_path / "run"
+    start = [*EV3X, "run", "--out", str(out), "--rounds", "1000000", "--json", *SMALL]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not lines(out) and process.poll() is None:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    summary = json.loads(stdout)
+    done = len(lines(out))
+    assert summary["outcome"] == "interrupted" and summary["rounds"] == done > 0
+    assert "warning" not in stderr.lower()
+    assert {p.name for p in out.iterdir()} >= {"config.toml", "rounds.jsonl", "summary.json", "curve.png"}
+
+    result = ev3x("resume", str(out), "--rounds", str(done + 3), "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["rounds"] == len(lines(out)) == done + 3
+    assert [json.loads(line)["round"] for line in lines(out)] == list(range(done + 3))
+
+    result = ev3x("export", str(out))
+    weights = np.load(result.stdout.strip(), allow_pickle=False)
+    assert sorted(x.shape for x in weights.values()) == [(4,), (4, 10), (10,), (40, 4)]
+
+    result = ev3x("run", "--out", str(out), *SMALL)
+    assert result.returncode == 2 and "is not empty" in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,92 @@
+"""The host leaves no trace: a round is the same program whether a config or a hand built it, and it has native code."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ev3x.ops import native
+
+pytestmark = pytest.mark.loose_types("flax and optax mix integers and floats")
+
+SETS = ["propose.0.length=3", "task.hidden=[8]"]
+PROGRAM = """
+import jax, jax.numpy as jnp
+from ev3x.builtin.tasks import mnist1d
+from ev3x import Arrays, Assess, Decide, Explore, Generated, Splits, loop
+
+def lowered(plan):
+    # Splits of the shapes of distill-mnist1d, without its teacher.
+    train = {"x": jnp.zeros((4000, 40)), "y": jnp.zeros(4000, jnp.int32), "teacher": jnp.zeros((4000, 10))}
+    assess, decide = (Generated(k, mnist1d.generate) for k in jax.random.split(jax.random.key(0)))
+    splits = Splits(Explore(Arrays(train), batch_size=64), Assess(assess), Decide(decide))
+    return loop.round_.lower(plan, splits, jax.eval_shape(loop.init, plan, jax.random.key(0)))
+"""
+BY_HAND = """
+import ev3x, optax, sys
+from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.assessors.mean_bounds import MeanBounds
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.budgets.over_run import OverRun
+from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
+
+method = ev3x.Method([Trajectories(**TRAJECTORIES)], MeanBounds(), Paired(), [Promote()], OverRun())
+plan = ev3x.Plan(DistillMnist1D(hidden=(8,)), method)
+print(lowered(plan).as_text(dialect="hlo"))
+host = {"pluggy", "ev3x.host", "ev3x.hookspecs", "ev3x.config", "ev3x.builtin.plugin"} & set(sys.modules)
+assert not host, host
+"""
+BY_CONFIG = """
+from ev3x import Plan, config
+
+setup = config.load(None, [config.Override.parse(s) for s in SETS])
+print(lowered(Plan(setup.task, setup.method, setup.layout)).as_text(dialect="hlo"))
+"""
+
+
+def output(*code):
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def without_metadata(hlo):
+    return re.sub(r", metadata=\{[^}]*\}", "", re.sub(r"(?s)\n(FileNames|StackFrames)\n.*?\n\n", "\n", hlo))
+
+
+def default_trajectories():
+    """The proposer of the default config, as Python that builds it by hand."""
+    import ev3x.config
+
+    setup = ev3x.config.load(None, [ev3x.config.Override.parse(s) for s in SETS])
+    ((_, proposer),) = setup.method.proposers
+
+    def call(name, table):
+        options = ", ".join(f"{k}={v!r}" for k, v in table.items() if k != "name")
+        return f"ev3x.{name}({table['name']!r}, {options})"
+
+    table = proposer.to_config()
+    losses = ", ".join(call("Loss", loss) for loss in table["losses"])
+    optimizers = ", ".join(call("Optimizer", o) for o in table["optimizers"])
+    return f"TRAJECTORIES = dict(losses=[{losses}], optimizers=[{optimizers}], length=3)"
+
+
+def test_a_round_built_by_hand_without_the_host_is_the_same_program():
+    by_hand = output(PROGRAM, "import ev3x", default_trajectories(), BY_HAND)
+    by_config = output(PROGRAM, f"SETS = {SETS!r}", BY_CONFIG)
+    assert "HloModule" in by_hand and len(by_hand) > 10_000
+    assert without_metadata(by_hand) == without_metadata(by_config)
+
+
+@pytest.mark.skipif(importlib.util.find_spec(native.MODULE) is None, reason="installed without native code")
+def test_the_compiled_default_round_calls_the_native_operation():
+    import ev3x.config
+
+    scope = {}
+    exec(PROGRAM, scope)
+    setup = ev3x.config.load(None)
+    compiled = scope["lowered"](ev3x.Plan(setup.task, setup.method, setup.layout)).compile().as_text()
+    assert re.search(r'custom-call\(.*custom_call_target="ev3x_score_stats', compiled)
