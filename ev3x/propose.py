@@ -24,9 +24,9 @@ Need = Literal["meta", "hypers", "x64"]
 class Layout(Component):
     """How K candidates are laid out in one program.
 
-    The defaults are the fastest on CPU (docs/measurements.md): small models train best all together, while large
-    blocks are best scored one candidate after another, so that activations stay in the cache. Where memory is
-    wide, score all together too: `Layout(score_chunk=0)`.
+    The defaults suit a CPU (docs/measurements.md): small models train fastest all together, while many candidates
+    are scored faster, and in less memory, one after another. They were not measured on accelerators: there, try
+    `Layout(score_chunk=0)`.
     """
 
     chunk: Annotated[Natural, Doc("candidates trained at once: 0 all (vmap), 1 one after another (lax.map)")] = 0
