@@ -12,9 +12,10 @@ import optax
 
 from .component import unknown
 from .data import Explore
+from .propose import select
 from .rules import Loss
 from .task import Task, Variables
-from .types import Array, PyTree
+from .types import Array, Decision, Move, PyTree
 
 
 def check_loss(task: Task, loss: Loss) -> str | None:
@@ -73,6 +74,7 @@ def train(
     The optimizer sees the parameters it updates (weight decay acts on them), and the loss as `value`.
     """
     optimizer = optax.with_extra_args_support(optimizer)
+    key = jax.random.fold_in(key, 2**31)  # apart from what the same key drew: no pass over the data has this number
 
     def step(i: Array, carry: tuple[Variables, PyTree, Array]) -> tuple[Variables, PyTree, Array]:
         variables, opt_state, finite = carry
@@ -89,3 +91,12 @@ def train(
 
     end: tuple[Variables, PyTree, Array] = jax.lax.fori_loop(0, steps, step, (variables, opt_state, jnp.asarray(True)))
     return end
+
+
+def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree, PyTree]:
+    """The optimizer states that belong to the next current variables and to the next incumbent.
+
+    `moved` belongs to what current would be, `promoted` to the incumbent: a rollback takes both back.
+    """
+    current = select(decision.move == Move.RESTORE, promoted, moved)
+    return current, select(decision.promote, current, promoted)

@@ -2,7 +2,7 @@
 
 The batches and keys are those that `ev3x.loop` derives: round r of a state has `fold_in(state.key, r)`, the proposer
 labelled "trajectories" gets that key folded with its name (`named`), draws the batches of all steps from it, and
-step i is given `fold_in(key, i)`.
+step i is given `fold_in(fold_in(key, 2**31), i)`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def draws(state, explore):
     """The drawn batches and the key of every step of every round."""
     for r in range(ROUNDS):
         key = named(jax.random.fold_in(state.key, r), "trajectories")
-        yield explore.draw(key, STEPS), jax.vmap(lambda i, key=key: jax.random.fold_in(key, i))(jnp.arange(STEPS))
+        steps = jax.random.fold_in(key, 2**31)
+        yield explore.draw(key, STEPS), jax.vmap(lambda i, key=steps: jax.random.fold_in(key, i))(jnp.arange(STEPS))
 
 
 def loop_of_jitted_steps(optimizer, explore, state):

@@ -17,7 +17,7 @@ from ...component import Count, Fault, unknown
 from ...data import Explore
 from ...propose import Proposer, Site
 from ...rules import Loss, Optimizer
-from ...training import check_loss, train
+from ...training import check_loss, follow, train
 from ...types import Array, Candidates, Feedback, PyTree, Variables
 
 
@@ -72,9 +72,10 @@ Ranges = Annotated[tuple[Range, ...], pydantic.BeforeValidator(_ranges)]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SampleState:
-    """The optimizer state that all candidates start from, and how many were sampled so far."""
+    """The optimizer state that all candidates start from, now and when the incumbent was promoted; samples so far."""
 
     optimizer: PyTree
+    promoted: PyTree
     offset: Array  # u32[D], where the sequence of points begins
     sampled: Array  # u32[]
 
@@ -117,7 +118,8 @@ class Hyperparameters(Proposer):
             if r.name not in known:
                 raise ValueError(f"hyperparameters: {unknown('range', r.name, known)}")
         offset = jax.random.bits(key, (len(self.ranges),), jnp.uint32)
-        return SampleState(self.optimizer.build().init(current["params"]), offset, jnp.uint32(0))
+        fresh = self.optimizer.build().init(current["params"])
+        return SampleState(fresh, fresh, offset, jnp.uint32(0))
 
     def propose(self, site: Site, key: Array, current: Variables, state: SampleState, explore: Explore) -> Candidates:
         """The end points of all trajectories, and the sampled values as notes."""
@@ -148,8 +150,9 @@ class Hyperparameters(Proposer):
     ) -> SampleState:
         """The winner's optimizer state, or the old one."""
         won, best = feedback.won.any(), jnp.argmax(feedback.won)
-        optimizer = jax.tree.map(lambda x, y: jnp.where(won, x[best], y), candidates.memo, state.optimizer)
-        return SampleState(optimizer, state.offset, state.sampled + jnp.uint32(self.count))
+        moved = jax.tree.map(lambda x, y: jnp.where(won, x[best], y), candidates.memo, state.optimizer)
+        optimizer, promoted = follow(feedback.decision, moved, state.promoted)
+        return SampleState(optimizer, promoted, state.offset, state.sampled + jnp.uint32(self.count))
 
     def _build(self, values: dict[str, Array]) -> optax.GradientTransformation:
         built: optax.GradientTransformation = self.optimizer.build(
@@ -160,7 +163,7 @@ class Hyperparameters(Proposer):
     def _sample(self, key: Array, state: SampleState) -> dict[str, Array]:
         d = len(self.ranges)
         if self.sampling == "random":
-            u = jax.random.uniform(jax.random.fold_in(key, 1), (self.count, d))
+            u = jax.random.uniform(jax.random.fold_in(key, 2**31 + 1), (self.count, d))
         else:
             index = state.sampled + jnp.arange(self.count, dtype=jnp.uint32)
             # Fixed point in 32 bits: the fractional part is exact however long the sequence grows.

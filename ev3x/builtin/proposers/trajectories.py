@@ -16,7 +16,7 @@ from ...component import Count, Fault, Natural, Real
 from ...data import Explore
 from ...propose import Proposer, Site
 from ...rules import Loss, Optimizer, Term
-from ...training import check_loss, train
+from ...training import check_loss, follow, train
 from ...types import Array, Candidates, Feedback, Outcome, PyTree, Variables
 
 Pair = tuple[Loss, Optimizer]
@@ -25,9 +25,10 @@ Pair = tuple[Loss, Optimizer]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrajectoryState:
-    """One optimizer state per pair, stacked by group, and the rounds since the last promotion."""
+    """One optimizer state per pair, stacked by group, as of now and as of the incumbent; rounds since its promotion."""
 
     optimizers: tuple[PyTree, ...]
+    promoted: tuple[PyTree, ...]
     stalled: Array  # i32[]
 
 
@@ -36,7 +37,8 @@ class Trajectories(Proposer):
     """One candidate for every pair of loss and optimizer, trained for `length` steps from the current variables.
 
     Pairs that differ in numbers only (learning rates, temperatures) are trained together. The optimizer states of
-    losers are rewound to where their trajectory began, since it was thrown away; or they inherit the winner's.
+    losers are rewound to where their trajectory began, since it was thrown away; or they inherit the winner's. A
+    rollback to the incumbent takes all of them back to its promotion.
     """
 
     losses: Annotated[tuple[Loss, ...], Doc("losses of the task, or weighted sums of them")]
@@ -73,7 +75,8 @@ class Trajectories(Proposer):
             lanes = jnp.array(group.lanes)
             return site.each(lambda _, *xs: group.rebuild(xs)[1].init(current["params"]), lanes, *group.varying())
 
-        return TrajectoryState(tuple(start(g) for g in self._groups()), jnp.int32(0))
+        fresh = tuple(start(g) for g in self._groups())
+        return TrajectoryState(fresh, fresh, jnp.int32(0))
 
     def propose(
         self, site: Site, key: Array, current: Variables, state: TrajectoryState, explore: Explore
@@ -86,7 +89,7 @@ class Trajectories(Proposer):
         def run(group: Group, lane_key: Array, opt_state: PyTree, *varying: Array) -> tuple[Variables, PyTree, Array]:
             loss, optimizer = group.rebuild(varying)
             fresh = self.batches == "fresh"
-            drawn = explore.draw(jax.random.fold_in(lane_key, 0), most) if fresh else shared
+            drawn = explore.draw(lane_key, most) if fresh else shared
             return train(
                 site.task, loss, optimizer, current, opt_state, explore, drawn, lane_key if fresh else key, steps=steps
             )
@@ -120,7 +123,7 @@ class Trajectories(Proposer):
                         new = jax.tree.map(lambda x, y, w=w: jnp.where(w.any(), x, y), heir, new)
             optimizers.append(new)
         stalled = jnp.where(feedback.verdict == Outcome.BETTER, 0, state.stalled + 1)
-        return TrajectoryState(tuple(optimizers), stalled)
+        return TrajectoryState(*follow(feedback.decision, tuple(optimizers), state.promoted), stalled)
 
     def _groups(self) -> tuple[Group, ...]:
         pairs = [(sum(self.auxiliary, start=loss), o) for loss in self.losses for o in self.optimizers]
