@@ -215,7 +215,9 @@ class _Session:
                 records = jax.device_get(records)
             except StreamEnded as error:
                 return "stopped", str(error)
-            except (StreamFault, jax.errors.JaxRuntimeError) as error:  # the latter is a callback's or the device's
+            except Exception as error:
+                if not isinstance(error, StreamFault | jax.errors.JaxRuntimeError) and "Callback" not in str(error):
+                    raise
                 raise RunError(f"{_text(error)}; {self._kept()}") from error
             seconds, done = time.monotonic() - began, len(records.round)
             if not done:
@@ -413,9 +415,10 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _text(error: Exception) -> str:
-    """What went wrong in words; of a callback's error, its last line, not the traceback that XLA makes of it."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if "Traceback (most recent call last)" in str(error) else str(error)
+    """What went wrong in words; of a metric that raised on the host, its own error and where, not XLA's account."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    places = [line for line in lines if line.startswith("File ")]
+    return f"a callback raised {lines[-1]} ({places[-1]})" if places else str(error)
 
 
 def _line(row: Row) -> str:

@@ -1,0 +1,610 @@
+"""Sessions: how a run stops, goes on to the same bits, and keeps what it has when something fails."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import Shift, Toy, examples, make, method, same, sgd, splits
+
+import ev3x
+from ev3x import loop, session
+from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.checkpoint import CheckpointError, load
+from ev3x.observe import Limits
+from ev3x.session import RunError, export, resume, run
+
+PAIR = Trajectories(losses=["xent"], optimizers=[sgd(momentum=0.9)], length=4)
+PROMOTE = Promote()
+TEST = examples(99, 50)
+RAISES: dict[str, Exception] = {}  # what the sources and metrics called so are to raise
+
+
+def batch(i):
+    return jax.tree.map(np.asarray, make(jax.random.fold_in(jax.random.key(11), i), 16))
+
+
+def batches(offset, end=None, fail_at=None):
+    def fresh():
+        for i in itertools.count():
+            if i == end:
+                return
+            if i == fail_at and "stream" in RAISES:
+                raise RAISES["stream"]
+            yield batch(offset + i)
+
+    return fresh
+
+
+class Counter:
+    """An iterator that knows where it is."""
+
+    def __init__(self, offset):
+        self.i = offset
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.i += 1
+        return batch(self.i - 1)
+
+    def get_state(self):
+        return {"i": self.i}
+
+    def set_state(self, state):
+        self.i = state["i"]
+
+
+def feed(explore):
+    decide = ev3x.Stream(batches(20_000), batches=16)
+    return ev3x.Feed(ev3x.Stream(explore, batches=4), splits().assess, decide, batch_size=8, rounds=2)
+
+
+def no_data():
+    raise AssertionError("data were loaded")
+
+
+LOADS = {
+    "endless": splits,
+    "other": lambda: splits(decide=ev3x.Decide(ev3x.Generated(jax.random.key(1), make))),
+    "short": lambda: splits(decide=ev3x.Decide(examples(5, 64 * 6))),
+    "none": no_data,
+    "functions": lambda: feed(batches(0)),
+    "counter": lambda: feed(Counter(0)),
+    "ends": lambda: feed(batches(0, end=10)),
+    "fails": lambda: feed(batches(0, fail_at=10)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded(Toy):
+    """A toy with data of a kind."""
+
+    kind: str = "endless"
+
+    def load(self, seed):
+        return ev3x.Data(LOADS[self.kind](), TEST, f"toy, {self.kind}")
+
+
+def setup(task=None, proposer=PAIR, rounds=6, observers=(), adapters=(PROMOTE,), seed=0, **limits):
+    labels = ("trajectories", "shift", "noting", "promote", "widen", "budget")
+    return session.Setup(
+        task_id="ev3:toy",
+        task=task or Loaded(),
+        method=method(proposer, adapters=adapters),
+        layout=ev3x.Layout(),
+        limits=Limits(rounds=rounds, **limits),
+        seed=seed,
+        observers=tuple(observers),
+        ids={label: f"ev3:{label}" for label in labels},
+        save_every=0.0,
+        config="rounds = 6\n",
+    )
+
+
+def on(kind, **options):
+    return setup(Loaded(kind=kind), **options)
+
+
+def bits(directory):
+    """Where a run ended: everything in its last checkpoint, and its rows."""
+    saved = load(directory / "checkpoints")
+    return saved.run, dict(saved.plugins), dict(saved.streams), dict(saved.records), saved.meta["totals"]["promotions"]
+
+
+def assert_same_end(directory, whole):
+    assert same(bits(directory), bits(whole))
+    assert (directory / "rounds.jsonl").read_bytes() == (whole / "rounds.jsonl").read_bytes()
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def rows(directory):
+    return [strict(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """An undisturbed run of six rounds."""
+    with jax.numpy_dtype_promotion("strict"):
+        run(setup(), place / "run")
+    return place / "run"
+
+
+def test_a_run_leaves_its_config_rows_summary_and_checkpoints(whole):
+    summary = strict((whole / "summary.json").read_text())
+    wanted = "task seed rounds promotions growths gradient_steps seconds test baseline outcome reason promise versions"
+    assert set(wanted.split()) <= set(summary)
+    assert {k: summary[k] for k in ("task", "seed", "rounds", "growths", "gradient_steps", "outcome", "reason")} == {
+        "task": "ev3:toy",
+        "seed": 0,
+        "rounds": 6,
+        "growths": 0,
+        "gradient_steps": 24,
+        "outcome": "finished",
+        "reason": "6 rounds",
+    }
+    assert summary["promotions"] == sum(r["promoted"] for r in rows(whole)) > 0
+    assert summary["test"]["accuracy"] > summary["baseline"]["accuracy"]
+    assert summary["examples"] == 6 * (64 + 128)
+    assert [r["round"] for r in rows(whole)] == list(range(6))
+    assert (whole / "config.toml").read_text() == "rounds = 6\n"
+    assert not list(whole.glob("*.new"))
+
+
+def test_a_run_needs_no_directory():
+    summary = run(setup(rounds=2), None)
+    assert summary["rounds"] == 2 and summary["directory"] is None
+
+
+@pytest.mark.parametrize("stops", [(2,), (1, 2, 5), (0,)])
+def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path, stops):
+    run(setup(rounds=stops[0]), tmp_path)
+    for stop in (*stops[1:], 6):
+        resume(setup(rounds=stop), tmp_path)
+    assert_same_end(tmp_path, whole)
+    assert strict((tmp_path / "summary.json").read_text())["examples"] == 6 * 192
+
+
+@pytest.mark.parametrize(("seconds", "capacity"), [(1e-9, 128), (1e6, 128), (1e6, 3)])
+def test_the_size_of_chunks_changes_nothing(whole, tmp_path, monkeypatch, seconds, capacity):
+    monkeypatch.setattr(session, "CHUNK_SECONDS", seconds)
+    monkeypatch.setattr(session, "CAPACITY", capacity)
+    run(setup(), tmp_path)
+    assert_same_end(tmp_path, whole)
+
+
+def test_a_finished_run_that_is_resumed_runs_nothing_and_ends_well(whole, tmp_path):
+    run(setup(rounds=3), tmp_path)
+    before = bits(tmp_path), rows(tmp_path)
+    for limit in (3, 2):
+        summary = resume(setup(rounds=limit), tmp_path)
+        assert (summary["outcome"], summary["reason"], summary["gradient_steps"]) == ("finished", "3 rounds", 12)
+    assert same(bits(tmp_path), before[0]) and rows(tmp_path) == before[1]
+
+
+def test_rows_that_are_ahead_of_the_checkpoint_are_cut_back(whole, tmp_path):
+    run(setup(rounds=2), tmp_path)
+    with (tmp_path / "rounds.jsonl").open("a") as file:
+        file.write((whole / "rounds.jsonl").read_text().splitlines()[2] + '\n{"round": 3, "cand')
+    resume(setup(), tmp_path)
+    assert_same_end(tmp_path, whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(whole, tmp_path):
+    (tmp_path / "config.toml").write_text("rounds = 6\n")
+    with pytest.raises(RunError, match=r"ended before its first checkpoint: `ev3x resume .*` starts it again"):
+        export(tmp_path)
+    resume(setup(), tmp_path)
+    assert_same_end(tmp_path, whole)
+
+
+# How a run stops
+
+
+def test_it_stops_at_a_number_of_gradient_steps():
+    summary = run(setup(rounds=None, gradient_steps=9), None)
+    assert (summary["rounds"], summary["gradient_steps"], summary["reason"]) == (3, 12, "12 gradient steps")
+
+
+def test_it_stops_after_a_time():
+    summary = run(setup(rounds=None, seconds=0.01), None)
+    assert summary["rounds"] >= 1 and summary["outcome"] == "finished" and "seconds" in summary["reason"]
+
+
+def test_it_stops_at_a_target_as_the_device_compares_it(whole, tmp_path):
+    """The target is a double that float32 rounds down to the score: reached on the device, missed in double."""
+    at, row = next((i, r) for i, r in enumerate(rows(whole)) if r["promoted"])
+    target = float(np.nextafter(row["confirm"]["winner"]["mean"]["accuracy"], 1.0))
+    summary = run(setup(rounds=None, target=target), tmp_path)
+    assert (summary["rounds"], summary["outcome"]) == (at + 1, "finished")
+    assert "the target of" in summary["reason"] and "was reached" in summary["reason"]
+    assert resume(setup(rounds=None, target=target), tmp_path)["rounds"] == at + 1
+
+
+def test_it_stops_when_the_decide_split_is_spent(tmp_path):
+    summary = run(on("short"), tmp_path)
+    assert (summary["rounds"], summary["outcome"]) == (3, "stopped")
+    assert summary["reason"] == "the decide split is spent: no fresh examples are left to confirm on"
+    assert resume(on("short"), tmp_path)["rounds"] == 3
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("where", ["/proc/ev3x", "file", "file/below"])
+def test_an_unwritable_place_is_refused_before_anything_is_loaded(tmp_path, where):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot write to .*; choose another --out"):
+        run(on("none"), tmp_path / where)
+
+
+def test_a_directory_in_use_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunError, match="is not empty: choose another --out, or `ev3x resume"):
+        run(on("none"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_cannot_begin_leaves_the_directory_free(tmp_path):
+    def wrong(predictions, batch):
+        return predictions[:3]
+
+    for task, text in (
+        (Loaded(kind="none"), "data were loaded"),
+        (Loaded(measured=(ev3x.Metric("wrong", wrong),)), "metric 'wrong' must return one value per example"),
+    ):
+        with pytest.raises(Exception, match=text):
+            run(setup(task), tmp_path / "run")
+        assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_run_in_use_by_another_process_is_refused(tmp_path):
+    run(setup(rounds=1), tmp_path)
+    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; input()", tmp_path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="is in use by another process"):
+            resume(on("none"), tmp_path)
+    assert resume(setup(rounds=2), tmp_path)["rounds"] == 2
+
+
+@pytest.mark.parametrize("do", [export, lambda path: resume(on("none"), path)])
+def test_a_directory_that_is_no_run_is_refused(tmp_path, do):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RunError, match=r"is no run directory: it has no config\.toml"):
+            do(path)
+
+
+def test_changed_data_are_refused(tmp_path):
+    run(setup(rounds=1), tmp_path)
+    with pytest.raises(RunError, match="the data of this run have changed since it was saved"):
+        resume(on("other"), tmp_path)
+    assert len(rows(tmp_path)) == 1
+
+
+def test_another_configuration_is_refused_in_words(tmp_path):
+    run(setup(rounds=1), tmp_path)
+    other = dataclasses.replace(PAIR, optimizers=[sgd(momentum=0.9), sgd()])
+    with pytest.raises(CheckpointError, match=r"does not fit this configuration: .*(is missing|must be)"):
+        resume(setup(proposer=other), tmp_path)
+
+
+def test_other_versions_are_told(tmp_path, monkeypatch):
+    run(setup(rounds=1), tmp_path)
+    monkeypatch.setattr(session, "versions", lambda: {"jax": "9.9"})
+    with pytest.warns(UserWarning, match=r"resumed with other versions, bits may differ: jax .* -> 9\.9"):
+        resume(setup(rounds=1), tmp_path)
+
+
+# Interruptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks(ev3x.Observer):
+    """Says so on stdout when a chunk has ended."""
+
+    def rounds(self, handle, rows, progress):
+        print(progress.rounds, flush=True)
+
+
+MANY = 60
+
+
+def work(directory):
+    """Run in small chunks until something ends it, and print the summary (in a process of its own)."""
+    session.CHUNK_SECONDS = 1e-9
+    print(json.dumps(run(setup(rounds=MANY, observers=[("chunks", Chunks())]), Path(directory))))
+
+
+@pytest.fixture(scope="module")
+def long(place):
+    """An undisturbed run of many rounds."""
+    with jax.numpy_dtype_promotion("strict"):
+        run(setup(rounds=MANY), place / "long")
+    return place / "long"
+
+
+def interrupted(directory, number, after):
+    """A run in a process of its own that got a signal after so many chunks: its exit code and last line."""
+    code = "import sys, test_session; test_session.work(sys.argv[1])"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", code, directory], stdout=subprocess.PIPE, env=env, text=True) as child:
+        for _ in range(after):
+            child.stdout.readline()
+        child.send_signal(number)
+        rest = child.stdout.read().splitlines()
+    return child.returncode, rest[-1] if rest else ""
+
+
+def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
+    code, last = interrupted(tmp_path, signal.SIGINT, after=3)
+    summary = strict(last)
+    assert code == 0 and summary["outcome"] == "interrupted" and 3 <= summary["rounds"] < MANY
+    assert summary["reason"] == f"interrupted; {summary['rounds']} rounds are kept, `ev3x resume {tmp_path}` goes on"
+    assert summary == strict((tmp_path / "summary.json").read_text()) and len(rows(tmp_path)) == summary["rounds"]
+    resume(setup(rounds=MANY), tmp_path)
+    assert_same_end(tmp_path, long)
+
+
+@pytest.mark.parametrize("after", [4, 15])
+def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
+    """The long version is benchmarks/kills.py."""
+    assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
+    assert int(load(tmp_path / "checkpoints").run["round"]) < MANY
+    resume(setup(rounds=MANY), tmp_path)
+    assert_same_end(tmp_path, long)
+
+
+@pytest.mark.parametrize(("module", "name"), [(session, "rows"), (loop, "rounds"), (session, "_strong")])
+@pytest.mark.parametrize("kind", ["endless", "functions", "counter"])
+def test_a_second_ctrl_c_at_any_moment_saves_nothing_half(whole, streamed, tmp_path, monkeypatch, module, name, kind):
+    """Neither a state without its records, nor a stream that is ahead of what was trained on it."""
+    original, calls = getattr(module, name), itertools.count()
+
+    def stop(*args, **options):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(on(kind), tmp_path)
+    assert 0 < len(rows(tmp_path)) < 6
+    resume(on(kind), tmp_path)
+    assert_same_end(tmp_path, whole if kind == "endless" else streamed[kind])
+
+
+# Observers
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing(Chunks):
+    """Fails at each chunk, or by leaving the process."""
+
+    exits: bool = False
+
+    def rounds(self, handle, rows, progress):
+        if self.exits:
+            sys.exit("bye")
+        raise ValueError("no screen")
+
+
+@pytest.mark.parametrize(
+    ("observer", "text"), [(Failing(), "ValueError: no screen"), (Failing(True), "SystemExit: bye")]
+)
+def test_an_observer_that_fails_is_counted_and_left_out_after_three_times(whole, tmp_path, monkeypatch, observer, text):
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    with pytest.warns(UserWarning, match=f"observer 'screen' failed: {text}") as told:
+        summary = run(setup(observers=[("screen", observer)]), tmp_path)
+    assert summary["observer_faults"] == {"screen": 3} and summary["outcome"] == "finished"
+    assert [("left out" in str(w.message)) for w in told] == [False, False, True]
+    assert_same_end(tmp_path, whole)
+
+
+# What fails while it runs
+
+
+def raising(predictions, batch):
+    if "metric" in RAISES and len(batch["y"]) == 64:  # not on the test set
+        raise RAISES["metric"]
+    return (predictions > 0) == batch["y"]
+
+
+HOST = Loaded(measured=(ev3x.Metric("plain", raising, binary=True, host=True),))
+
+
+def test_a_metric_that_raises_on_the_host_keeps_what_was_trained(tmp_path, monkeypatch):
+    run(setup(HOST, rounds=4), tmp_path / "whole")
+    run(setup(HOST, rounds=2), tmp_path / "run")
+    monkeypatch.setitem(RAISES, "metric", ValueError("no such class"))
+    text = r"a callback raised ValueError: no such class \(.*in raising\); 2 rounds are kept, `ev3x resume .*` goes on"
+    with pytest.raises(RunError, match=text):
+        resume(setup(HOST, rounds=4), tmp_path / "run")
+    assert int(load(tmp_path / "run" / "checkpoints").run["round"]) == 2
+    monkeypatch.delitem(RAISES, "metric")
+    resume(setup(HOST, rounds=4), tmp_path / "run")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_candidate_that_is_not_finite_loses_and_the_record_says_so(tmp_path):
+    proposer = Trajectories(losses=["xent", "broken"], optimizers=[sgd()], length=2)
+    run(setup(proposer=proposer, rounds=2), tmp_path)
+    for row in rows(tmp_path):
+        good, bad = row["candidates"]
+        assert good["eligible"] and not bad["eligible"] and row["winner"] == good["name"]
+        assert row["why"].endswith(f"; not finite or not eligible: {bad['name']}")
+    run(setup(proposer=dataclasses.replace(proposer, losses=["broken"]), rounds=1), tmp_path / "all")
+    (row,) = rows(tmp_path / "all")
+    assert row["winner"] is None and row["why"] == "no candidate could win: all were ineligible or not finite"
+
+
+@dataclasses.dataclass(frozen=True)
+class Noting(Shift):
+    """Notes a vector with a NaN for each candidate."""
+
+    def propose(self, site, key, current, state, explore):
+        made = super().propose(site, key, current, state, explore)
+        return dataclasses.replace(made, notes={"vector": jnp.array([[1.0, jnp.nan]]), "flag": jnp.array([True])})
+
+
+def test_notes_are_numbers_or_lists_of_them(tmp_path):
+    run(setup(proposer=Noting((0.1,)), rounds=1), tmp_path)
+    assert rows(tmp_path)[0]["candidates"][0]["notes"] == {"vector": [1.0, None], "flag": 1.0}
+
+
+# Streams
+
+
+@pytest.fixture(scope="module")
+def streamed(place):
+    """Undisturbed runs of six rounds on streams of each kind."""
+    with jax.numpy_dtype_promotion("strict"):
+        for kind in ("functions", "counter"):
+            run(on(kind), place / kind)
+    return {kind: place / kind for kind in ("functions", "counter")}
+
+
+@pytest.mark.parametrize("kind", ["functions", "counter"])
+def test_a_run_on_streams_resumes_to_the_same_bits(streamed, tmp_path, kind):
+    assert run(on(kind, rounds=2), tmp_path)["rounds"] == 2
+    resume(on(kind), tmp_path)
+    assert_same_end(tmp_path, streamed[kind])
+
+
+def test_a_stream_that_ends_stops_the_run(tmp_path):
+    for begin in (run, resume):
+        summary = begin(on("ends"), tmp_path)
+        assert (summary["rounds"], summary["outcome"]) == (4, "stopped")
+        assert summary["reason"] == "the explore stream ended after 10 batches"
+
+
+def test_a_stream_that_raises_keeps_what_was_trained(streamed, tmp_path, monkeypatch):
+    monkeypatch.setitem(RAISES, "stream", OSError("the disk is gone"))
+    with pytest.raises(RunError, match=r"explore stream raised.*the disk is gone.*; 4 rounds are kept, `ev3x resume"):
+        run(on("fails"), tmp_path)
+    assert len(rows(tmp_path)) == 4
+    monkeypatch.delitem(RAISES, "stream")
+    resume(on("fails"), tmp_path)
+    assert_same_end(tmp_path, streamed["functions"])
+
+
+def test_a_stream_too_short_to_go_on_is_told(tmp_path, monkeypatch):
+    run(on("functions", rounds=4), tmp_path)
+    monkeypatch.setitem(LOADS, "functions", lambda: feed(batches(0, end=5)))
+    with pytest.raises(RunError, match="cannot go on: the explore stream ended after 5 batches; the run had read 8"):
+        resume(on("functions"), tmp_path)
+    assert len(rows(tmp_path)) == 4
+
+
+# Growth, types and weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Wide(Loaded):
+    """A toy with `width` copies of its parameters, whose predictions are the sum of theirs."""
+
+    width: int = 1
+
+    def init(self, key):
+        return {"params": {"w": 0.1 * jax.random.normal(key, (self.width, 2)), "b": jnp.zeros(self.width)}}
+
+    def predict(self, variables, batch):
+        p = variables["params"]
+        return (batch["x"] @ p["w"].T + p["b"][None]).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Widen(ev3x.Adapter):
+    """Calls the host after every second round; the model becomes twice as wide, the new part random."""
+
+    def init(self, site, metrics):
+        return jnp.int32(0)
+
+    def decide(self, index, state, decision, selection, confirmation):
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(state % 2 == 1)), state + 1
+
+    def transform(self, key, task, model):
+        def pad(x):
+            return jnp.concatenate([x, 0.01 * jax.random.normal(key, x.shape)])
+
+        wider = {name: jax.tree.map(pad, getattr(model, name)) for name in ("current", "incumbent")}
+        return dataclasses.replace(task, width=2 * task.width), dataclasses.replace(model, **wider)
+
+
+def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
+    def growing(rounds):
+        return setup(Wide(), rounds=rounds, adapters=(Promote(), Widen()))
+
+    summary = run(growing(5), tmp_path / "whole")
+    assert summary["growths"] == 2 and [r["calls"] for r in rows(tmp_path / "whole")] == [[], ["widen"]] * 2 + [[]]
+    for at in (2, 3):
+        run(growing(at), tmp_path / str(at))
+        resume(growing(5), tmp_path / str(at))
+        assert_same_end(tmp_path / str(at), tmp_path / "whole")
+    with np.load(export(tmp_path / "whole"), allow_pickle=False) as weights:
+        assert weights["params/w"].shape == (4, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Half(Loaded):
+    """A toy in bfloat16 with a bias that JAX types weakly."""
+
+    def init(self, key):
+        return {"params": {"w": jax.random.normal(key, (2,), jnp.bfloat16), "b": jnp.array(0.1)}}
+
+    def predict(self, variables, batch):
+        p = variables["params"]
+        return (batch["x"].astype(jnp.bfloat16) @ p["w"] + p["b"]).astype(jnp.float32)
+
+
+@pytest.mark.loose_types("bfloat16 and float32 are mixed on purpose")
+def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_weights(tmp_path):
+    run(setup(Half(), rounds=4), tmp_path / "whole")
+    run(setup(Half(), rounds=2), tmp_path / "run")
+    resume(setup(Half(), rounds=4), tmp_path / "run")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    to = export(tmp_path / "run", tmp_path / "w.npz")
+    with np.load(to, allow_pickle=False) as weights:
+        assert {name: x.dtype.name for name, x in weights.items()} == {"params/b": "float32", "params/w": "float32"}
+        incumbent = load(tmp_path / "run" / "checkpoints").run["model/incumbent/params/w"]
+        assert weights["params/w"].tolist() == incumbent.astype(np.float32).tolist()
+
+
+def test_exported_weights_are_the_incumbents(whole, tmp_path):
+    path = export(whole)
+    assert path == whole / "weights.npz"
+    with np.load(path, allow_pickle=False) as weights:
+        found = {name: weights[name] for name in weights.files}
+    path.unlink()
+    saved = load(whole / "checkpoints").run
+    assert set(found) == {"params/b", "params/w"}
+    for name, value in found.items():
+        assert value.dtype == np.float32 and np.array_equal(value, saved[f"model/incumbent/{name}"])
+    with pytest.raises(RunError, match=f"cannot write {tmp_path}/absent/w.npz: No such file or directory"):
+        export(whole, tmp_path / "absent/w.npz")
