@@ -161,7 +161,7 @@ task = { use = "distill-mnist1d", hidden = [20] }
 use = "ev3:trajectories"
 losses = ["kl", { sum = [{ name = "kl", weight = 0.7, temperature = 3 }, { name = "labels", weight = 0.3 }] }]
 optimizers = [
-    { name = "adam", learning_rate = { name = "linear_schedule", init_value = 1, end_value = 0, transition_steps = 9 } },
+    { name = "adam", learning_rate = { name = "cosine_decay_schedule", init_value = 1, decay_steps = 9 } },
     { name = "sgd", learning_rate = 1, nesterov = true },
 ]
 auxiliary = ["labels"]
@@ -204,7 +204,7 @@ def test_everything_that_a_config_says_arrives():
     assert dataclasses.astuple(setup.limits) == (None, 5, None, 0.9)
     first = setup.method.proposers[0][1]
     assert [str(loss) for loss in first.losses] == ["kl", "0.7 kl(temperature=3) + 0.3 labels"]
-    assert "linear_schedule" in str(first.optimizers[0])
+    assert "cosine_decay_schedule" in str(first.optimizers[0])
 
 
 def test_missing_sections_are_those_of_the_default():

@@ -25,7 +25,7 @@ def lowered(plan):
     return loop.round_.lower(plan, splits, jax.eval_shape(loop.init, plan, jax.random.key(0)))
 """
 BY_HAND = """
-import ev3x, optax, sys
+import ev3x, sys
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
@@ -33,10 +33,10 @@ from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 
-method = ev3x.Method([Trajectories(**TRAJECTORIES)], MeanBounds(), Paired(), [Promote()], OverRun())
-plan = ev3x.Plan(DistillMnist1D(hidden=(8,)), method)
+{parts}
+plan = ev3x.Plan(TASK, ev3x.Method([Trajectories(**TRAJECTORIES)], SELECT, CONFIRM, [Promote()], OverRun()))
 print(lowered(plan).as_text(dialect="hlo"))
-host = {"pluggy", "ev3x.host", "ev3x.hookspecs", "ev3x.config", "ev3x.builtin.plugin"} & set(sys.modules)
+host = set(sys.modules).intersection(["pluggy", "ev3x.host", "ev3x.hookspecs", "ev3x.config", "ev3x.builtin.plugin"])
 assert not host, host
 """
 BY_CONFIG = """
@@ -57,8 +57,8 @@ def without_metadata(hlo):
     return re.sub(r", metadata=\{[^}]*\}", "", re.sub(r"(?s)\n(FileNames|StackFrames)\n.*?\n\n", "\n", hlo))
 
 
-def default_trajectories():
-    """The proposer of the default config, as Python that builds it by hand."""
+def by_hand():
+    """Python that builds what the default config says, component by component."""
     import ev3x.config
 
     setup = ev3x.config.load(None, [ev3x.config.Override.parse(s) for s in SETS])
@@ -68,17 +68,19 @@ def default_trajectories():
         options = ", ".join(f"{k}={v!r}" for k, v in table.items() if k != "name")
         return f"ev3x.{name}({table['name']!r}, {options})"
 
-    table = proposer.to_config()
-    losses = ", ".join(call("Loss", loss) for loss in table["losses"])
-    optimizers = ", ".join(call("Optimizer", o) for o in table["optimizers"])
-    return f"TRAJECTORIES = dict(losses=[{losses}], optimizers=[{optimizers}], length=3)"
+    options = {name: repr(value) for name, value in proposer.to_config().items()}
+    options["losses"] = f"[{', '.join(call('Loss', loss.to_config()) for loss in proposer.losses)}]"
+    options["optimizers"] = f"[{', '.join(call('Optimizer', o.to_config()) for o in proposer.optimizers)}]"
+    trajectories = ", ".join(f"{name}={text}" for name, text in options.items())
+    parts = f"SELECT, CONFIRM, TASK = {setup.method.select!r}, {setup.method.confirm!r}, {setup.task!r}"
+    return BY_HAND.format(parts=f"{parts}\nTRAJECTORIES = dict({trajectories})")
 
 
 def test_a_round_built_by_hand_without_the_host_is_the_same_program():
-    by_hand = output(PROGRAM, "import ev3x", default_trajectories(), BY_HAND)
-    by_config = output(PROGRAM, f"SETS = {SETS!r}", BY_CONFIG)
-    assert "HloModule" in by_hand and len(by_hand) > 10_000
-    assert without_metadata(by_hand) == without_metadata(by_config)
+    hand = output(PROGRAM, by_hand())
+    config = output(PROGRAM, f"SETS = {SETS!r}", BY_CONFIG)
+    assert "HloModule" in hand and len(hand) > 10_000
+    assert without_metadata(hand) == without_metadata(config)
 
 
 @pytest.mark.skipif(importlib.util.find_spec(native.MODULE) is None, reason="installed without native code")
