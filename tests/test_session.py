@@ -96,7 +96,7 @@ class Loaded(Toy):
         return ev3x.Data(LOADS[self.kind](), TEST, f"toy, {self.kind}")
 
 
-def setup(task=None, proposer=PAIR, rounds=6, observers=(), adapters=(PROMOTE,), seed=0, **limits):
+def setup(task=None, proposer=PAIR, rounds=6, observers=(), adapters=(PROMOTE,), save_every=0.0, **limits):
     labels = ("trajectories", "shift", "noting", "promote", "widen", "budget")
     return session.Setup(
         task_id="ev3:toy",
@@ -104,10 +104,10 @@ def setup(task=None, proposer=PAIR, rounds=6, observers=(), adapters=(PROMOTE,),
         method=method(proposer, adapters=adapters),
         layout=ev3x.Layout(),
         limits=Limits(rounds=rounds, **limits),
-        seed=seed,
+        seed=0,
         observers=tuple(observers),
         ids={label: f"ev3:{label}" for label in labels},
-        save_every=0.0,
+        save_every=save_every,
         config="rounds = 6\n",
     )
 
@@ -394,7 +394,7 @@ def test_a_second_ctrl_c_at_any_moment_saves_nothing_half(whole, streamed, tmp_p
     with monkeypatch.context() as patched:
         patched.setattr(module, name, stop)
         with pytest.raises(KeyboardInterrupt):
-            run(on(kind), tmp_path)
+            run(on(kind, save_every=1e9), tmp_path)
     assert 0 < len(rows(tmp_path)) < 6
     resume(on(kind), tmp_path)
     assert_same_end(tmp_path, whole if kind == "endless" else streamed[kind])
@@ -573,14 +573,15 @@ def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
 
 @dataclasses.dataclass(frozen=True)
 class Half(Loaded):
-    """A toy in bfloat16 with a bias that JAX types weakly."""
+    """A toy in bfloat16 with a weakly typed constant: times bfloat16 it stays bfloat16, else it becomes float32."""
 
     def init(self, key):
-        return {"params": {"w": jax.random.normal(key, (2,), jnp.bfloat16), "b": jnp.array(0.1)}}
+        params = {"w": jax.random.normal(key, (2,), jnp.bfloat16), "b": jnp.float32(0.1)}
+        return {"params": params, "constants": {"scale": jnp.array(1.1)}}
 
     def predict(self, variables, batch):
         p = variables["params"]
-        return (batch["x"].astype(jnp.bfloat16) @ p["w"] + p["b"]).astype(jnp.float32)
+        return (batch["x"].astype(jnp.bfloat16) @ p["w"]) * variables["constants"]["scale"] + p["b"]
 
 
 @pytest.mark.loose_types("bfloat16 and float32 are mixed on purpose")
@@ -591,7 +592,9 @@ def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_wei
     assert_same_end(tmp_path / "run", tmp_path / "whole")
     to = export(tmp_path / "run", tmp_path / "w.npz")
     with np.load(to, allow_pickle=False) as weights:
-        assert {name: x.dtype.name for name, x in weights.items()} == {"params/b": "float32", "params/w": "float32"}
+        assert {name: x.dtype.name for name, x in weights.items()} == dict.fromkeys(
+            ("params/b", "params/w", "constants/scale"), "float32"
+        )
         incumbent = load(tmp_path / "run" / "checkpoints").run["model/incumbent/params/w"]
         assert weights["params/w"].tolist() == incumbent.astype(np.float32).tolist()
 
