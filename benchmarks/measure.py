@@ -18,7 +18,8 @@ def machine() -> dict[str, Any]:
     """Processor, cores, versions and date."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor()
     return {
         "date": datetime.date.today().isoformat(),
         "processor": model,

@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
-import platform
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import scipy.stats
+from measure import write
 
 import ev3x
 from ev3x.builtin.assessors.paired import Paired
@@ -108,7 +106,6 @@ def level(rule: str) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=20_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "null.json")
     given = parser.parse_args()
     gains = {"accuracy": (0.0, -0.002, 0.01), "likelihood": (0.0, -0.01, 0.05)}
     rows = []
@@ -125,9 +122,7 @@ def main() -> None:
                 stated = "-" if row["level"] is None else f"{row['level']:.4f}"
                 rate = f"{hits / given.repeats:10.4f}   [{low:.4f}, {high:.4f}]"
                 print(f"{metric:11}{gain:7g}{copied:8g}{n:7}  {rule:31}{stated:>7}{rate}")
-    machine = {"jax": jax.__version__, "python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps({"repeats": given.repeats, **machine, "rows": rows}, indent=1) + "\n")
+    print(write("null", {"repeats": given.repeats, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -186,9 +186,7 @@ def scanned(task: problems.Dense, work: Work, n: int, data: ev3x.Splits, start: 
         incumbent = jax.tree.map(lambda a, b: jnp.where(better, a, b), winner, incumbent)
         current = jax.tree.map(lambda a, b: jnp.where(worse, a, b), incumbent, winner)
         won = (jnp.arange(len(RATES)) == best) & ~worse
-        kept = jax.tree.map(
-            lambda a, b: jnp.where(won.reshape(-1, *(1,) * (a.ndim - 1)), a, b), moved, opt_states
-        )
+        kept = jax.tree.map(lambda a, b: jnp.where(won.reshape(-1, *(1,) * (a.ndim - 1)), a, b), moved, opt_states)
         return (current, incumbent, kept), (means, reference, mean, off, better)
 
     params = start.model.current["params"]
@@ -208,9 +206,7 @@ def _blocks(data: ev3x.Splits, start: ev3x.State, work: Work, r: int) -> tuple[l
     return explore, data.assess.block(r, work.select)[0], data.decide.block(jnp.int32(r), DECIDE)[0]
 
 
-def _opponent(
-    task: problems.Dense, make: Callable[..., baselines.Step], start: ev3x.State
-) -> baselines.StepByStep:
+def _opponent(task: problems.Dense, make: Callable[..., baselines.Step], start: ev3x.State) -> baselines.StepByStep:
     pairs = [(t, o.build()) for t, o in PAIRS]
     steps = [make(task, t, o) for t, o in pairs]
     return baselines.StepByStep(task, steps, [o for _, o in pairs], start.model.current["params"], Z)

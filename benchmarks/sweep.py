@@ -4,8 +4,8 @@
 
 The task is `distill-mnist1d`. All start from the same student. `equal compute` gives the sweep as a whole the gradient
 steps that EV3 spends on all its candidates; `equal steps` gives them to every single pair (K times the compute). The
-sweep chooses by as many examples of the assess stream as EV3 reads for its selections. Accuracies are those on the 1,000
-standard test examples, and on 100,000 fresh ones that nobody has seen. Prints a table and writes results/sweep.json.
+sweep chooses by as many examples of the assess stream as EV3 reads for its selections. Accuracies are those on the
+1,000 standard test examples, and on 100,000 fresh ones that nobody has seen. Prints a table and writes results/sweep.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     runs = [one_seed(seed, args.rounds, args.length) for seed in range(args.seeds)]
     names = list(runs[0])
-    table = Table("", "test accuracy, mean", "95% interval", "fresh accuracy, mean", "95% interval", "steps, all together")
+    table = Table("", "test accuracy, mean", "95% interval", "fresh accuracy, mean", "95% interval", "steps, all")
     summary = {}
     for name in names:
         test, fresh = (np.array([r[name][split] for r in runs]) for split in ("test", "fresh"))
@@ -58,7 +58,8 @@ def main() -> None:
         for split in ("test", "fresh"):
             gap = np.array([r["EV3"][split] - r[name][split] for r in runs])
             summary[f"EV3 - {name}, {split}"] = {"gap": interval(gap)}
-            table.add_row(f"EV3 - {name}, {split}", f"{gap.mean():+.4f}", "{:+.4f} to {:+.4f}".format(*interval(gap)[1:]))
+            mean, low, high = interval(gap)
+            table.add_row(f"EV3 - {name}, {split}", f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}")
     Console().print(table)
     print(write("sweep", {"settings": vars(args), "runs": runs, "summary": summary}))
 
@@ -73,8 +74,7 @@ def one_seed(seed: int, rounds: int, length: int) -> dict[str, dict[str, Any]]:
     steps = int(records.steps.sum())
     k = len(LOSSES) * len(OPTIMIZERS)
     results = {
-        "EV3": report(state.model.incumbent, seed)
-        | {"steps": steps, "promotions": int(records.decision.promote.sum())}
+        "EV3": report(state.model.incumbent, seed) | {"steps": steps, "promotions": int(records.decision.promote.sum())}
     }
     for name, each in (("sweep, equal compute", steps // k), ("sweep, equal steps", steps)):
         models = {

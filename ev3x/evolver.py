@@ -29,6 +29,7 @@ class Evolver:
     def __init__(self, task: Task, method: Method, data: Splits | Feed, layout: Layout | None = None) -> None:
         self.plan = Plan(task, method, layout or Layout())
         self.data = data
+        self._fresh = True  # the first block of a feed is searched for shared examples; all would cost too much
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):
@@ -72,7 +73,7 @@ class Evolver:
             done += records.round.size
             if not records.round.size:
                 break
-        return state, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        return state, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
         """The state after one call of the compiled program, up to the limit, and the records of the rounds that ran.
@@ -84,9 +85,11 @@ class Evolver:
         if isinstance(splits, Feed):
             limit, capacity = dataclasses.replace(limit, rounds=jnp.int32(splits.rounds)), splits.rounds
             splits = splits.next(state.spent)
-            self.plan.check(splits)
+            self.plan.check(splits, disjoint=self._fresh)
+            self._fresh = False
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
-        records = jax.tree.map(lambda x: x[: int(done)], records)
+        if int(done) < capacity:
+            records = jax.tree.map(lambda x: x[: int(done)], records)
         if int(done) and bool(records.decision.calls[-1].any()):
             self.plan, state = loop.transition(self.plan, state, records.decision.calls[-1])
         return state, records

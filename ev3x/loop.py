@@ -71,9 +71,9 @@ class Plan:
         """The name of every candidate, `proposer/label`, in the order of the records."""
         return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
 
-    def check(self, splits: Splits) -> Plan:
-        """This plan, or an error that says what does not fit together."""
-        splits.check()
+    def check(self, splits: Splits, *, disjoint: bool = True) -> Plan:
+        """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`)."""
+        splits.check(disjoint=disjoint)
         metrics = self.task.metrics
         if not metrics:
             raise ValueError("the task has no metrics: at least one is needed to compare candidates")

@@ -43,7 +43,7 @@ def _row(plan: Plan, r: Record) -> Row:
             "current": _bounds(r.confirmation, 1, metrics),
             "incumbent": _named(r.confirmation.reference, metrics),
             "p_value": number(r.confirmation.p_value[0]),
-            "alpha": number(r.alpha),
+            "alpha": number(r.alpha) if plan.method.confirm.promise < 1 else None,
             "examples": int(r.confirmation.examples),
             "reused": bool(r.reused),
         },
@@ -74,7 +74,8 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
     text = f"{metric.name} {gain} against the incumbent [{low}, {high}] on {int(c.examples)} examples"
     if not math.isnan(float(c.p_value[0])):
         sign = "<=" if c.p_value[0] <= r.alpha else ">"
-        text += f", p = {float(c.p_value[0]):.2g} {sign} {float(r.alpha):.2g} offered"
+        p = f"p = {float(c.p_value[0]):.2g}" if c.p_value[0] else "p < 1e-38"
+        text += f", {p} {sign} {float(r.alpha):.2g} offered"
     lost = [n for n, ok in zip(plan.labels(), r.eligible, strict=True) if not ok]
     return text + (f"; not finite or not eligible: {', '.join(lost)}" if lost else "")
 

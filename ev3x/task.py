@@ -28,8 +28,9 @@ class Metric:
 
     `fn(predictions, batch)` returns f32[n] or bool[n] for `kind="example"` and one number for `kind="set"` (AUROC, a
     ratio). Set-level metrics are computed on each block of examples; what is reported is their mean over blocks, and
-    their uncertainty is that between blocks. `low` and `high` are the range of a single value; `binary` says that
-    values are 0 or 1 only, which makes exact tests possible. `margin` is the difference too small to care about.
+    their uncertainty is that between blocks (a short last block is filled up from the one before). `low` and `high`
+    are the range of a single value; `binary` says that values are 0 or 1 only, which makes exact tests possible.
+    `margin` is the difference too small to care about.
     `host=True` calls plain Python on numpy arrays through a callback: slow, outside XLA, but anything goes.
     """
 

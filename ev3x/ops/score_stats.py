@@ -134,9 +134,7 @@ def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> 
 
 
 @_stats.defjvp
-def _stats_jvp(
-    z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[ScoreStats, ScoreStats]:
+def _stats_jvp(z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[ScoreStats, ScoreStats]:
     return jax.jvp(functools.partial(definition, z=z), primals, tangents)
 
 
@@ -155,9 +153,7 @@ def _call(target: str, *operands: Array, z: float) -> ScoreStats:
     return ScoreStats(*call(*operands, z=np.float64(z)))
 
 
-def _checked(
-    scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None
-) -> tuple[Array, Array, Array | None]:
+def _checked(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
     x, y = jnp.asarray(scores), jnp.asarray(reference)
     if x.ndim < 3 or x.shape[-3] < 1:
         raise ValueError(f"score_stats: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")

@@ -53,7 +53,7 @@ class DistillMnist1D(Task):
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """"kl", "reverse_kl" and "labels"."""
+        """ "kl", "reverse_kl" and "labels"."""
         return tuple(_LOSSES)
 
     @property
