@@ -5,7 +5,8 @@
 The task is `distill-mnist1d`. All start from the same student. `equal compute` gives the sweep as a whole the gradient
 steps that EV3 spends on all its candidates; `equal steps` gives them to every single pair (K times the compute). The
 sweep chooses by as many examples of the assess stream as EV3 reads for its selections. Accuracies are those on the
-1,000 standard test examples, and on 100,000 fresh ones that nobody has seen. Prints a table and writes results/sweep.json.
+1,000 standard test examples, and on 100,000 fresh ones that nobody has seen. Prints a table and writes
+benchmarks/results/sweep.json.
 """
 
 from __future__ import annotations

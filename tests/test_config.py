@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import tomllib
 import types
+from typing import Any
 
 import pytest
 import toys
@@ -202,7 +203,7 @@ def test_everything_that_a_config_says_arrives():
     assert setup.ids["confirm"] == "ev3:published" and setup.ids["budget"] == "ev3:over_run"
     assert (setup.task_id, setup.seed, setup.observers) == ("ev3:distill-mnist1d", 7, ())
     assert dataclasses.astuple(setup.limits) == (None, 5, None, 0.9)
-    first = setup.method.proposers[0][1]
+    first: Any = setup.method.proposers[0][1]
     assert [str(loss) for loss in first.losses] == ["kl", "0.7 kl(temperature=3) + 0.3 labels"]
     assert "cosine_decay_schedule" in str(first.optimizers[0])
 
@@ -218,7 +219,7 @@ def test_missing_sections_are_those_of_the_default():
 def toy_host(monkeypatch):
     """A host with a plugin `toy`, whose task has losses of its own."""
     module = types.ModuleType("toy_plugin")
-    module.ev3x_tasks = ev3x.hookimpl(lambda: [ev3x.Offer("toy", Toy)])
+    vars(module)["ev3x_tasks"] = ev3x.hookimpl(lambda: [ev3x.Offer("toy", Toy)])
     monkeypatch.setitem(sys.modules, "toy_plugin", module)
     index = discover()
     return ev3x.Host(
@@ -234,7 +235,7 @@ class Toy(toys.Toy):
 
 
 def test_default_proposers_train_another_task_with_the_losses_it_has(toy_host):
-    setup = loads("rounds = 1\ntask = 'toy:toy'", host=toy_host)
+    setup: Any = loads("rounds = 1\ntask = 'toy:toy'", host=toy_host)
     assert [str(loss) for loss in setup.method.proposers[0][1].losses] == ["xent", "hinge", "broken"]
     assert loads(setup.config, host=toy_host) == setup
     with pytest.raises(ConfigError, match=r"propose\[0\]\.losses\[0\]: unknown loss 'kl'; known: broken, hinge, xent"):
@@ -250,7 +251,7 @@ def test_a_limit_of_ones_own_replaces_the_default_one():
 def test_set_reaches_every_option():
     sets = ["rounds=10", "confirm.level=0.01", "propose.0.length=50", "propose.trajectories.batches=fresh",
             "select=published", "propose.0.losses.1.weight=2", "task.hidden=[8, 8]", "observe=[]"]  # fmt: skip
-    setup = load(None, [Override.parse(s) for s in sets])
+    setup: Any = load(None, [Override.parse(s) for s in sets])
     proposer = setup.method.proposers[0][1]
     assert (setup.limits.rounds, setup.method.confirm.level) == (10, 0.01)
     assert (proposer.length, proposer.batches, proposer.losses[1].terms[0].weight) == (50, "fresh", 2.0)

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_a_round_built_by_hand_without_the_host_is_the_same_program():
 def test_the_compiled_default_round_calls_the_native_operation():
     import ev3x.config
 
-    scope = {}
+    scope: dict[str, Any] = {}
     exec(PROGRAM, scope)
     setup = ev3x.config.load(None)
     compiled = scope["lowered"](ev3x.Plan(setup.task, setup.method, setup.layout)).compile().as_text()

@@ -186,7 +186,7 @@ class Builder:
         for i, table in enumerate(self.tree["propose"]):
             if any(path[:1] == ("propose",) and path[2:] in ((), ("losses",)) for path in self.changed):
                 continue
-            known = [loss for loss in table["losses"] if loss["name"] in task.losses]
+            known = [loss for loss in table["losses"] if not check_loss(task, Loss(loss["name"], **_hypers(loss)))]
             self.tree["propose"][i]["losses"] = known or [{"name": name} for name in task.losses]
 
     def _fit(
@@ -239,6 +239,10 @@ class Builder:
         line, where = self.source.where(path)
         option = Fault(path, text)
         self.problems.append((line, f"{where}: {option}"))
+
+
+def _hypers(loss: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in loss.items() if name != "name"}
 
 
 def _losses(proposer: Proposer) -> Iterator[tuple[Key, Loss]]:

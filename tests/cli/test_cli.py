@@ -125,7 +125,7 @@ def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
 
 
 def test_values_that_our_own_checks_refuse_are_known_errors(monkeypatch):
-    monkeypatch.setattr(ev3x.session, "run", lambda *_: ev3x.Metric("m", len, low=1.0, high=0.0))
+    monkeypatch.setattr(ev3x.session, "run", lambda *_: ev3x.Metric("m", max, low=1.0, high=0.0))
     result = invoke("run", "--out", "x")
     assert result.exit_code == 2 and result.stderr.startswith("metric 'm': low must be below high")
 
