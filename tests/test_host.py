@@ -52,7 +52,7 @@ def test_a_plugin_is_found_and_offers_its_components(site):
     site("good", GOOD)
     full, cls = Host().find("assessor", "good:mine")
     assert (full, cls.__name__) == ("good:mine", "Mine")
-    assert Host().build("assessor", "good:mine", {"block": 7}).block == 7
+    assert Host().build("assessor", "good:mine", {"block": 7}).to_config()["block"] == 7
     assert Host().find("assessor", "paired") == Host().find("assessor", "ev3:paired") == ("ev3:paired", Paired)
 
 

@@ -62,7 +62,7 @@ def by_hand():
     """Python that builds what the default config says, component by component."""
     import ev3x.config
 
-    setup = ev3x.config.load(None, [ev3x.config.Override.parse(s) for s in SETS])
+    setup: Any = ev3x.config.load(None, [ev3x.config.Override.parse(s) for s in SETS])
     ((_, proposer),) = setup.method.proposers
 
     def call(name, table):
