@@ -115,6 +115,25 @@ def test_optimizers_of_another_structure_do_not_inherit():
     assert same(learned.optimizers[0], state.optimizers[0])
 
 
+def test_a_rollback_takes_optimizer_states_back_to_the_promotion():
+    proposer = Trajectories(losses=["xent"], optimizers=[sgd(momentum=0.9)], length=2)
+    state, candidates = propose(proposer)
+    promoted = proposer.learn(site(), KEY, state, candidates, decided(0, ev3x.Move.TAKE, promote=True))
+    _, candidates = propose(proposer, promoted)
+    taken = proposer.learn(site(), KEY, promoted, candidates, decided(0, ev3x.Move.TAKE, promote=False))
+    assert not same(taken.optimizers, promoted.optimizers)
+    _, candidates = propose(proposer, taken)
+    back = proposer.learn(site(), KEY, taken, candidates, decided(-1, ev3x.Move.RESTORE, promote=False))
+    assert same(back.optimizers, promoted.optimizers)
+
+
+def decided(winner, move, promote):
+    told = feedback(1, winner)
+    return dataclasses.replace(
+        told, decision=dataclasses.replace(told.decision, move=jnp.int32(move), promote=jnp.asarray(promote))
+    )
+
+
 def test_trajectories_stretch_without_promotions_and_return_to_their_length():
     proposer = Trajectories(losses=["xent"], optimizers=[sgd()], length=4, stretch=1.5, longest=10)
     run = site()
