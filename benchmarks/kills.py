@@ -3,8 +3,10 @@
     python benchmarks/kills.py
 
 Every run is one process of its own, killed once at a time drawn from the whole length of an undisturbed run (imports
-and compilation included), then resumed by a second process. It saves after every chunk of rounds, so that many kills
-fall into a save. Compared are all leaves of the last checkpoint, with the records of all rounds, and rounds.jsonl.
+and compilation included), then resumed by a second process. Times are those of the process, its processor seconds:
+on a machine with other work, wall time would put most kills into the start. Every run saves after every chunk of
+rounds, so that many kills fall into a save. Compared are all leaves of the last checkpoint, with the records of all
+rounds, and rounds.jsonl.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import dataclasses
 import hashlib
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -39,11 +42,19 @@ CHUNK_SECONDS = 0.2
 class Kill:
     """What became of one killed and resumed run."""
 
-    after: float  # seconds from the start of the process
+    after: float  # processor seconds of the process
+    wall: float  # seconds since its start
     stood_at: int | None  # the round of the last checkpoint, None before the first
     noted: int  # rows in rounds.jsonl
     during: str  # what was being written
     same: bool
+
+    def __str__(self) -> str:
+        where = "before any checkpoint" if self.stood_at is None else f"checkpoint at {self.stood_at}"
+        return (
+            f"killed after {self.after:5.1f} s ({self.wall:5.1f} s of wall time)  {self.noted:3} rounds noted  {where}  "
+            f"{self.during or 'rounds'}  {'same bits' if self.same else 'DIFFERENT'}"
+        )
 
 
 def setup(rounds: int) -> session.Setup:
@@ -77,12 +88,19 @@ def start(directory: Path, rounds: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-def finish(directory: Path, rounds: int) -> float:
-    """Work to the end; the seconds that it took."""
+def finish(directory: Path, rounds: int) -> tuple[float, float]:
+    """Work to the end; the seconds and processor seconds that it took."""
     began = time.monotonic()
-    if code := start(directory, rounds).wait():
-        raise RuntimeError(f"{directory}: exit code {code}")
-    return time.monotonic() - began
+    _, status, used = os.wait4(start(directory, rounds).pid, 0)
+    if status:
+        raise RuntimeError(f"{directory}: exit code {os.waitstatus_to_exitcode(status)}")
+    return time.monotonic() - began, used.ru_utime + used.ru_stime
+
+
+def used(pid: int) -> float:
+    """The processor seconds that a process has used so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def digest(directory: Path) -> str:
@@ -98,20 +116,22 @@ def digest(directory: Path) -> str:
 
 
 def kill(directory: Path, rounds: int, after: float, expected: str) -> Kill | None:
-    """Kill a run after so many seconds and resume it; None when it had ended before."""
-    process = start(directory, rounds)
-    try:
-        process.wait(after)
+    """Kill a run after so many processor seconds and resume it; None when it had ended before."""
+    process, began = start(directory, rounds), time.monotonic()
+    while process.poll() is None and used(process.pid) < after:
+        time.sleep(0.005)
+    wall = time.monotonic() - began
+    process.send_signal(signal.SIGKILL)
+    if process.wait() != -signal.SIGKILL:
         return None
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
     steps = sorted(int(path.name) for path in directory.glob("checkpoints/*") if path.name.isdecimal())
     rows = directory / "rounds.jsonl"
     noted = rows.read_text().count("\n") if rows.exists() else 0
     during = _during(directory, steps)
     finish(directory, rounds)
-    return Kill(round(after, 2), steps[-1] if steps else None, noted, during, digest(directory) == expected)
+    return Kill(
+        round(after, 2), round(wall, 2), steps[-1] if steps else None, noted, during, digest(directory) == expected
+    )
 
 
 def _during(directory: Path, steps: list[int]) -> str:
@@ -128,23 +148,19 @@ def main(kills: int, rounds: int, seed: int) -> None:
     draws = np.random.default_rng(seed)
     with ThreadPoolExecutor(2) as pool:
         whole = [place / "whole-0", place / "whole-1"]
-        seconds = list(pool.map(lambda path: finish(path, rounds), whole))
+        took = list(pool.map(lambda path: finish(path, rounds), whole))
         expected = digest(whole[0])
-        print(f"undisturbed: {rounds} rounds in {seconds[0]:.1f} and {seconds[1]:.1f} s", flush=True)
+        print(f"undisturbed: {rounds} rounds in {took[0][0]:.1f} and {took[1][0]:.1f} s", flush=True)
         if digest(whole[1]) != expected:
             raise SystemExit("two undisturbed runs differ")
         found: list[Kill] = []
         for batch in itertools.count():
-            times = draws.uniform(0, min(seconds), min(2, kills - len(found)))
+            times = draws.uniform(0, min(own for _, own in took), min(2, kills - len(found)))
             paths = [place / f"{batch}-{i}" for i in range(len(times))]
             for one in pool.map(lambda path, t: kill(path, rounds, t, expected), paths, times.tolist()):
                 if one is not None:
                     found.append(one)
-                    print(
-                        f"{len(found):3}  killed after {one.after:5.1f} s  {one.noted:4} rounds noted  checkpoint at "
-                        f"{one.stood_at}  {one.during or 'rounds':8}  {'same bits' if one.same else 'DIFFERENT'}",
-                        flush=True,
-                    )
+                    print(f"{len(found):3}  {one}", flush=True)
             for path in paths:
                 shutil.rmtree(path, ignore_errors=True)
             if len(found) == kills:
@@ -156,7 +172,8 @@ def main(kills: int, rounds: int, seed: int) -> None:
         {
             "rounds": rounds,
             "seed": seed,
-            "undisturbed_seconds": [round(s, 1) for s in seconds],
+            "undisturbed_seconds": [round(wall, 1) for wall, _ in took],
+            "undisturbed_processor_seconds": [round(own, 1) for _, own in took],
             "same": same,
             "during_a_save": saves,
             "kills": [dataclasses.asdict(k) for k in found],

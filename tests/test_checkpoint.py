@@ -32,11 +32,15 @@ def state(proposers=None, adapters=None, budget=(), params=None, key=None, at=0)
     )
 
 
-def saved(directory, what, history=None, positions=None):
-    Checkpoints(directory, IDS).save(what, history, positions or {}, {"some": "meta"})
+def last(directory):
     found = load(directory)
     assert found is not None
     return found
+
+
+def saved(directory, what, history=None, positions=None):
+    Checkpoints(directory, IDS).save(what, history, positions or {}, {"some": "meta"})
+    return last(directory)
 
 
 PARAMS = {
@@ -127,7 +131,7 @@ def test_records_come_back_with_their_leading_axis(tmp_path):
     last, records = run.rounds(run.init(0), 2)
     ids = {"trajectories": "ev3:t", "promote": "ev3:p", "budget": "ev3:b"}
     Checkpoints(tmp_path, ids).save(last, records, {}, {})
-    found = load(tmp_path)
+    found = last(tmp_path)
     one = jax.eval_shape(ev3x.loop.round_, run.plan, run.data, last)[1]
     assert same(found.history(one), records) and same(found.state(run.init(1), ids), last)
 
@@ -139,7 +143,7 @@ def test_the_last_two_are_kept_and_the_leftovers_of_a_kill_are_removed(tmp_path)
     for at in (1, 2, 3, 3):
         store.save(state(at=at), None, {}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
-    assert load(tmp_path).run["round"] == 3
+    assert last(tmp_path).run["round"] == 3
 
 
 def test_reading_writes_nothing(tmp_path):
@@ -190,10 +194,10 @@ def test_a_half_removed_old_checkpoint_disturbs_nobody(tmp_path):
     for path in (tmp_path / "1").rglob("*"):
         if path.is_file():
             path.unlink()
-    assert load(tmp_path).run["round"] == 2
+    assert last(tmp_path).run["round"] == 2
     again = Checkpoints(tmp_path, IDS)
     again.save(state(at=3), None, {}, {})
-    assert load(tmp_path).run["round"] == 3
+    assert last(tmp_path).run["round"] == 3
 
 
 def test_a_save_that_fails_is_told_in_words(tmp_path, monkeypatch):

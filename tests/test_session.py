@@ -116,9 +116,15 @@ def on(kind, **options):
     return setup(Loaded(kind=kind), **options)
 
 
+def last(directory):
+    saved = load(directory / "checkpoints")
+    assert saved is not None
+    return saved
+
+
 def bits(directory):
     """Where a run ended: everything in its last checkpoint, and its rows."""
-    saved = load(directory / "checkpoints")
+    saved = last(directory)
     return saved.run, dict(saved.plugins), dict(saved.streams), dict(saved.records), saved.meta["totals"]["promotions"]
 
 
@@ -259,11 +265,14 @@ def test_an_unwritable_place_is_refused_before_anything_is_loaded(tmp_path, wher
         run(on("none"), tmp_path / where)
 
 
-def test_a_directory_in_use_is_refused_before_anything_is_loaded(tmp_path):
+def test_a_directory_that_holds_something_is_refused_before_anything_is_loaded(tmp_path):
     (tmp_path / "thesis.tex").touch()
+    (tmp_path / ".lock").touch()
     with pytest.raises(RunError, match="is not empty: choose another --out, or `ev3x resume"):
         run(on("none"), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "thesis.tex"]
+    (tmp_path / "thesis.tex").unlink()
+    assert run(setup(rounds=1), tmp_path)["rounds"] == 1
 
 
 def test_a_run_that_cannot_begin_leaves_the_directory_free(tmp_path):
@@ -374,7 +383,7 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     """The long version is benchmarks/kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
-    assert int(load(tmp_path / "checkpoints").run["round"]) < MANY
+    assert int(last(tmp_path).run["round"]) < MANY
     resume(setup(rounds=MANY), tmp_path)
     assert_same_end(tmp_path, long)
 
@@ -446,7 +455,7 @@ def test_a_metric_that_raises_on_the_host_keeps_what_was_trained(tmp_path, monke
     text = r"a callback raised ValueError: no such class \(.*in raising\); 2 rounds are kept, `ev3x resume .*` goes on"
     with pytest.raises(RunError, match=text):
         resume(setup(HOST, rounds=4), tmp_path / "run")
-    assert int(load(tmp_path / "run" / "checkpoints").run["round"]) == 2
+    assert int(last(tmp_path / "run").run["round"]) == 2
     monkeypatch.delitem(RAISES, "metric")
     resume(setup(HOST, rounds=4), tmp_path / "run")
     assert_same_end(tmp_path / "run", tmp_path / "whole")
@@ -595,7 +604,7 @@ def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_wei
         assert {name: x.dtype.name for name, x in weights.items()} == dict.fromkeys(
             ("params/b", "params/w", "constants/scale"), "float32"
         )
-        incumbent = load(tmp_path / "run" / "checkpoints").run["model/incumbent/params/w"]
+        incumbent = last(tmp_path / "run").run["model/incumbent/params/w"]
         assert weights["params/w"].tolist() == incumbent.astype(np.float32).tolist()
 
 
@@ -605,7 +614,7 @@ def test_exported_weights_are_the_incumbents(whole, tmp_path):
     with np.load(path, allow_pickle=False) as weights:
         found = {name: weights[name] for name in weights.files}
     path.unlink()
-    saved = load(whole / "checkpoints").run
+    saved = last(whole).run
     assert set(found) == {"params/b", "params/w"}
     for name, value in found.items():
         assert value.dtype == np.float32 and np.array_equal(value, saved[f"model/incumbent/{name}"])
