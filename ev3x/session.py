@@ -365,7 +365,7 @@ def _claim(directory: Path) -> None:
     """Raise RunError unless the directory can hold a new run."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
+        if any(path.name != LOCK for path in directory.iterdir()):
             raise RunError(
                 f"{directory} is not empty: choose another --out, or `ev3x resume {directory}` if it is a run"
             )
