@@ -71,7 +71,7 @@ def evolver(
 ) -> ev3x.Evolver:
     """Our side: built-in components only, and the rule of the paper."""
     method = ev3x.Method(
-        proposers=(Trajectories(losses=losses, optimizers=optimizers, length=work.steps),),
+        proposers=(Trajectories(losses=tuple(losses), optimizers=tuple(optimizers), length=work.steps),),
         select=MeanBounds(block=work.select),
         confirm=Published(block=DECIDE, blocks=1, z=Z),
         adapters=(Promote(),),
@@ -143,7 +143,8 @@ def by_hand(name: str, work: Work) -> tuple[list[dict[str, Any]], float]:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def scanned(task: problems.Dense, work: Work, n: int, data: ev3x.Splits, start: ev3x.State) -> PyTree:
     """Case B by hand: nested scans, no framework, the faster layouts for training and for scoring."""
-    train_x, assess_x, decide_x = data.explore.source.tree, data.assess.source.tree, data.decide.source.tree
+    sources = (data.explore.source, data.assess.source, data.decide.source)
+    train_x, assess_x, decide_x = (s.tree for s in sources if isinstance(s, ev3x.Arrays))
     rates = jnp.array(RATES)
 
     def loss(params: PyTree, batch: problems.Batch) -> Array:

@@ -141,16 +141,16 @@ class Decide:
     reuse: bool = dataclasses.field(default=False, metadata={"static": True})
     first: Array | int = 0
 
-    def block(self, position: Array, n: int) -> tuple[Batch, Array | None]:
+    def block(self, position: Array | int, n: int) -> tuple[Batch, Array | None]:
         """Block `position` of n examples and its mask."""
         total = self.source.blocks(n)
         index = position - self.first
         return self.source.block(index if total is None else index % total, n)
 
-    def short(self, position: Array, blocks: int, n: int) -> Array:
+    def short(self, position: Array | int, blocks: int, n: int) -> Array:
         """Whether fewer than `blocks` unread blocks are left: bool[]."""
         total = self.source.blocks(n)
-        return jnp.asarray(False) if total is None else position - self.first + blocks > total
+        return jnp.asarray(False if total is None else position - self.first + blocks > total)
 
 
 @jax.tree_util.register_dataclass

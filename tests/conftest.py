@@ -9,7 +9,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent
 # Whole files whose models and optimizers are those of flax and optax, which mix integers and floats themselves.
-LOOSE = (HERE / "builtin/tasks", HERE / "test_plain_training.py")
+LOOSE = (HERE / "test_plain_training.py",)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -27,9 +27,7 @@ def run(task, source, assessor, layout=None, start=0, alone=None):
     site = ev3x.Site(task, layout or ev3x.Layout())
     reference = jax.tree.map(lambda x: x[0], stack())
     contenders = [(site, stack())] if alone is None else alone(site)
-    question = ev3x.Question(
-        jax.random.key(0), jnp.float32(0.05), jnp.ones(len(task.metrics)), jnp.ones(3, bool)
-    )
+    question = ev3x.Question(jax.random.key(0), jnp.float32(0.05), jnp.ones(len(task.metrics)), jnp.ones(3, bool))
     read = ev3x.Assess(source).block
     result, used = assess(assessor, contenders, (site, reference), read, jnp.int32(start), question)
     return result, int(used)

@@ -141,7 +141,8 @@ def same(a: Any, b: Any) -> bool:
         return jax.random.key_data(x) if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key) else x
 
     leaves = [jax.tree.leaves(jax.tree.map(raw, t)) for t in (a, b)]
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+    structures: list[Any] = [jax.tree.structure(t) for t in (a, b)]
+    return structures[0] == structures[1] and all(
         bool(jnp.array_equal(x, y, equal_nan=jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact)))
         for x, y in zip(*leaves, strict=True)
     )

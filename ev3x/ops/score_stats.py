@@ -148,7 +148,7 @@ def _call(target: str, *operands: Array, z: float) -> ScoreStats:
     column = operands[1].shape[:-1]
 
     fields = [(row, jnp.float32)] * 4 + [(column, jnp.float32)] * 4 + [(row, jnp.bool_), (column, jnp.int32)]
-    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]  # type: ignore[no-untyped-call]
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]
     call = jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")
     return ScoreStats(*call(*operands, z=np.float64(z)))
 

@@ -14,17 +14,13 @@ from ev3x.ops import native, score_stats
 
 module = importlib.import_module("ev3x.ops.score_stats")
 TARGET = "ev3x_score_stats_f32"
-built = pytest.mark.skipif(
-    importlib.util.find_spec(native.MODULE) is None, reason="installed without native code"
-)
+built = pytest.mark.skipif(importlib.util.find_spec(native.MODULE) is None, reason="installed without native code")
 
 
 def library(**targets):
     """A library with the capsules named, under other names."""
     bundled = native.load_library()
-    renamed = {
-        name: native.FfiTarget(name, bundled.targets[source].capsule) for name, source in targets.items()
-    }
+    renamed = {name: native.FfiTarget(name, bundled.targets[source].capsule) for name, source in targets.items()}
     return native.Library(renamed, bundled.ffi_version, bundled.compiler)
 
 
@@ -69,9 +65,7 @@ def test_a_module_that_does_not_load_is_not_taken_for_absent():
         raise ImportError("undefined symbol: xyz")
 
     made = registry(load, "t", "u")
-    with pytest.warns(
-        RuntimeWarning, match="native target t is not used.*ImportError: undefined symbol: xyz"
-    ):
+    with pytest.warns(RuntimeWarning, match="native target t is not used.*ImportError: undefined symbol: xyz"):
         assert not made.ensure("t")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -84,9 +78,7 @@ def test_a_module_that_does_not_load_is_not_taken_for_absent():
 @pytest.mark.parametrize("built_with", [(0, 99), (1, 0)])
 def test_newer_headers_than_the_running_jaxlib_are_refused_before_registration(built_with):
     made = registry(lambda: native.Library({"t": native.FfiTarget("t", object())}, built_with, ""), "t")
-    with pytest.warns(
-        RuntimeWarning, match=rf"built with XLA FFI {built_with[0]}\.{built_with[1]}, but this jaxlib"
-    ):
+    with pytest.warns(RuntimeWarning, match=rf"built with XLA FFI {built_with[0]}\.{built_with[1]}, but this jaxlib"):
         assert not made.ensure("t")
 
 
@@ -116,9 +108,7 @@ def test_the_self_test_refuses_a_wrong_handler():
         "ev3x_test_wrong_f32",
         self_test=module._self_test,
     )
-    with pytest.warns(
-        RuntimeWarning, match="ev3x_test_wrong_f32 is not used, its jnp definition is: .*dtype"
-    ):
+    with pytest.warns(RuntimeWarning, match="ev3x_test_wrong_f32 is not used, its jnp definition is: .*dtype"):
         assert not made.ensure("ev3x_test_wrong_f32")
 
 
@@ -139,9 +129,7 @@ def test_the_self_test_looks_at_every_field(field, monkeypatch):
 
 @built
 def test_brought_up_within_a_trace():
-    made = registry(
-        lambda: library(ev3x_test_traced_f32=TARGET), "ev3x_test_traced_f32", self_test=module._self_test
-    )
+    made = registry(lambda: library(ev3x_test_traced_f32=TARGET), "ev3x_test_traced_f32", self_test=module._self_test)
 
     @jax.jit
     @jax.vmap
@@ -188,7 +176,5 @@ best = f(np.eye(4, dtype=np.float32)[:, None], np.zeros((1, 4), np.float32))
 print(best, dict(jax.config.values) == before)
 """
     environment = os.environ | {"EV3X_NATIVE": "require" if importlib.util.find_spec(native.MODULE) else "on"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[0] True\n", 0), done.stderr

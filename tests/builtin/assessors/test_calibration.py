@@ -1,16 +1,7 @@
 """What the confirmation promises: false promotions at the stated rate at most, and true gains found."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import null
 import pytest
-
-PATH = Path(__file__).parents[3] / "benchmarks" / "null.py"
-spec = importlib.util.spec_from_file_location("null_benchmark", PATH)
-null = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = null
-spec.loader.exec_module(null)
 
 REPEATS = 4_000
 PAIRED = tuple(null.RULES)

@@ -2,41 +2,14 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from sample_rows import ROWS, info, row
 
 from ev3x.builtin.observers.curve import Curve
-from ev3x.observe import Limits, Progress, RunInfo
+from ev3x.observe import Progress
 
 SUMMARY = {"rounds": 9, "promotions": 1, "test": {"m": 0.5}, "baseline": {"m": 0.1}}
-
-
-def info(directory: Path | None) -> RunInfo:
-    return RunInfo("ev3:toy", 0, ("m",), ("a", "b"), "", "about", Limits(9), directory, 0)
-
-
-def row(i, verdict="undecided", score=0.5, **other):
-    winner = {"mean": score, "difference": 0.01, "lower": 0.4, "upper": 0.6}
-    confirm = {"winner": {k: {"m": v} for k, v in winner.items()}, "incumbent": {"m": 0.45}, "p_value": 0.5}
-    return {
-        "round": i,
-        "winner": "a",
-        "verdict": verdict,
-        "promoted": False,
-        "move": "take",
-        "why": "w",
-        "confirm": confirm,
-    } | other
-
-
-ROWS = [
-    row(0, "better", promoted=True),
-    row(1, "worse", move="restore"),
-    row(2, "equivalent"),
-    row(3, "undecided", score=None),
-    row(4, "none", winner=None),
-]
 
 
 def draw(directory, before, after):

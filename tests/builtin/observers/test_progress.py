@@ -2,7 +2,7 @@
 
 import pytest
 from rich.console import Console
-from test_curve import ROWS, info, row
+from sample_rows import ROWS, info, row
 
 from ev3x.builtin.observers import progress
 from ev3x.builtin.observers.progress import ShowProgress

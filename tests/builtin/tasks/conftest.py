@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import jax
 import pytest
 
 from ev3x.builtin.tasks import mnist1d_teacher
 from ev3x.builtin.tasks.mnist1d_teacher import Teacher
-
-
-@pytest.fixture(autouse=True)
-def _strict() -> Iterator[None]:
-    with jax.numpy_dtype_promotion("strict"):
-        yield
 
 
 @pytest.fixture(scope="session")

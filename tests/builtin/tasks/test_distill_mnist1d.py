@@ -17,7 +17,7 @@ from ev3x.builtin.tasks import mnist1d
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.builtin.tasks.mnist1d_teacher import Teacher
 from ev3x.component import OptionError
-from ev3x.data import Data
+from ev3x.data import Data, Splits
 from ev3x.task import score
 
 TASK = DistillMnist1D(hidden=(7, 5))
@@ -41,9 +41,7 @@ def _kl(p: Floats, q: Floats) -> Floats:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-@pytest.mark.parametrize(
-    ("name", "oracle"), [("kl", lambda t, s: _kl(t, s)), ("reverse_kl", lambda t, s: _kl(s, t))]
-)
+@pytest.mark.parametrize(("name", "oracle"), [("kl", lambda t, s: _kl(t, s)), ("reverse_kl", lambda t, s: _kl(s, t))])
 def test_divergences(
     batch: dict[str, Any], name: str, oracle: Callable[[Floats, Floats], Floats], temperature: float
 ) -> None:
@@ -98,9 +96,14 @@ def test_wrong_names_and_batches_say_what_to_do(batch: dict[str, Any]) -> None:
         DistillMnist1D(hidden=(3, 0))
 
 
+def splits_of(data: Data) -> Splits:
+    assert isinstance(data.splits, Splits)
+    return data.splits
+
+
 def test_metrics_on_fresh_examples(data: Data) -> None:
     variables = TASK.init(jax.random.key(0))
-    block, mask = data.splits.assess.block(0, 50)
+    block, mask = splits_of(data).assess.block(0, 50)
     assert mask is None and set(block) == {"x", "y"}
     scores = np.asarray(jax.jit(score, static_argnums=0)(TASK, variables, block))
     log_p = special.log_softmax(np.asarray(TASK.predict(variables, block), np.float64), axis=1)
@@ -117,17 +120,17 @@ def test_equal_tasks_are_one_program() -> None:
     predict = jax.jit(lambda task, v, x: task.predict(v, x), static_argnums=0)
     for task in (a, b):
         predict(task, task.init(jax.random.key(0)), {"x": np.zeros((2, 40), np.float32)})
-    assert predict._cache_size() == 1
+    assert predict._cache_size() == 1  # type: ignore[attr-defined]
 
 
 def test_load_is_reproducible(data: Data) -> None:
     again, other = TASK.load(3), TASK.load(4)
     assert again.fingerprint() == data.fingerprint() != other.fingerprint()
-    assert jax.tree.structure(again.splits) == jax.tree.structure(data.splits)
+    assert str(jax.tree.structure(again.splits)) == str(jax.tree.structure(data.splits))
 
 
 def test_splits(data: Data, teacher: Teacher) -> None:
-    splits = data.splits.check()
+    splits = splits_of(data).check()
     assert splits.explore.batch_size == TASK.batch_size
     drawn = jax.tree.map(lambda x: x[0], splits.explore.draw(jax.random.key(0), 2))
     assert {k: v.shape for k, v in splits.explore.batch(drawn).items()} == {
@@ -141,7 +144,7 @@ def test_splits(data: Data, teacher: Teacher) -> None:
 
 def test_a_student_learns_more_from_the_teacher_than_from_labels(data: Data) -> None:
     task = DistillMnist1D()
-    explore, optimizer = data.splits.explore, optax.sgd(0.1, momentum=0.9)
+    explore, optimizer = splits_of(data).explore, optax.sgd(0.1, momentum=0.9)
 
     def accuracy(loss: str) -> float:
         def step(carry: Any, drawn: Any) -> tuple[Any, None]:
@@ -155,7 +158,7 @@ def test_a_student_learns_more_from_the_teacher_than_from_labels(data: Data) -> 
         drawn = explore.draw(jax.random.key(1), 3000)
         train = jax.jit(lambda carry: jax.lax.scan(step, carry, drawn)[0][0])
         variables = train((variables, optimizer.init(variables)))
-        fresh, _ = data.splits.assess.block(0, 10_000)
+        fresh, _ = splits_of(data).assess.block(0, 10_000)
         return float(score(task, variables, fresh)[0].mean())
 
     assert accuracy("kl") > max(0.65, accuracy("labels"))

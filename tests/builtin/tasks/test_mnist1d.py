@@ -57,10 +57,10 @@ def test_standard_set_is_that_of_the_package_and_read_only() -> None:
 
 def test_global_random_states_are_put_back() -> None:
     random.seed(5), np.random.seed(5)
-    before = random.getstate(), np.random.get_state()
+    before: tuple[Any, Any] = random.getstate(), np.random.get_state()
     mnist1d.standard.cache_clear()
     mnist1d.standard()
-    after = random.getstate(), np.random.get_state()
+    after: tuple[Any, Any] = random.getstate(), np.random.get_state()
     assert after[0] == before[0]
     assert np.array_equal(after[1][1], before[1][1]) and after[1][2:] == before[1][2:]
 
@@ -150,12 +150,9 @@ def test_a_classifier_cannot_tell_them_apart(fresh: Sample, reference: Sample) -
     assert _told_apart(reference[0][::2], (fresh[0] + jitter)[::2]) > 0.8
 
 
-def test_the_teacher_does_as_well_on_fresh_examples(
-    teacher: Teacher, fresh: Sample, reference: Sample
-) -> None:
+def test_the_teacher_does_as_well_on_fresh_examples(teacher: Teacher, fresh: Sample, reference: Sample) -> None:
     right = [
-        np.argmax(mnist1d_teacher.predict(Settings(), teacher.weights, x), axis=1) == y
-        for x, y in (fresh, reference)
+        np.argmax(mnist1d_teacher.predict(Settings(), teacher.weights, x), axis=1) == y for x, y in (fresh, reference)
     ]
     assert abs(right[0].mean() - right[1].mean()) < 4 * np.sqrt(2 * right[1].var() / N)
     assert right[0].mean() > 0.96
