@@ -52,7 +52,7 @@ class Kill:
     def __str__(self) -> str:
         where = "before any checkpoint" if self.stood_at is None else f"checkpoint at {self.stood_at}"
         return (
-            f"killed after {self.after:5.1f} s ({self.wall:5.1f} s of wall time)  {self.noted:3} rounds noted  {where}  "
+            f"killed after {self.after:5.1f} s ({self.wall:5.1f} s of wall)  {self.noted:3} rounds noted  {where}  "
             f"{self.during or 'rounds'}  {'same bits' if self.same else 'DIFFERENT'}"
         )
 
