@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import evolver, same, sgd
+from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.checkpoint import CheckpointError, Checkpoints, fill, leaves, load
 
 # Tensorstore completes other reads of a damaged checkpoint after Orbax has given up and closed its event loop.
@@ -127,13 +126,13 @@ def test_leaves_with_the_same_path_are_refused():
 
 
 def test_records_come_back_with_their_leading_axis(tmp_path):
-    run = evolver(Trajectories(losses=["xent"], optimizers=[sgd()], length=1))
-    last, records = run.rounds(run.init(0), 2)
-    ids = {"trajectories": "ev3:t", "promote": "ev3:p", "budget": "ev3:b"}
-    Checkpoints(tmp_path, ids).save(last, records, {}, {})
+    run = evolver(Shift((0.1,)))
+    end, records = run.rounds(run.init(0), 2)
+    ids = {"shift": "ev3:s", "promote": "ev3:p", "budget": "ev3:b"}
+    Checkpoints(tmp_path, ids).save(end, records, {}, {})
     found = last(tmp_path)
-    one = jax.eval_shape(ev3x.loop.round_, run.plan, run.data, last)[1]
-    assert same(found.history(one), records) and same(found.state(run.init(1), ids), last)
+    one = jax.eval_shape(ev3x.loop.round_, run.plan, run.data, end)[1]
+    assert same(found.history(one), records) and same(found.state(run.init(1), ids), end)
 
 
 def test_the_last_two_are_kept_and_the_leftovers_of_a_kill_are_removed(tmp_path):

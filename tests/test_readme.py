@@ -69,9 +69,9 @@ def test_the_plugin_is_found_and_its_proposer_takes_part_in_a_round(embedded, in
     assert str(host.index.plugins[name]) == "plugin 'random' of random-steps 1.2" and module not in sys.modules
     proposer = host.build("proposer", USE[1], {"count": 3})
     own = embedded["evolver"].plan.method
-    method = ev3x.Method([*own.proposers, ("random", proposer)], own.select, own.confirm, own.adapters, own.budget)
+    method = ev3x.Method([("random", proposer)], own.select, own.confirm, own.adapters, own.budget)
     evolver = ev3x.Evolver(embedded["task"], method, embedded["splits"])
     _, record = evolver.round(evolver.init(0))
-    assert evolver.plan.labels()[-3:] == ("random/step 0", "random/step 1", "random/step 2")
-    assert record.eligible[-3:].all() and jnp.isfinite(record.selection.value[-3:]).all()
-    assert len(jnp.unique(record.selection.mean[-3:, 0])) > 1
+    assert evolver.plan.labels() == ("random/step 0", "random/step 1", "random/step 2")
+    assert record.eligible.all() and jnp.isfinite(record.selection.value).all()
+    assert len(jnp.unique(record.selection.mean[:, 0])) > 1
