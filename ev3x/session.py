@@ -6,10 +6,8 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import platform
 import signal
-import tempfile
 import threading
 import time
 import warnings
@@ -32,22 +30,14 @@ from .loop import Limit, Method
 from .observe import Limits, Observer, Progress, RunInfo, Watchers
 from .propose import Layout
 from .report import Row, number, rows
+from .rundir import LOCK, alone, check_run, claim, draft, write
+from .rundir import RunError as RunError
 from .streams import Feed, Position, StreamEnded, StreamFault
 from .task import Task
 from .types import Record, State
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 CHUNK_SECONDS = 1.0
 CAPACITY = 128
-LOCK = ".lock"
-
-
-class RunError(Exception):
-    """A run that cannot begin or go on; the text says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +90,9 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
     """The summary of a new run. `directory`, if given, must not exist or be empty, and then holds the run."""
     if directory is None:
         return _Session(setup, None).go()
-    _claim(directory)
-    with _alone(directory):
-        _write(directory / "config.toml", setup.config)
+    claim(directory)
+    with alone(directory):
+        write(directory / "config.toml", setup.config)
         try:
             session = _Session(setup, directory)
         except BaseException:  # nothing has begun: the directory is free for the next try
@@ -117,8 +107,8 @@ def resume(setup: Setup, directory: Path) -> dict[str, Any]:
 
     A run that was killed before its first checkpoint starts again.
     """
-    _check_run(directory)
-    with _alone(directory):
+    check_run(directory)
+    with alone(directory):
         saved = load(directory / "checkpoints")
         session = _Session(setup, directory)
         if saved:
@@ -128,13 +118,13 @@ def resume(setup: Setup, directory: Path) -> dict[str, Any]:
 
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
-    _check_run(directory)
+    check_run(directory)
     saved = load(directory / "checkpoints")
     if saved is None:
         raise RunError(f"{directory} ended before its first checkpoint: `ev3x resume {directory}` starts it again")
     to = to or directory / "weights.npz"
     try:
-        with _draft(to) as draft, draft.open("wb") as file:
+        with draft(to) as new, new.open("wb") as file:
             np.savez(file, allow_pickle=False, **saved.incumbent())
     except OSError as error:
         raise RunError(f"cannot write {to}: {error.strerror}") from error
@@ -190,7 +180,7 @@ class _Session:
         )
         self._save()
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
-            _write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
+            write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
         self.watchers.start(info, self.rows)
         with _interrupts() as interrupted:
             try:
@@ -199,7 +189,7 @@ class _Session:
                 self._save()
         summary = self._summary(outcome, reason)
         if self.directory:
-            _write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+            write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         self.watchers.end(summary)
         return summary
 
@@ -354,55 +344,6 @@ def versions() -> dict[str, str]:
     """What the bits of a run depend on."""
     packages = {name: version(name) for name in ("ev3x", "jax", "jaxlib", "optax", "numpy")}
     return {**packages, "python": platform.python_version(), "backend": jax.default_backend()}
-
-
-def _check_run(directory: Path) -> None:
-    if not (directory / "config.toml").is_file():
-        raise RunError(f"{directory} is no run directory: it has no config.toml")
-
-
-def _claim(directory: Path) -> None:
-    """Raise RunError unless the directory can hold a new run."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(path.name != LOCK for path in directory.iterdir()):
-            raise RunError(
-                f"{directory} is not empty: choose another --out, or `ev3x resume {directory}` if it is a run"
-            )
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise RunError(f"cannot write to {directory}: {error.strerror}; choose another --out") from error
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the run, so that no second process writes to it; the lock goes with the process, however that ends."""
-    try:
-        with (directory / LOCK).open("a") as file:
-            try:
-                if fcntl:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise RunError(f"{directory} is in use by another process") from None
-            yield
-    except OSError as error:
-        if error.filename is None or Path(error.filename) != directory / LOCK:
-            raise
-        raise RunError(f"cannot write to {directory}: {error.strerror}") from error
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes the place of `path` once it is whole."""
-    draft = path.with_name(path.name + ".new")
-    yield draft
-    os.replace(draft, path)
-
-
-def _write(path: Path, text: str) -> None:
-    with _draft(path) as draft:
-        draft.write_text(text)
 
 
 def _strong(state: State) -> State:

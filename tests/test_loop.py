@@ -225,7 +225,7 @@ def test_a_call_for_the_host_comes_back_early_and_the_run_goes_on_with_the_wider
     assert first.decision.calls.tolist() == [[False, False]] * 2 + [[False, True]]
     assert run.plan.task == Wide(width=2)
     assert state.model.current["params"]["w"].shape == (2, 2)
-    traces = [x.shape for x in jax.tree.leaves(state.proposers["trajectories"]) if x.ndim == 3]
+    traces = [x.shape for x in jax.tree.leaves(state.proposers["trajectories"].optimizers) if x.ndim == 3]
     assert traces == [(1, 2, 2)]
     state, rest = run.rounds(state, 2)
     assert rest.round.tolist() == [3, 4] and int(state.adapters["widen"]) == 5
