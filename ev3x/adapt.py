@@ -34,7 +34,10 @@ class Adapter(Component):
         raise NotImplementedError
 
     def transform(self, key: Array, task: Task, model: Model) -> tuple[Task, Model]:
-        """The task and model after a host transition (growth, say), on the host, after `decide` raised its call."""
+        """The task and model after a host transition (growth, say), on the host, after `decide` raised its call.
+
+        Shapes must follow from task, key and shapes alone: a resumed run repeats its transitions before it has weights.
+        """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 
 

@@ -203,8 +203,9 @@ class Data:
     def fingerprint(self) -> str:
         """A digest of all examples and keys that are not streamed: resumed runs compare it."""
         digest = hashlib.sha256()
-        known = (self.splits, self.test) if isinstance(self.splits, Splits) else self.test
-        for path, leaf in jax.tree_util.tree_leaves_with_path(known):
+        parts = [getattr(self.splits, name) for name in ("explore", "assess", "decide")]
+        held = [part for part in parts if isinstance(part, Explore | Assess | Decide)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path((held, self.test)):
             value = jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
             array = np.asarray(value)
             digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
