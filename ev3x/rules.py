@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import optax
 import pydantic_core
@@ -67,16 +67,10 @@ class Rule:
         return f"{_name(self.factory)}({inside})"
 
 
-class Optimizer(Rule):
-    """An optax optimizer as a value: `Optimizer(optax.adamw, learning_rate=1e-3)` or `Optimizer("adamw", ...)`.
+class _Named:
+    """A value that a config writes as a name, or as a table with a name and options."""
 
-    A config names one of `OPTIMIZERS`; schedules are tables: `learning_rate = { name = "linear_schedule", ... }`.
-    """
-
-    def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
-        if isinstance(factory, str):
-            factory = _known("optimizer", factory, OPTIMIZERS)
-        super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
+    EXAMPLE: ClassVar[str]
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
@@ -86,12 +80,26 @@ class Optimizer(Rule):
     def _parse(cls, value: Any) -> Self:
         if isinstance(value, cls):
             return value
-        if isinstance(value, str):
-            return cls(value)
-        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            options = dict(value)
-            return cls(options.pop("name"), **options)
-        raise ValueError(f'must be an optimizer such as {{ name = "adamw", learning_rate = 1e-3 }}, got {value!r}')
+        options = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"must be {cls.EXAMPLE}, got {value!r}")
+        made: Callable[..., Self] = cls
+        return made(name, **options)
+
+
+class Optimizer(_Named, Rule):
+    """An optax optimizer as a value: `Optimizer(optax.adamw, learning_rate=1e-3)` or `Optimizer("adamw", ...)`.
+
+    A config names one of `OPTIMIZERS`; schedules are tables: `learning_rate = { name = "linear_schedule", ... }`.
+    """
+
+    EXAMPLE = 'an optimizer such as { name = "adamw", learning_rate = 1e-3 }'
+
+    def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
+        if isinstance(factory, str):
+            factory = _known("optimizer", factory, OPTIMIZERS)
+        super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +112,13 @@ class Term:
 
 
 @dataclasses.dataclass(frozen=True, init=False)
-class Loss:
+class Loss(_Named):
     """A weighted sum of the task's losses: `Loss("kl", temperature=2.0)`, `0.7 * Loss("kl") + 0.3 * Loss("labels")`.
 
     In a config: `{ name = "kl", temperature = 2.0 }` or `{ sum = [{ name = "kl", weight = 0.7 }, ...] }`.
     """
 
+    EXAMPLE = 'a loss such as { name = "kl", temperature = 1.0 }'
     terms: tuple[Term, ...]
 
     def __init__(self, name: str | tuple[Term, ...], /, *, weight: float = 1.0, **hypers: float) -> None:
@@ -137,22 +146,11 @@ class Loss:
         return " + ".join(map(_term_text, self.terms))
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
-        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
-
-    @classmethod
     def _parse(cls, value: Any) -> Self:
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
         parts = value["sum"] if isinstance(value, Mapping) and set(value) == {"sum"} else None
         if isinstance(parts, list | tuple) and parts:
             return cls(tuple(term for part in parts for term in cls._parse(part).terms))
-        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            options = dict(value)
-            return cls(options.pop("name"), **options)
-        raise ValueError(f'must be a loss such as {{ name = "kl", temperature = 1.0 }}, got {value!r}')
+        return super()._parse(value)
 
 
 def _name(factory: Callable[..., Any]) -> str:

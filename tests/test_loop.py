@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Toy, evolver, examples, method, right, same, sgd, splits
+from toys import Shift, Toy, Wide, evolver, examples, method, right, same, sgd, splits
 
 import ev3x
 from ev3x.builtin.adapters.accept import Accept
@@ -183,20 +183,6 @@ def test_reused_evidence_is_flagged_in_the_record():
     run = evolver(Shift((0.1,)), data=finite(4 * 128, reuse=True))
     _, records = run.rounds(run.init(0), 6)
     assert records.reused.tolist() == [False] * 4 + [True] * 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Wide(Toy):
-    """A toy with `width` copies of its parameters, whose predictions are the sum of theirs."""
-
-    width: int = 1
-
-    def init(self, key):
-        return {"params": {"w": 0.1 * jax.random.normal(key, (self.width, 2)), "b": jnp.zeros(self.width)}}
-
-    def predict(self, variables, batch):
-        p = variables["params"]
-        return (batch["x"] @ p["w"].T + p["b"][None]).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)

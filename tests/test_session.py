@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Toy, examples, make, method, same, sgd, splits
+from toys import Shift, Toy, Wide, examples, make, method, same, sgd, splits
 
 import ev3x
 from ev3x import loop, session
@@ -535,17 +535,8 @@ def test_a_stream_too_short_to_go_on_is_told(tmp_path, monkeypatch):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wide(Loaded):
-    """A toy with `width` copies of its parameters, whose predictions are the sum of theirs."""
-
-    width: int = 1
-
-    def init(self, key):
-        return {"params": {"w": 0.1 * jax.random.normal(key, (self.width, 2)), "b": jnp.zeros(self.width)}}
-
-    def predict(self, variables, batch):
-        p = variables["params"]
-        return (batch["x"] @ p["w"].T + p["b"][None]).sum(-1)
+class LoadedWide(Wide, Loaded):
+    """A wide toy with data of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -568,7 +559,7 @@ class Widen(ev3x.Adapter):
 
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
     def growing(rounds):
-        return setup(Wide(), rounds=rounds, adapters=(Promote(), Widen()))
+        return setup(LoadedWide(), rounds=rounds, adapters=(Promote(), Widen()))
 
     summary = run(growing(4), tmp_path / "whole")
     assert summary["growths"] == 2 and [r["calls"] for r in rows(tmp_path / "whole")] == [[], ["widen"]] * 2

@@ -61,6 +61,20 @@ class Toy(ev3x.Task):
 
 
 @dataclasses.dataclass(frozen=True)
+class Wide(Toy):
+    """A toy with `width` copies of its parameters, whose predictions are the sum of theirs."""
+
+    width: int = 1
+
+    def init(self, key):
+        return {"params": {"w": 0.1 * jax.random.normal(key, (self.width, 2)), "b": jnp.zeros(self.width)}}
+
+    def predict(self, variables, batch):
+        p = variables["params"]
+        return (batch["x"] @ p["w"].T + p["b"][None]).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Tracking(Toy):
     """A toy with a second collection: a running mean of the inputs, moved by the loss."""
 
