@@ -17,7 +17,6 @@ Count = Annotated[int, pydantic.Strict(), Ge(1)]
 Natural = Annotated[int, pydantic.Strict(), Ge(0)]
 Real = Annotated[float, pydantic.Strict()]
 Positive = Annotated[float, pydantic.Strict(), Gt(0)]
-Flag = Annotated[bool, pydantic.Strict()]
 
 
 @dataclasses.dataclass(frozen=True)
