@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import methods as methods
     from . import ops as ops
+    from . import training as training
     from .adapt import Adapter as Adapter
     from .adapt import Budget as Budget
     from .assess import Assessor as Assessor
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .propose import Layout as Layout
     from .propose import Proposer as Proposer
     from .propose import Site as Site
+    from .ranges import Range as Range
+    from .ranges import Ranges as Ranges
     from .rules import Loss as Loss
     from .rules import Optimizer as Optimizer
     from .rules import Rule as Rule
@@ -63,6 +66,7 @@ _HOMES = {
     "loop": ("Method", "Plan"),
     "observe": ("Observer",),
     "propose": ("Layout", "Proposer", "Site"),
+    "ranges": ("Range", "Ranges"),
     "rules": ("Loss", "Optimizer", "Rule"),
     "streams": ("Feed", "Stream"),
     "task": ("Metric", "Task", "make_task"),
@@ -80,7 +84,7 @@ _HOMES = {
         "State",
     ),
 }
-_MODULES = ("methods", "ops")
+_MODULES = ("methods", "ops", "training")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 
@@ -96,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_MODULES])

@@ -99,12 +99,12 @@ Source = Arrays | Generated
 class Explore:
     """The split that proposers train on: it gives batches, as many and as often as they like.
 
-    `meta` is a second, held-out training source for methods that learn hyperparameters.
+    `meta` is a second split, apart from the first, for methods that learn hyperparameters: it has batches of its own.
     """
 
     source: Source
     batch_size: int = dataclasses.field(default=32, metadata={"static": True})
-    meta: Source | None = None
+    meta: Explore | None = None
 
     def draw(self, key: Array, steps: int) -> Any:
         """What `batch` needs for each of so many steps, with a leading axis of steps."""
@@ -171,22 +171,22 @@ class Splits:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise TypeError(f"splits: `{name}` must be {kind.__name__}(...), got {type(value).__name__}")
-        meta = {} if self.explore.meta is None else {"explore.meta": self.explore.meta}
-        sources = {
-            "explore": self.explore.source,
-            **meta,
-            "assess": self.assess.source,
-            "decide": self.decide.source,
-        }
+        trained = {"explore": self.explore}
+        if self.explore.meta is not None:
+            if not isinstance(self.explore.meta, Explore):
+                raise TypeError(f"splits: `explore.meta` must be Explore(...), got {type(self.explore.meta).__name__}")
+            trained["explore.meta"] = self.explore.meta
+        sources = {name: split.source for name, split in trained.items()}
+        sources |= {"assess": self.assess.source, "decide": self.decide.source}
         for name, source in sources.items():
             _check_source(name, source)
-        if self.explore.batch_size < 1:
-            raise ValueError(f"splits: explore batch_size must be at least 1, got {self.explore.batch_size}")
-        if isinstance(self.explore.source, Arrays) and self.explore.batch_size > self.explore.source.size:
-            raise ValueError(
-                f"splits: explore batch_size is {self.explore.batch_size} "
-                f"but there are only {self.explore.source.size} examples"
-            )
+        for name, split in trained.items():
+            if split.batch_size < 1:
+                raise ValueError(f"splits: {name} batch_size must be at least 1, got {split.batch_size}")
+            if isinstance(split.source, Arrays) and split.batch_size > split.source.size:
+                raise ValueError(
+                    f"splits: {name} batch_size is {split.batch_size} but there are only {split.source.size} examples"
+                )
         if disjoint:
             _check_disjoint(sources)
         return self

@@ -90,7 +90,7 @@ def _each(f: Callable[..., Any], xs: tuple[PyTree, ...], chunk: int) -> Any:
 def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) -> None:
     """Raise ValueError when a proposer needs what the run does not have."""
     lacks = {
-        "meta": explore.meta is None and "a meta split: Explore(..., meta=...)",
+        "meta": explore.meta is None and "a meta split: Explore(..., meta=Explore(...))",
         "hypers": not task.hypers and "hyperparameters: a task that declares `hypers`",
         "x64": jnp.result_type(float) != jnp.float64 and "64-bit types: jax.config.update('jax_enable_x64', True)",
     }

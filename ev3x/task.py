@@ -20,6 +20,7 @@ Array = jax.Array
 Batch = Any
 Variables = Any
 Predictions = Any
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Task(Component):
     """What is trained: functions and metrics. Data are arguments, so that they never become constants of a program.
 
     `variables` is a mapping of collections with at least "params"; optimizers move "params", a loss may move the rest
-    (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults.
+    (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults: a number each, or a
+    pytree of arrays (a network that weighs examples, an angle per axis) that a proposer can learn.
     """
 
     role: ClassVar[str] = "task"
@@ -102,8 +104,8 @@ class Task(Component):
         raise NotImplementedError
 
     @property
-    def hypers(self) -> Mapping[str, float]:
-        """The hyperparameters that the losses read, with their defaults."""
+    def hypers(self) -> Mapping[str, PyTree]:
+        """The hyperparameters that the losses read, with their defaults: numbers, or pytrees of float arrays."""
         return {}
 
     def init(self, key: Array) -> Variables:

@@ -23,10 +23,17 @@ def check_loss(task: Task, loss: Loss) -> str | None:
     for term in loss.terms:
         if term.name not in task.losses:
             return unknown("loss", term.name, task.losses)
-        for name, _ in term.hypers:
+        for name, value in term.hypers:
             if name not in task.hypers:
                 return f"loss {term.name!r}: {unknown('hyperparameter', name, task.hypers)}"
+            if name not in numbers(task):
+                return f"loss {term.name!r}: the hyperparameter {name!r} is a whole pytree and cannot be {value:g}"
     return None
+
+
+def numbers(task: Task) -> dict[str, float]:
+    """The hyperparameters of the task that are a single number, with their defaults."""
+    return {name: value for name, value in task.hypers.items() if isinstance(value, int | float)}
 
 
 def loss_value(
@@ -56,6 +63,35 @@ def loss_value(
     return total, variables
 
 
+def gradient_step(
+    task: Task,
+    loss: Loss,
+    optimizer: optax.GradientTransformationExtraArgs,
+    variables: Variables,
+    opt_state: PyTree,
+    batch: PyTree,
+    key: Array,
+    hypers: Mapping[str, Any],
+) -> tuple[Variables, PyTree, Array]:
+    """The variables and optimizer state after one step on this batch, and the loss f32[] before it.
+
+    The optimizer sees the parameters it updates (weight decay acts on them), and the loss as `value`.
+    """
+
+    def objective(params: PyTree) -> tuple[Array, Variables]:
+        return loss_value(task, loss, {**variables, "params": params}, batch, key, hypers)
+
+    params = variables["params"]
+    (value, moved), grads = jax.value_and_grad(objective, has_aux=True)(params)
+    updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads)
+    return {**moved, "params": optax.apply_updates(params, updates)}, opt_state, value
+
+
+def step_keys(key: Array) -> Array:
+    """The key that the steps of a trajectory fold their number into, apart from all that draws batches from `key`."""
+    return jax.random.fold_in(key, 2**31)  # no pass over the data has this number
+
+
 def train(
     task: Task,
     loss: Loss,
@@ -69,25 +105,17 @@ def train(
     steps: Array | int,
     hypers: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Variables, PyTree, Array]:
-    """The variables and optimizer state after so many steps on the drawn batches, and whether all losses were finite.
-
-    The optimizer sees the parameters it updates (weight decay acts on them), and the loss as `value`.
-    """
+    """The variables and optimizer state after so many steps on the drawn batches; whether all losses were finite."""
     optimizer = optax.with_extra_args_support(optimizer)
-    key = jax.random.fold_in(key, 2**31)  # apart from what the same key drew: no pass over the data has this number
+    key = step_keys(key)
 
     def step(i: Array, carry: tuple[Variables, PyTree, Array]) -> tuple[Variables, PyTree, Array]:
         variables, opt_state, finite = carry
         batch = explore.batch(jax.tree.map(lambda x: x[i], drawn))
-        step_key = jax.random.fold_in(key, i)
-
-        def objective(params: PyTree) -> tuple[Array, Variables]:
-            return loss_value(task, loss, {**variables, "params": params}, batch, step_key, hypers)
-
-        params = variables["params"]
-        (value, moved), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads)
-        return {**moved, "params": optax.apply_updates(params, updates)}, opt_state, finite & jnp.isfinite(value)
+        variables, opt_state, value = gradient_step(
+            task, loss, optimizer, variables, opt_state, batch, jax.random.fold_in(key, i), hypers
+        )
+        return variables, opt_state, finite & jnp.isfinite(value)
 
     end: tuple[Variables, PyTree, Array] = jax.lax.fori_loop(0, steps, step, (variables, opt_state, jnp.asarray(True)))
     return end

@@ -176,14 +176,24 @@ PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
             "decide and assess generate from the same key",
         ),
         (
-            {"explore": ev3x.Explore(generated(0), meta=PART), "assess": ev3x.Assess(SHARED)},
+            {"explore": ev3x.Explore(generated(0), meta=ev3x.Explore(PART, 1)), "assess": ev3x.Assess(SHARED)},
             ValueError,
             "must not share examples, but assess example 30 is also explore.meta example 0",
         ),
         (
-            {"explore": ev3x.Explore(generated(0), meta=examples(0, 0))},
+            {"explore": ev3x.Explore(generated(0), meta=ev3x.Explore(examples(0, 0)))},
             ValueError,
             "splits: `explore.meta` is empty",
+        ),
+        (
+            {"explore": ev3x.Explore(generated(0), meta=ev3x.Explore(examples(0, 8), batch_size=9))},
+            ValueError,
+            "explore.meta batch_size is 9 but there are only 8 examples",
+        ),
+        (
+            {"explore": ev3x.Explore(generated(0), meta=generated(1))},
+            TypeError,
+            r"`explore.meta` must be Explore\(...\), got Generated",
         ),
         (
             {"decide": ev3x.Decide(examples(0, 64), reuse=True)},
@@ -242,7 +252,7 @@ class Plain(Toy):
 @pytest.mark.parametrize(
     ("needs", "text"),
     [
-        ("meta", r"proposer 'needy' needs a meta split: Explore\(..., meta=...\)"),
+        ("meta", r"proposer 'needy' needs a meta split: Explore\(..., meta=Explore\(...\)\)"),
         ("hypers", "proposer 'needy' needs hyperparameters: a task that declares `hypers`"),
         ("x64", r"needs 64-bit types: jax.config.update\('jax_enable_x64', True\)"),
     ],

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
-import pydantic
 from typing_extensions import Doc
 
 from ...component import Count, Fault, unknown
 from ...data import Explore
 from ...propose import Proposer, Site
+from ...ranges import Ranges
 from ...rules import Loss, Optimizer
-from ...training import check_loss, follow, train
+from ...training import check_loss, follow, numbers, train
 from ...types import Array, Candidates, Feedback, PyTree, Variables
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """The values that one hyperparameter may take, uniform in itself or in its logarithm."""
-
-    name: str
-    low: float
-    high: float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        for end in (self.low, self.high):
-            if isinstance(end, bool) or not isinstance(end, int | float):
-                raise ValueError(f"range {self.name!r}: low and high must be numbers, got {end!r}")
-        if not self.low < self.high:
-            raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
-        if self.log and self.low <= 0:
-            raise ValueError(f"range {self.name!r}: a logarithmic range must be positive, got low = {self.low}")
-
-    def at(self, u: Array) -> Array:
-        """The value at u in [0, 1)."""
-        if self.log:
-            value = jnp.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        else:
-            value = self.low + u * (self.high - self.low)
-        return jnp.clip(value, self.low, self.high)
-
-
-def _ranges(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return tuple(_range(name, limits) for name, limits in value.items())
-    return value
-
-
-def _range(name: str, limits: Any) -> Range:
-    if isinstance(limits, Range):
-        return limits
-    known = ("low", "high", "log")
-    for key in limits if isinstance(limits, Mapping) else ():
-        if key not in known:
-            raise ValueError(f"range {name!r}: {unknown('option', key, known)}")
-    if not isinstance(limits, Mapping) or not {"low", "high"} <= set(limits):
-        raise ValueError(f"range {name!r} must be {{ low = ..., high = ... }}, got {limits!r}")
-    return Range(name, **limits)
-
-
-Ranges = Annotated[tuple[Range, ...], pydantic.BeforeValidator(_ranges)]
 
 
 @jax.tree_util.register_dataclass
@@ -100,11 +50,6 @@ class Hyperparameters(Proposer):
         """At least one range."""
         return [] if self.ranges else [Fault(("ranges",), "needs at least one entry")]
 
-    def to_config(self) -> dict[str, Any]:
-        """The options, with a table for each range."""
-        tables = {r.name: {"low": r.low, "high": r.high, "log": r.log} for r in self.ranges}
-        return {**super().to_config(), "ranges": tables}
-
     def labels(self, site: Site) -> tuple[str, ...]:
         """`sample 0`, `sample 1`, ...; the record notes their values."""
         return tuple(f"sample {i}" for i in range(self.count))
@@ -113,7 +58,7 @@ class Hyperparameters(Proposer):
         """A fresh optimizer state."""
         if fault := check_loss(site.task, self.loss):
             raise ValueError(f"hyperparameters: {fault}")
-        known = {**self.optimizer.numbers, **site.task.hypers}
+        known = {**self.optimizer.numbers, **numbers(site.task)}
         for r in self.ranges:
             if r.name not in known:
                 raise ValueError(f"hyperparameters: {unknown('range', r.name, known)}")

@@ -30,7 +30,7 @@ class DistillMnist1D(Task):
     """Distil a convolutional teacher (97.5 % test accuracy) into a small MLP.
 
     Batches are {"x": f32[n, 40], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 10]}, its logits.
-    The student explores on the 4,000 standard training examples; assess and decide read fresh examples from
+    The student explores on the 4,000 standard training examples; meta, assess and decide read fresh examples from
     the same distribution, of which there is no end; the final report is on the standard 1,000 test examples.
     A student (100, 100) reaches about 65 % from labels and 69 % to 72 % from the teacher.
 
@@ -80,17 +80,18 @@ class DistillMnist1D(Task):
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed; the first call on a machine trains the teacher (20 s)."""
         examples, teacher = mnist1d.standard(), mnist1d_teacher.load()
-        assess, decide = jax.random.split(jax.random.key(seed))
+        keys = jax.random.split(jax.random.key(seed), 3)
+        assess, decide, meta = (Generated(key, mnist1d.generate) for key in keys)
         train = {"x": examples.x, "y": examples.y, "teacher": teacher.logits}
         splits = Splits(
-            explore=Explore(_on_device(train), batch_size=self.batch_size),
-            assess=Assess(Generated(assess, mnist1d.generate)),
-            decide=Decide(Generated(decide, mnist1d.generate)),
+            explore=Explore(_on_device(train), self.batch_size, meta=Explore(meta, self.batch_size)),
+            assess=Assess(assess),
+            decide=Decide(decide),
         )
         about = (
             f"MNIST-1D: {len(examples.y):,} training examples with the logits of a CNN that gets "
             f"{teacher.accuracy:.1%} of the {len(examples.y_test):,} test examples right; "
-            "assess and decide on fresh ones"
+            "meta, assess and decide on fresh ones"
         )
         return Data(splits, _on_device({"x": examples.x_test, "y": examples.y_test}), about)
 

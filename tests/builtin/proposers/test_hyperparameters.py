@@ -9,7 +9,7 @@ from toys import Toy, examples, same, sgd
 
 import ev3x
 from ev3x.adapt import undecided
-from ev3x.builtin.proposers.hyperparameters import Hyperparameters, Range
+from ev3x.builtin.proposers.hyperparameters import Hyperparameters
 from ev3x.builtin.proposers.trajectories import Trajectories
 
 EXPLORE = ev3x.Explore(examples(0, 64), batch_size=8)
@@ -76,7 +76,7 @@ def test_quasi_random_points_are_spread_better_than_random_ones(both):
     assert quasi < random / 5
 
 
-@pytest.mark.parametrize("limits", [Range("x", 1e-3, 0.7, log=True), Range("x", 0.1, 0.7)])
+@pytest.mark.parametrize("limits", [ev3x.Range("x", 1e-3, 0.7, log=True), ev3x.Range("x", 0.1, 0.7)])
 def test_the_ends_of_a_range_are_not_overstepped(limits):
     values = np.asarray(limits.at(jnp.array([0.0, 1 - 2.0**-24])))
     assert np.float32(limits.low) <= values[0] < values[1] <= np.float32(limits.high)

@@ -137,7 +137,10 @@ def test_splits(data: Data, teacher: Teacher) -> None:
         "x": (64, 40), "y": (64,), "teacher": (64, 10),
     }  # fmt: skip
     assess, decide = (s.block(0, 8)[0]["x"] for s in (splits.assess, splits.decide))
-    assert not np.array_equal(assess, decide)
+    meta = splits.explore.meta
+    assert meta is not None and meta.batch_size == TASK.batch_size
+    fresh = meta.batch(meta.draw(jax.random.key(0), 1)[0])["x"]
+    assert fresh.shape == (64, 40) and not np.array_equal(fresh[:8], assess) and not np.array_equal(assess, decide)
     assert data.test.size == 1000 and set(data.test.tree) == {"x", "y"}
     assert f"{teacher.accuracy:.1%}" in data.about
 
