@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import component as component
     from . import methods as methods
     from . import ops as ops
     from . import training as training
@@ -84,7 +85,7 @@ _HOMES = {
         "State",
     ),
 }
-_MODULES = ("methods", "ops", "training")
+_MODULES = ("component", "methods", "ops", "training")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 

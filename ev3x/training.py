@@ -12,7 +12,7 @@ import optax
 
 from .component import unknown
 from .data import Explore
-from .propose import select
+from .propose import select as select
 from .rules import Loss
 from .task import Task, Variables
 from .types import Array, Decision, Move, PyTree
