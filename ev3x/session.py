@@ -23,7 +23,7 @@ import numpy as np
 
 from . import loop
 from .checkpoint import Checkpoints, Saved, load
-from .data import Splits
+from .data import Decide, Splits
 from .evaluate import evaluate
 from .evolver import Evolver
 from .loop import Limit, Method
@@ -333,7 +333,11 @@ class _Session:
         method = self.setup.method
         if method.confirm.promise >= 1:
             return "this confirmation states no error level"
-        return method.budget.words.format(level=method.confirm.promise)
+        words = method.budget.words.format(level=method.confirm.promise)
+        decide = self.data.splits.decide
+        if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
+            words += "; it does not hold for rounds that read decide examples again (`reused` in their records)"
+        return words
 
     def _kept(self) -> str:
         rounds = f"{len(self.rows)} rounds"

@@ -18,6 +18,7 @@ from toys import Shift, Toy, Wide, examples, make, method, same, sgd, splits
 import ev3x
 from ev3x import loop, session
 from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.checkpoint import CheckpointError, load
 from ev3x.observe import Limits
@@ -78,6 +79,7 @@ LOADS = {
     "endless": splits,
     "other": lambda: splits(decide=ev3x.Decide(ev3x.Generated(jax.random.key(1), make))),
     "short": lambda: splits(decide=ev3x.Decide(examples(5, 64 * 6))),
+    "again": lambda: splits(decide=ev3x.Decide(examples(5, 64 * 6), reuse=True)),
     "none": no_data,
     "functions": lambda: feed(batches(0)),
     "counter": lambda: feed(Counter(0)),
@@ -155,6 +157,16 @@ def whole(place):
     with jax.numpy_dtype_promotion("strict"):
         run(setup(), place / "run")
     return place / "run"
+
+
+def test_the_promise_leaves_out_rounds_that_read_decide_examples_again(place):
+    exact = method(PAIR, confirm=Paired(block=64, blocks=2), adapters=(PROMOTE,))
+    for kind in ("short", "again"):
+        run(dataclasses.replace(on(kind, rounds=3 if kind == "short" else 6), method=exact), place / kind)
+    fresh, again = (strict((place / kind / "summary.json").read_text())["promise"] for kind in ("short", "again"))
+    assert fresh == "over the whole run, the chance of any false promotion is at most 0.05"
+    assert again == f"{fresh}; it does not hold for rounds that read decide examples again (`reused` in their records)"
+    assert [r["confirm"]["reused"] for r in rows(place / "again")] == 3 * [False] + 3 * [True]
 
 
 def test_a_run_leaves_its_config_rows_summary_and_checkpoints(whole):

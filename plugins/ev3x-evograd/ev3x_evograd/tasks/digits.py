@@ -22,8 +22,8 @@ Batch = dict[str, Array]
 Host = dict[str, np.ndarray[Any, Any]]
 PIXELS, CLASSES = 64, 10
 
-# How many scans each split gets; what is left is the test set. Three of them stand for the target: they are few.
-TRAIN, META, ASSESS, DECIDE = 1000, 100, 100, 100
+# How many scans the splits get; a task says how many are for meta, and what is left is the test set.
+TRAIN, ASSESS, DECIDE = 1000, 100, 100
 
 
 def correct(logits: Array, batch: Batch) -> Array:
@@ -73,11 +73,11 @@ class Digits(Task):
         return Data(Splits(explore, Assess(assess), Decide(decide, reuse=True)), test, about)
 
 
-def shuffled(seed: int) -> list[Host]:
-    """The scans in the order of this seed, cut into train, meta, assess, decide and test."""
+def shuffled(seed: int, meta: int) -> list[Host]:
+    """The scans in the order of this seed, cut into train, meta (so many), assess, decide and test."""
     x, y = _scans()
     order = np.random.default_rng(seed).permutation(len(y))
-    cuts = np.cumsum([TRAIN, META, ASSESS, DECIDE])
+    cuts = np.cumsum([TRAIN, meta, ASSESS, DECIDE])
     return [{"x": x[part], "y": y[part]} for part in np.split(order, cuts)]
 
 

@@ -54,7 +54,7 @@ class NoisyDigits(Digits):
 
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
-        train, *rest = shuffled(seed)
+        train, *rest = shuffled(seed, meta=100)
         draw = np.random.default_rng((seed, 1))
         wrong = draw.permutation(len(train["y"])) < round(self.corrupted * len(train["y"]))
         other = (train["y"] + draw.integers(1, CLASSES, len(train["y"]))) % CLASSES
