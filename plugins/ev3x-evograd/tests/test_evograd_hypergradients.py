@@ -25,7 +25,7 @@ def all_forms(options, params, hypers, key):
 # Each takes seconds to compile.
 @pytest.mark.parametrize(
     ("noise", "antithetic", "copies"),
-    [("sign", False, 5), ("sign", True, 2), ("gaussian", True, 4)],
+    [("sign", False, 5), ("gaussian", True, 4)],
 )
 def test_evograd_is_the_gradient_of_its_definition(noise, antithetic, copies):
     options = dict(noise=noise, antithetic=antithetic, copies=copies, sigma=0.3, tau=1.0)
@@ -37,7 +37,7 @@ def test_evograd_is_the_gradient_of_its_definition(noise, antithetic, copies):
 
 @pytest.mark.loose_types("a loss in 64 bits is promoted by name, see the next test")
 def test_evograd_is_the_gradient_of_its_definition_in_64_bits(x64):
-    options = dict(noise="sign", antithetic=True, copies=4, sigma=0.1, tau=0.5)
+    options = dict(noise="sign", antithetic=True, copies=2, sigma=0.1, tau=0.5)
     given = network(dtype=jnp.float64), hypers(dtype=jnp.float64)
     kept, again, expected = all_forms(tuple(options.items()), *given, KEY)
     assert kept[1].dtype == again[1].dtype == jnp.float64
@@ -99,23 +99,6 @@ def test_one_step_is_the_gradient_through_a_gradient_step():
     value, gradient = jax.jit(jax.value_and_grad(after))(hypers())
     got = jax.jit(lambda h: one_step(train_loss, meta_loss, params, h, learning_rate=0.2))(hypers())
     close(tuple(got), (gradient, value), 1e-5)
-
-
-def test_small_sign_noise_points_where_one_step_points():
-    # For small noise EvoGrad is, on average, one step of the learning rate σ² (K - 1) / (K τ).
-    params = {n: x for n, x in network().items() if n != "count"}
-    keys = jax.random.split(KEY, 4000)
-    evo = jax.jit(
-        jax.vmap(
-            lambda key: evograd(train_loss, meta_loss, params, hypers(), key, copies=4, sigma=0.02, tau=1.0).gradient
-        )
-    )(keys)
-    rate = 0.02**2 * 3 / 4
-    exact = jax.jit(lambda h: one_step(train_loss, meta_loss, params, h, learning_rate=rate).gradient)(hypers())
-    for x, y in zip(jax.tree.leaves(evo), jax.tree.leaves(exact), strict=True):
-        mean, error = x.mean(axis=0), x.std(axis=0) / np.sqrt(len(keys))
-        assert (np.abs(mean - y) < 4 * error + 0.02 * np.abs(y).max()).all()
-        assert np.abs(y).max() > 5 * error.max()  # the mean is known well enough to tell
 
 
 # --- the one-dimensional illustration: its limit for many copies is known
