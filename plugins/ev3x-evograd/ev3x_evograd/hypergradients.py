@@ -97,15 +97,25 @@ def one_step(
 ) -> Hypergradient:
     """The exact hypergradient of the meta loss after one gradient step, θ' = θ - η ∂f_T/∂θ (T1-T2).
 
-    The losses are as for `evograd`; the training loss must be twice differentiable. Source: Luketina et al., ICML 2016,
-    arXiv 1511.06727.
+    The losses are as for `evograd`, but the training loss must be twice differentiable, and all parameters floating
+    point. Source: Luketina et al., ICML 2016, arXiv 1511.06727.
     """
     hypers = _checked(params, hypers)
-    step = jax.grad(train_loss)(params, hypers)
-    value, slope = jax.value_and_grad(meta_loss)(jax.tree.map(lambda p, g: p - learning_rate * g, params, step))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"params{jax.tree_util.keystr(path)} are {leaf.dtype}: no gradient step moves them")
+
+    def train(params: PyTree, hypers: PyTree) -> Array:
+        return _number("train_loss", train_loss(params, hypers))
+
+    def meta(params: PyTree) -> Array:
+        return _number("meta_loss", meta_loss(params))
+
+    step = jax.grad(train)(params, hypers)
+    value, slope = jax.value_and_grad(meta)(jax.tree.map(lambda p, g: p - learning_rate * g, params, step))
 
     def along(hypers: PyTree) -> Array:
-        return jax.jvp(lambda p: train_loss(p, hypers), (params,), (slope,))[1]
+        return jax.jvp(lambda p: train(p, hypers), (params,), (slope,))[1]
 
     # ∂f_V(θ')/∂λ = -η ∂/∂λ <∂f_T/∂θ, v> with v = ∂f_V/∂θ' held fixed
     gradient = jax.tree.map(lambda g: -learning_rate * g, jax.grad(along)(hypers))
@@ -149,8 +159,8 @@ def _kept(noise: Kind, key: Array, params: PyTree, number: int) -> tuple[Callabl
 def _number(name: str, value: Any) -> Array:
     if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         got = f"{jnp.result_type(value)}{list(jnp.shape(value))}"
-        raise ValueError(f"evograd: {name} must return one floating point number, got {got}")
-    return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32))
+        raise ValueError(f"{name} must return one floating point number, got {got}")
+    return jnp.asarray(value, jnp.float32 if jnp.result_type(value).itemsize < 4 else None)
 
 
 def _checked(params: PyTree, hypers: PyTree) -> PyTree:

@@ -85,9 +85,9 @@ class HyperLearner(Proposer):
         return LearnerState(start, start)
 
     def resize(self, site: Site, key: Array, current: PyTree, state: LearnerState) -> LearnerState:
-        """What was learned, with a fresh optimizer state for a model of another shape."""
-        now = dataclasses.replace(state.now, optimizer=self._fresh(current))
-        return LearnerState(now, now)
+        """What was learned, with fresh optimizer states for a model of another shape."""
+        fresh = self._fresh(current)
+        return LearnerState(*(dataclasses.replace(x, optimizer=fresh) for x in (state.now, state.promoted)))
 
     def propose(self, site: Site, key: Array, current: PyTree, state: LearnerState, explore: Explore) -> Candidates:
         """The end of the trajectory; it notes the hyperparameters that are numbers."""
@@ -149,7 +149,7 @@ class HyperLearner(Proposer):
 
     def _names(self, site: Site) -> tuple[str, ...]:
         fixed = set.intersection(*({n for n, _ in term.hypers} for term in self.loss.terms))
-        return self.learn_only or tuple(n for n in site.task.hypers if n not in fixed)
+        return tuple(n for n in site.task.hypers if n not in fixed and (not self.learn_only or n in self.learn_only))
 
     def _checked(self, site: Site) -> tuple[str, ...]:
         """The names of what is learned, or a ValueError that says what does not fit the task."""
@@ -167,6 +167,9 @@ class HyperLearner(Proposer):
                     )
         if not names:
             raise ValueError(f"the loss {self.loss} fixes all hyperparameters of the task: nothing is left to learn")
+        for path, value in jax.tree_util.tree_leaves_with_path({n: site.task.hypers[n] for n in names}):
+            if not (isinstance(value, int | float) or jnp.issubdtype(value.dtype, jnp.floating)):
+                raise ValueError(f"hypers{jax.tree_util.keystr(path)} must be floating point, got {value.dtype}")
         for r in self.ranges:
             for value in jax.tree.leaves(site.task.hypers[r.name]):
                 if not (np.all(r.low <= value) and np.all(value <= r.high)):

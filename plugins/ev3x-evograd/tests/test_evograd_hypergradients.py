@@ -35,7 +35,6 @@ def test_evograd_is_the_gradient_of_its_definition(noise, antithetic, copies):
     assert abs(expected[0]["rate"]) > 1e-3
 
 
-@pytest.mark.loose_types("a loss in 64 bits is promoted by name, see the next test")
 def test_evograd_is_the_gradient_of_its_definition_in_64_bits(x64):
     options = dict(noise="sign", antithetic=True, copies=2, sigma=0.1, tau=0.5)
     given = network(dtype=jnp.float64), hypers(dtype=jnp.float64)
@@ -45,7 +44,6 @@ def test_evograd_is_the_gradient_of_its_definition_in_64_bits(x64):
     close(again, expected, 1e-10)
 
 
-@pytest.mark.xfail(strict=True, reason="_number: jnp.promote_types(float64, float32) is an error under strict types")
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float64])
 def test_losses_of_any_floating_point_type_are_accepted_with_strict_types(x64, dtype):
     found = evograd(
@@ -69,7 +67,6 @@ def compiled(shape):
     return jax.jit(both)
 
 
-@pytest.mark.loose_types("as above")
 @hypothesis.given(
     shape=st.sampled_from(SHAPES), sigma=st.floats(1e-3, 1), tau=st.floats(0.02, 2), seed=st.integers(0, 2**31 - 1)
 )
@@ -205,6 +202,9 @@ def test_what_evograd_cannot_use_is_refused(changes, text, regenerate):
         ({"params": {"w": jnp.ones(2, jnp.int32)}}, r"params hold no floating point numbers"),
         ({"hypers": {"rate": jnp.int32(1)}}, r"hypers\['rate'\] must be floating point, got int32"),
         ({"hypers": {}}, r"hypers hold nothing"),
+        ({"params": {"w": jnp.ones(2), "n": jnp.ones(2, jnp.int32)}}, r"params\['n'\] are int32: no gradient step"),
+        ({"train_loss": lambda p, h: h["rate"] * p["w"]}, r"train_loss must return one floating point number"),
+        ({"meta_loss": lambda p: p["w"]}, r"meta_loss must return one floating point number, got float32\[2\]"),
     ],
 )
 def test_what_one_step_cannot_use_is_refused(changes, text):

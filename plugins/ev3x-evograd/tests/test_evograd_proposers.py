@@ -220,7 +220,6 @@ def test_when_the_model_grows_the_hyperparameters_stay():
         assert not any(x.any() for x in jax.tree.leaves(learned.optimizer))
 
 
-@pytest.mark.xfail(strict=True, reason="resize makes the present hyperparameters those of the incumbent")
 def test_when_the_model_grows_the_hyperparameters_of_the_incumbent_stay_its_own():
     proposer, first, candidates = moved()
     state = told(proposer, first, candidates, won=True)
@@ -381,11 +380,22 @@ def test_a_loss_that_fixes_everything_leaves_nothing_to_learn():
         run.init(0)
 
 
-@pytest.mark.xfail(strict=True, reason="_checked looks for names of learn_only among those of learn_only")
 def test_to_learn_only_what_the_loss_fixes_is_refused():
     run = evolver(learner(loss={"name": "moved", "scale": 2.0}, learn_only=["scale"]))
     with pytest.raises(ValueError, match=r"learn_only: 'scale' is not learned: the loss fixes it"):
         run.init(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole(Point):
+    @property
+    def hypers(self):
+        return {"scale": np.ones(2, np.int32)}
+
+
+def test_whole_numbers_cannot_be_learned():
+    with pytest.raises(ValueError, match=r"EvoGrad: hypers\['scale'\] must be floating point, got int32"):
+        evolver(learner(), task=Whole()).init(0)
 
 
 @BOTH
