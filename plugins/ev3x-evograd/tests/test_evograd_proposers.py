@@ -394,7 +394,7 @@ class Whole(Point):
 
 
 def test_whole_numbers_cannot_be_learned():
-    with pytest.raises(ValueError, match=r"EvoGrad: hypers\['scale'\] must be floating point, got int32"):
+    with pytest.raises(ValueError, match=r"OneStep: hypers\['scale'\] must be floating point, got int32"):
         evolver(learner(), task=Whole()).init(0)
 
 
