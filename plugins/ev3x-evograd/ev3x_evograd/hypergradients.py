@@ -52,7 +52,7 @@ def evograd(
 
     `regenerate` makes the noise from the key each time that it is needed and evaluates the copies one after another,
     so that no more than one copy is in memory. None decides by size: yes above `TOGETHER` perturbed numbers. The noise
-    is the same either way. Source: arXiv 2106.10575, section 3; the parameters after the step (Eq. 6) are not used.
+    is the same either way. Source: arXiv 2106.10575; its equations stand beside the lines, and in docs/evograd.md.
     """
     hypers = _checked(params, hypers)
     if copies < 2:
@@ -69,8 +69,8 @@ def evograd(
     each, move, mix = (_regenerated if regenerate else _kept)(noise, key, params, number)
 
     def copy(k: Array, sign: Array) -> tuple[Array, PyTree]:
-        theta_k = move(of[k], sigma * sign)  # θ_k = θ + σ ε_k (Eq. 3)
-        return jax.value_and_grad(train, argnums=1)(theta_k, hypers)  # ℓ_k = f_T(θ_k, λ) (Eq. 4), and ∂ℓ_k/∂λ
+        theta_k = move(of[k], sigma * sign)  # θ_k = θ + σ ε_k
+        return jax.value_and_grad(train, argnums=1)(theta_k, hypers)  # ℓ_k = f_T(θ_k, λ), and ∂ℓ_k/∂λ
 
     def train(params: PyTree, hypers: PyTree) -> Array:
         return _number("train_loss", train_loss(params, hypers))
@@ -81,9 +81,9 @@ def evograd(
     ks = jnp.arange(copies, dtype=jnp.int32)
     sign = jnp.where(ks % 2 == 1, -1.0, 1.0) if antithetic else jnp.ones(copies)
     losses, slopes = each(copy, ks, sign)
-    weights = jax.nn.softmax(-losses / tau)  # w = softmax(-ℓ / τ) (Eq. 5)
+    weights = jax.nn.softmax(-losses / tau)  # w = softmax(-ℓ / τ)
     sign = sign.astype(weights.dtype)
-    amounts = sigma * jax.ops.segment_sum(weights * sign, of, number)  # θ* = Σ w_k θ_k = θ + σ Σ w_k ε_k (Eq. 6)
+    amounts = sigma * jax.ops.segment_sum(weights * sign, of, number)  # θ* = Σ w_k θ_k = θ + σ Σ w_k ε_k
     value, along = jax.value_and_grad(meta)(amounts)
     along = sigma * sign * along[of]  # <∂f_V/∂θ*, θ_k>, but for what all k share
     # ∂f_V(θ*)/∂λ = Σ_k c_k ∂ℓ_k/∂λ, because ∂θ*/∂λ = -(1/τ) Cov_w(θ_k, ∂ℓ_k/∂λ)

@@ -110,10 +110,8 @@ class HyperLearner(Proposer):
                 return training.loss_value(task, self.loss, here, batch, step_key, self._outer(inner))[0]
 
             def meta_loss(params: PyTree) -> Array:
-                here = {**variables, "params": params}
-                return training.loss_value(task, self.meta_loss, here, meta_batch, jax.random.fold_in(meta_key, i), {})[
-                    0
-                ]
+                here, once = {**variables, "params": params}, jax.random.fold_in(meta_key, i)
+                return training.loss_value(task, self.meta_loss, here, meta_batch, once, {})[0]
 
             found = self.hypergradient(
                 train_loss, meta_loss, variables["params"], learned.hypers, jax.random.fold_in(noise_key, i)

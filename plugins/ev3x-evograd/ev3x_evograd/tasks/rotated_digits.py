@@ -42,7 +42,7 @@ class RotatedDigits(Digits):
 
     Losses: "turned" is the cross-entropy on training digits turned by the hyperparameter `angle`, "labels" that on
     digits as they are. Meta (300), assess and decide (100 each) and test (297) are turned by the true angle. A model
-    that trains upright gets about half of them right. After the rotation transformer of arXiv 2106.10575, section 4.
+    that trains upright gets about half of them right. After the rotation transformer of arXiv 2106.10575.
     Needs `pip install "ev3x-evograd[examples]"`.
     """
 
