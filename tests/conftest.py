@@ -1,5 +1,6 @@
 """Strict JAX in all tests: no silent broadcasting between ranks, no silent conversion between types."""
 
+import importlib.metadata
 from pathlib import Path
 
 import jax
@@ -10,6 +11,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 HERE = Path(__file__).parent
 # Whole files whose models and optimizers are those of flax and optax, which mix integers and floats themselves.
 LOOSE = (HERE / "test_plain_training.py",)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone():
+    """Plugins that happen to be installed beside ev3x are out of sight: what is suggested depends on them."""
+    installed = importlib.metadata.distributions
+    plugins = [d for d in installed() if any(p.group == "ev3x" for p in d.entry_points) and d.name != "ev3x"]
+    others = {d.locate_file(f"{d.name.replace('-', '_')}-{d.version}.dist-info") for d in plugins}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            importlib.metadata,
+            "distributions",
+            lambda: (d for d in installed() if getattr(d, "_path", None) not in others),
+        )
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:
