@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .component import Component
 from .propose import Site, select
-from .task import Metric, Task
+from .task import Batch, Metric, Task
 from .types import Assessment, Decision, Model, Move
 
 Array = jax.Array
@@ -33,10 +33,14 @@ class Adapter(Component):
         """The refined decision and the next state. `index` is this adapter's place in `decision.calls`."""
         raise NotImplementedError
 
-    def transform(self, key: Array, task: Task, model: Model) -> tuple[Task, Model]:
-        """The task and model after a host transition (growth, say), on the host, after `decide` raised its call.
+    def transform(
+        self, key: Array, call: int, task: Task, champion: Task | None, model: Model, probe: Batch | None
+    ) -> tuple[Task, Task | None, Model]:
+        """The tasks and the model after a host transition (growth, say), on the host, after `decide` raised `call`.
 
-        Shapes must follow from task, key and shapes alone: a resumed run repeats its transitions before it has weights.
+        `task` is that of the current variables. `champion` is that of the incumbent where it has another shape, else
+        None. `probe` is a training batch to try a new shape on. Shapes must follow from key, call, tasks and shapes
+        alone: a resumed run repeats its transitions, without a probe, before it has weights.
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 
@@ -68,12 +72,22 @@ class Budget(Component):
 def undecided(model: Model, adapters: int) -> Decision:
     """The decision before any adapter spoke: keep everything."""
     return Decision(
-        move=jnp.int32(Move.KEEP), promote=jnp.asarray(False), aims=model.aims, calls=jnp.zeros(adapters, bool)
+        move=jnp.int32(Move.KEEP), promote=jnp.asarray(False), aims=model.aims, calls=jnp.zeros(adapters, jnp.int32)
     )
 
 
-def move(model: Model, winner: PyTree, decision: Decision) -> Model:
-    """The model after the decision. The only place under jit where variables change hands."""
+def without_restore(decision: Decision) -> Decision:
+    """The decision where current and incumbent have different shapes: current cannot become the incumbent."""
+    return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.KEEP, decision.move))
+
+
+def move(model: Model, winner: PyTree, decision: Decision, *, same_shape: bool) -> Model:
+    """The model after the decision. The only place under jit where variables change hands.
+
+    An incumbent of another shape stays as it is: its succession is a transition on the host.
+    """
+    if not same_shape:
+        return Model(select(decision.move == Move.TAKE, winner, model.current), model.incumbent, decision.aims)
     restored = select(decision.move == Move.RESTORE, model.incumbent, model.current)
     current = select(decision.move == Move.TAKE, winner, restored)
     return Model(current=current, incumbent=select(decision.promote, current, model.incumbent), aims=decision.aims)

@@ -90,6 +90,9 @@ class Evolver:
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
-        if int(done) and bool(records.decision.calls[-1].any()):
-            self.plan, state = loop.transition(self.plan, state, records.decision.calls[-1])
+        if int(done):
+            decision = jax.tree.map(lambda x: x[-1], records.decision)
+            if bool(loop.called(self.plan, decision)):
+                probe = splits.explore.batch(splits.explore.draw(state.key, 1)[0])
+                self.plan, state = loop.transition(self.plan, state, decision, probe)
         return state, records

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .adapt import Adapter, Budget, move, undecided
+from .adapt import Adapter, Budget, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
 from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
-from .task import Task
+from .task import Batch, Task
 from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, Question, Record, State
 
 Variables = Any
@@ -56,16 +56,25 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a round is compiled for: the key of the compilation cache."""
+    """All that a round is compiled for: the key of the compilation cache.
+
+    `champion` is the task of the incumbent while it has another shape than the current variables, after growth.
+    """
 
     task: Task
     method: Method
     layout: Layout = Layout()
+    champion: Task | None = None
 
     @property
     def site(self) -> Site:
         """Where the components work."""
         return Site(self.task, self.layout)
+
+    @property
+    def incumbent_site(self) -> Site:
+        """Where the incumbent is at home."""
+        return Site(self.champion or self.task, self.layout)
 
     def labels(self) -> tuple[str, ...]:
         """The name of every candidate, `proposer/label`, in the order of the records."""
@@ -148,7 +157,12 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     question = Question(named(key, "confirm"), alpha, model.aims, jnp.ones(2, bool))
     both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
     confirmation, used = assess(
-        method.confirm, [(site, both)], (site, model.incumbent), splits.decide.block, state.spent, question
+        method.confirm,
+        [(site, both)],
+        (plan.incumbent_site, model.incumbent),
+        splits.decide.block,
+        state.spent,
+        question,
     )
     budget = select(found, method.budget.settle(state.budget, confirmation), state.budget)
 
@@ -156,7 +170,9 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     for i, (name, a) in enumerate(method.adapters):
         decision, adapters[name] = a.decide(i, state.adapters[name], decision, selection, confirmation)
     decision = dataclasses.replace(decision, promote=decision.promote & found)
-    model = move(model, winner, decision)
+    if plan.champion is not None:
+        decision = without_restore(decision)
+    model = move(model, winner, decision, same_shape=plan.champion is None)
 
     proposers, offset = {}, 0  # feedback
     for name, p in method.proposers:
@@ -184,8 +200,9 @@ class Limit:
 def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record, Array]:
     """The state after the rounds of one call (at most `capacity`), their stacked records, and how many there were.
 
-    Comes back early when an adapter calls for the host, when the decide split cannot feed another confirmation, or
-    when a model is promoted whose score on the decide split reaches the target. Records past the count are zeros.
+    Comes back early when an adapter calls for the host, when a model of another shape than the incumbent's is promoted,
+    when the decide split cannot feed another confirmation, or when a model is promoted whose score on the decide split
+    reaches the target. Records past the count are zeros.
     """
     confirm, metric = plan.method.confirm, plan.task.metrics[0]
     shape = jax.eval_shape(round_, plan, splits, state)[1]
@@ -204,7 +221,7 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
         records = jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, done, 0), records, record)
         score = record.confirmation.mean[0, 0]
         reached = (score >= limit.target) if metric.maximize else (score <= limit.target)
-        stop = record.decision.calls.any() | (record.decision.promote & reached)
+        stop = called(plan, record.decision) | (record.decision.promote & reached)
         return state, records, done + 1, steps + record.steps, stop
 
     start = (state, records, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
@@ -212,14 +229,29 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
     return state, records, done
 
 
-def transition(plan: Plan, state: State, calls: Array) -> tuple[Plan, State]:
-    """The plan and state after the host transitions of the adapters that called: a new model, all states resized."""
-    task, model = plan.task, state.model
+def called(plan: Plan, decision: Decision) -> Array:
+    """Whether a decision needs a transition on the host: bool, of any leading shape."""
+    succession = decision.promote & (plan.champion is not None)
+    return (decision.calls != 0).any(-1) | succession
+
+
+def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None = None) -> tuple[Plan, State]:
+    """The plan and state after a round whose decision `called`.
+
+    A promoted model of another shape succeeds the incumbent; adapters that called transform the model; then the states
+    of all proposers are resized.
+    """
+    task, champion, model = plan.task, plan.champion, state.model
+    if champion is not None and bool(decision.promote):
+        champion, model = None, dataclasses.replace(model, incumbent=jax.tree.map(jnp.array, model.current))
     key = jax.random.fold_in(state.key, state.round)
-    for (name, adapter), called in zip(plan.method.adapters, calls.tolist(), strict=True):
-        if called:
-            task, model = adapter.transform(named(key, name + "/transform"), task, model)
-    plan = dataclasses.replace(plan, task=task)
+    for (name, adapter), call in zip(plan.method.adapters, decision.calls.tolist(), strict=True):
+        if call:
+            its_key = named(key, name + "/transform")
+            task, champion, model = adapter.transform(its_key, call, task, champion, model, probe)
+    if task == plan.task:
+        return dataclasses.replace(plan, champion=champion), dataclasses.replace(state, model=model)
+    plan = dataclasses.replace(plan, task=task, champion=champion)
     proposers = {
         n: p.resize(plan.site, named(key, n + "/resize"), model.current, state.proposers[n])
         for n, p in plan.method.proposers

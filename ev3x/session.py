@@ -293,7 +293,7 @@ class _Session:
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
             "seconds": round(totals.seconds, 3),
-            "test": _finite(evaluate(plan.task, self.point.state.model.incumbent, self.data.test)),
+            "test": _finite(evaluate(plan.incumbent_site.task, self.point.state.model.incumbent, self.data.test)),
             "baseline": _finite(self.baseline),
             "outcome": outcome,
             "reason": reason,
@@ -318,10 +318,12 @@ class _Session:
 
     def _grow(self, history: Record) -> None:
         """Repeat the host transitions of earlier rounds, which decide the shapes of what was saved."""
-        for i in np.flatnonzero(history.decision.calls.any(axis=-1)):
-            state = dataclasses.replace(self.point.state, round=jnp.int32(history.round[i] + 1))
-            self.evolver.plan, state = loop.transition(self.evolver.plan, state, history.decision.calls[i])
-            self.point = dataclasses.replace(self.point, state=state)
+        for i, done in enumerate(history.round):
+            decision = jax.tree.map(lambda x, i=i: x[i], history.decision)
+            if bool(loop.called(self.evolver.plan, decision)):
+                state = dataclasses.replace(self.point.state, round=jnp.int32(done + 1))
+                self.evolver.plan, state = loop.transition(self.evolver.plan, state, decision)
+                self.point = dataclasses.replace(self.point, state=state)
 
     def _reached(self, target: float) -> bool:
         metric = self.setup.task.metrics[0]

@@ -122,6 +122,15 @@ class Task(Component):
         """What the metrics read."""
         raise NotImplementedError
 
+    @property
+    def growths(self) -> tuple[str, ...]:
+        """The names that `grow` knows; none by default."""
+        return ()
+
+    def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
+        """A larger task, and its variables that compute the same function."""
+        raise NotImplementedError(f"{type(self).__name__} names growths but has no `grow`")
+
     def weigh(self, batch: Batch) -> Array | None:
         """The weight of each example, f32[n], or None for equal ones; it never depends on a candidate."""
         return None

@@ -99,7 +99,7 @@ class Decision:
     move: Array  # i32[], a Move
     promote: Array  # bool[]: the next current variables become the incumbent
     aims: Array  # f32[M] for the next round
-    calls: Array  # bool[A]: which adapters want the host after this round
+    calls: Array  # i32[A]: what each adapter wants of the host after this round, in its own numbers; 0 is nothing
 
 
 @jax.tree_util.register_dataclass

@@ -405,7 +405,7 @@ def test_an_adapter_that_calls_without_a_transform_is_told():
     @dataclasses.dataclass(frozen=True)
     class Caller(ev3x.Adapter):
         def decide(self, index, state, decision, selection, confirmation):
-            return dataclasses.replace(decision, calls=decision.calls.at[index].set(True)), state
+            return dataclasses.replace(decision, calls=decision.calls.at[index].set(1)), state
 
     refused(NotImplementedError, "Caller raised a call but has no transform", one_round, Shift(), adapters=(Caller(),))
 

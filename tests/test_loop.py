@@ -193,14 +193,15 @@ class Widen(ev3x.Adapter):
         return jnp.int32(0)
 
     def decide(self, index, state, decision, selection, confirmation):
-        return dataclasses.replace(decision, calls=decision.calls.at[index].set(state == 2)), state + 1
+        call = jnp.where(state == 2, 1, 0)
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state + 1
 
-    def transform(self, key, task, model):
+    def transform(self, key, call, task, champion, model, probe):
         def pad(x):
             return jnp.concatenate([x, jnp.zeros_like(x)])
 
         wider = {name: jax.tree.map(pad, getattr(model, name)) for name in ("current", "incumbent")}
-        return dataclasses.replace(task, width=2 * task.width), dataclasses.replace(model, **wider)
+        return dataclasses.replace(task, width=2 * task.width), champion, dataclasses.replace(model, **wider)
 
 
 def test_a_call_for_the_host_comes_back_early_and_the_run_goes_on_with_the_wider_model():
@@ -208,7 +209,7 @@ def test_a_call_for_the_host_comes_back_early_and_the_run_goes_on_with_the_wider
     run = evolver(proposer, task=Wide(), adapters=(Promote(), Widen()))
     state, first = run.chunk(run.init(0), ev3x.loop.Limit(jnp.int32(8)), capacity=8)
     assert first.round.tolist() == [0, 1, 2]
-    assert first.decision.calls.tolist() == [[False, False]] * 2 + [[False, True]]
+    assert first.decision.calls.tolist() == [[0, 0]] * 2 + [[0, 1]]
     assert run.plan.task == Wide(width=2)
     assert state.model.current["params"]["w"].shape == (2, 2)
     traces = [x.shape for x in jax.tree.leaves(state.proposers["trajectories"].optimizers) if x.ndim == 3]

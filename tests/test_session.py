@@ -559,14 +559,15 @@ class Widen(ev3x.Adapter):
         return jnp.int32(0)
 
     def decide(self, index, state, decision, selection, confirmation):
-        return dataclasses.replace(decision, calls=decision.calls.at[index].set(state % 2 == 1)), state + 1
+        call = jnp.where(state % 2 == 1, 1, 0)
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state + 1
 
-    def transform(self, key, task, model):
+    def transform(self, key, call, task, champion, model, probe):
         def pad(x):
             return jnp.concatenate([x, 0.01 * jax.random.normal(key, x.shape)])
 
         wider = {name: jax.tree.map(pad, getattr(model, name)) for name in ("current", "incumbent")}
-        return dataclasses.replace(task, width=2 * task.width), dataclasses.replace(model, **wider)
+        return dataclasses.replace(task, width=2 * task.width), champion, dataclasses.replace(model, **wider)
 
 
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):

@@ -28,11 +28,12 @@ def ev3x_assessors() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_adapters() -> Iterable[Offer]:
-    """Promotion on evidence, or without a gate."""
+    """Promotion on evidence, or without a gate; growth."""
     from .adapters.accept import Accept
+    from .adapters.grow import Grow
     from .adapters.promote import Promote
 
-    return [Offer("promote", Promote), Offer("accept", Accept)]
+    return [Offer("promote", Promote), Offer("accept", Accept), Offer("grow", Grow)]
 
 
 @hookimpl

@@ -95,6 +95,24 @@ class DistillMnist1D(Task):
         )
         return Data(splits, _on_device({"x": examples.x_test, "y": examples.y_test}), about)
 
+    @property
+    def growths(self) -> tuple[str, ...]:
+        """ "widen" doubles every hidden layer; "deepen" adds one as wide as the last."""
+        return ("widen", "deepen") if self.hidden else ()
+
+    def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
+        """The larger student that computes the same: new units feed nothing yet, a new layer is the identity."""
+        layers = [variables["params"][name] for name in sorted(variables["params"], key=_number)]
+        if how == "widen":
+            hidden = tuple(2 * width for width in self.hidden)
+            layers = _widened(key, layers)
+        else:
+            hidden = (*self.hidden, self.hidden[-1])
+            identity = {"kernel": jnp.eye(self.hidden[-1]), "bias": jnp.zeros(self.hidden[-1])}
+            layers = [*layers[:-1], identity, layers[-1]]
+        params = {f"layers_{2 * i}": layer for i, layer in enumerate(layers)}
+        return dataclasses.replace(self, hidden=hidden), {**variables, "params": params}
+
     def _student(self) -> nn.Module:
         import flax.linen as nn
 
@@ -102,6 +120,26 @@ class DistillMnist1D(Task):
         for width in self.hidden:
             layers += [nn.Dense(width), nn.relu]
         return nn.Sequential([*layers, nn.Dense(mnist1d.CLASSES)])
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("layers_"))
+
+
+def _widened(key: Array, layers: list[dict[str, Array]]) -> list[dict[str, Array]]:
+    """Every hidden layer with twice the units: the new ones have random inputs, and outputs of weight 0."""
+    wider, new = [], 0
+    for i, layer in enumerate(layers):
+        kernel, bias = layer["kernel"], layer["bias"]
+        if i:
+            kernel = jnp.concatenate([kernel, jnp.zeros((new, kernel.shape[1]), kernel.dtype)])
+        if i < len(layers) - 1:
+            new = kernel.shape[1]
+            scale = kernel.shape[0] ** -0.5
+            fresh = scale * jax.random.normal(jax.random.fold_in(key, i), (kernel.shape[0], new), kernel.dtype)
+            kernel, bias = jnp.concatenate([kernel, fresh], axis=1), jnp.concatenate([bias, jnp.zeros_like(bias)])
+        wider.append({"kernel": kernel, "bias": bias})
+    return wider
 
 
 def _on_device(tree: dict[str, np.ndarray[Any, Any]]) -> Arrays:

@@ -1,0 +1,202 @@
+"""Growth on trial: after patience, keeping the function, and undone unless the grown model proves itself."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import Shift, Wide, evolver, make, same, sgd
+
+import ev3x
+from ev3x import loop
+from ev3x.builtin.adapters.grow import Grow
+from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.budgets.per_round import PerRound
+from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
+
+
+@dataclasses.dataclass(frozen=True)
+class Growing(Wide):
+    """A toy that widens, in two ways that keep its function and one that does not."""
+
+    @property
+    def growths(self):
+        return ("zeros", "halves", "wrong")
+
+    def grow(self, how, key, variables):
+        def grown(x):
+            pair = {"zeros": [x, jnp.zeros_like(x)], "halves": [x / 2, x / 2], "wrong": [x, x]}
+            return jnp.concatenate(pair[how])
+
+        return dataclasses.replace(self, width=2 * self.width), jax.tree.map(grown, variables)
+
+
+TASK = Growing()
+
+
+def growing(*proposers, task=TASK, **options):
+    grow = Grow(**{"patience": 2, "how": ("zeros", "halves"), **options})
+    proposers = proposers or (Shift((0.0,)),)
+    confirm = Paired(block=256, blocks=2)
+    return evolver(*proposers, task=task, adapters=(Promote(), grow), confirm=confirm, budget=PerRound())
+
+
+def widths(run, state, rounds):
+    """The widths of current and incumbent after each round."""
+    seen = []
+    for _ in range(rounds):
+        state, _ = run.round(state)
+        seen.append(tuple(len(v["params"]["b"]) for v in (state.model.current, state.model.incumbent)))
+    return seen, state
+
+
+def test_growth_comes_after_patience_and_a_model_that_does_not_prove_itself_is_undone():
+    run = growing()
+    start = run.init(0)
+    seen, state = widths(run, start, 5)
+    # Shift by 0 proposes the current model: it is never better than the incumbent, in whatever shape.
+    assert seen == [(1, 1), (2, 1), (2, 1), (1, 1), (1, 1)]
+    assert run.plan.champion is None and run.plan.task == TASK
+    assert same(state.model.current, start.model.incumbent) and same(state.model.incumbent, start.model.incumbent)
+    assert int(state.adapters["grow"].tried) == 1 and int(state.adapters["grow"].size) == 0
+
+
+def test_the_update_just_selected_grows_and_the_incumbent_stays():
+    run = growing(Shift((1e-4,)), patience=3)
+    seen, state = widths(run, run.init(0), 3)
+    assert seen[-1] == (2, 1)
+    grown, _ = TASK.grow("zeros", None, run.init(0).model.current)
+    first = growing().init(0).model.current["params"]
+    # Three shifts were taken, the last one in the round that grew.
+    np.testing.assert_allclose(state.model.current["params"]["w"][0], first["w"][0] + 3e-4, atol=1e-6)
+    assert (state.model.current["params"]["w"][1] == 0).all() and grown.width == 2
+
+
+def test_a_grown_model_that_proves_itself_is_promoted_in_its_new_shape():
+    proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.5)], length=40)
+    # A model that knows nothing: the first trained one is better, but patience 1 has grown it by then.
+    run = growing(proposer, patience=1, most=1)
+    state = run.init(0, {"params": {"w": jnp.zeros((1, 2)), "b": jnp.zeros(1)}})
+    still = Shift((0.0,))
+    waiting = growing(still, patience=1, most=1)
+    grown, _ = waiting.round(waiting.init(0, state.model.current))
+    assert waiting.plan.champion == TASK and waiting.plan.task == Growing(width=2)
+    run.plan = dataclasses.replace(run.plan, task=waiting.plan.task, champion=TASK)
+    proposers = {"trajectories": proposer.init(run.plan.site, grown.key, grown.model.current)}
+    trained, record = run.round(dataclasses.replace(grown, proposers=proposers))
+    assert bool(record.decision.promote) and run.plan.champion is None
+    assert same(trained.model.current, trained.model.incumbent)
+    assert trained.model.incumbent["params"]["w"].shape == (2, 2)
+    assert not bool(trained.adapters["grow"].trial) and int(trained.adapters["grow"].size) == 1
+
+
+def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial():
+    # Far from the incumbent in the wrong direction: worse, which would restore the incumbent.
+    run = growing(Shift((-50.0,)), patience=1)
+    state = run.init(0, {"params": {"w": jnp.full((1, 2), 5.0), "b": jnp.zeros(1)}})
+    state, first = run.round(state)
+    assert int(first.decision.calls[1]) > 1 and run.plan.champion == TASK
+    _, second = run.round(state)
+    assert int(second.confirmation.outcome[0]) == ev3x.Outcome.WORSE
+    assert int(second.decision.move) == ev3x.Move.KEEP
+
+
+def test_operations_come_in_turn_and_no_more_stand_than_allowed():
+    run = growing(Shift((0.0,)), patience=1, most=1)
+    state = run.init(0)
+    calls = []
+    for _ in range(6):
+        state, record = run.round(state)
+        calls.append(int(record.decision.calls[1]))
+    assert calls == [2, 1, 3, 1, 4, 1]  # grow (zeros), undo, grow (halves), undo, grow (zeros), undo
+
+
+@pytest.mark.parametrize("name", ["zeros", "halves"])
+def test_a_morphism_is_verified_on_a_training_batch(name):
+    run = growing(patience=1, how=(name,), tolerance=1e-6)
+    run.round(run.init(0))
+    assert run.plan.task.width == 2
+
+
+def test_what_is_no_morphism_is_refused_unless_it_is_not_meant_to_be_one():
+    run = growing(patience=1, how=("wrong",))
+    with pytest.raises(ValueError, match=r"grow: 'wrong' of Growing is no morphism: it changes a prediction by \d"):
+        run.round(run.init(0))
+    fresh = growing(patience=1, how=("wrong",), morphism=False)
+    state, _ = fresh.round(fresh.init(0))
+    assert state.model.current["params"]["w"].shape == (2, 2)
+
+
+def test_tasks_that_cannot_grow_and_unknown_operations_are_refused():
+    with pytest.raises(ValueError, match="grow: the task Wide cannot grow: it has no `growths`"):
+        growing(task=Wide()).init(0)
+    with pytest.raises(ValueError, match="grow: unknown operation 'zero'; did you mean 'zeros'"):
+        growing(how=("zero",)).init(0)
+
+
+def test_rounds_between_growths_compile_once_per_shape():
+    traced = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counting(Shift):
+        def propose(self, site, key, current, state, explore):
+            traced.append(site.task.width)
+            return super().propose(site, key, current, state, explore)
+
+    run = growing(Counting((0.0,)), patience=3, most=1)
+    state = run.init(0)
+    for _ in range(12):  # grows, is undone, grows, is undone
+        state, _ = run.chunk(state, loop.Limit(jnp.int32(1)), capacity=1)
+    # Each program is traced twice: for its shapes, and for the loop.
+    assert {w: traced.count(w) for w in set(traced)} == {1: 2, 2: 2}
+
+
+def test_many_rounds_in_one_call_are_the_same_rounds_one_by_one():
+    proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.3, momentum=0.9)], length=5)
+    a, b = (growing(proposer, patience=2) for _ in range(2))
+    together, records = a.rounds(a.init(3), 8)
+    single = b.init(3)
+    for _ in range(8):
+        single, _ = b.round(single)
+    assert a.plan == b.plan and same(together, single) and records.decision.calls[:, 1].any()
+
+
+STUDENT = DistillMnist1D(hidden=(8, 6))
+
+
+@functools.cache
+def student():
+    with jax.numpy_dtype_promotion("standard"):
+        variables = STUDENT.init(jax.random.key(0))
+    moved = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), variables)
+    return moved, {"x": jax.random.normal(jax.random.key(2), (32, 40))}
+
+
+@pytest.mark.loose_types("flax mixes integers and floats")
+@pytest.mark.parametrize(("how", "hidden"), [("widen", (16, 12)), ("deepen", (8, 6, 6))])
+def test_the_student_of_distill_mnist1d_grows_and_computes_the_same(how, hidden):
+    variables, batch = student()
+    task, grown = STUDENT.grow(how, jax.random.key(3), variables)
+    assert task == DistillMnist1D(hidden=hidden)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), grown) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+    change = np.abs(task.predict(grown, batch) - STUDENT.predict(variables, batch)).max()
+    assert change <= 1e-5
+    if how == "widen":  # what was added can learn: its inputs are random, so its outputs get a gradient
+        slope = jax.grad(lambda v: task.predict(v, batch).sum())(grown)["params"]["layers_2"]["kernel"]
+        assert jnp.abs(slope[8:]).sum() > 0
+
+
+def test_a_student_without_hidden_layers_cannot_grow():
+    assert DistillMnist1D(hidden=()).growths == ()
+
+
+def test_toys_grow_to_what_they_were(_=None):
+    variables, batch = TASK.init(jax.random.key(0)), make(jax.random.key(1), 16)
+    for how in ("zeros", "halves"):
+        task, grown = TASK.grow(how, None, variables)
+        np.testing.assert_allclose(task.predict(grown, batch), TASK.predict(variables, batch), rtol=1e-6)
