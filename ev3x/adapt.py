@@ -33,6 +33,10 @@ class Adapter(Component):
         """The refined decision and the next state. `index` is this adapter's place in `decision.calls`."""
         raise NotImplementedError
 
+    def describe(self, call: int) -> str:
+        """What this call asks of the host, in a word, for the record."""
+        return "transition"
+
     def transform(
         self, key: Array, call: int, task: Task, champion: Task | None, model: Model, probe: Batch | None
     ) -> tuple[Task, Task | None, Model]:

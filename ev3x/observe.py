@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,7 +43,7 @@ class Progress:
 
     rounds: int
     promotions: int
-    growths: int
+    transitions: Mapping[str, int]  # how often adapters asked the host for what: grow, undo
     gradient_steps: int
     examples: int
     seconds: float

@@ -49,7 +49,11 @@ def _row(plan: Plan, r: Record) -> Row:
         },
         "select_examples": int(r.selection.examples),
         "gradient_steps": int(r.steps),
-        "calls": [name for (name, _), c in zip(plan.method.adapters, r.decision.calls, strict=True) if c],
+        "calls": {
+            name: adapter.describe(int(c))
+            for (name, adapter), c in zip(plan.method.adapters, r.decision.calls, strict=True)
+            if c
+        },
     }
 
 

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -62,7 +63,7 @@ class _Totals:
 
     seconds: float = 0.0
     promotions: int = 0
-    growths: int = 0
+    transitions: Mapping[str, int] = dataclasses.field(default_factory=dict)
     gradient_steps: int = 0
     examples: int = 0
 
@@ -70,7 +71,7 @@ class _Totals:
         return _Totals(
             self.seconds + seconds,
             self.promotions + sum(r["promoted"] for r in new),
-            self.growths + sum(len(r["calls"]) for r in new),
+            dict(Counter(self.transitions) + Counter(what for r in new for what in r["calls"].values())),
             self.gradient_steps + sum(r["gradient_steps"] for r in new),
             self.examples + sum(r["select_examples"] + r["confirm"]["examples"] for r in new),
         )
@@ -289,7 +290,7 @@ class _Session:
             "seed": self.setup.seed,
             "rounds": len(self.rows),
             "promotions": totals.promotions,
-            "growths": totals.growths,
+            "transitions": totals.transitions,
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
             "seconds": round(totals.seconds, 3),

@@ -370,3 +370,8 @@ w = 1979-05-27 07:32:00
         ("t", 1, "k"): 19, ("t", 1, "list", 0, "w"): 21, ("e.f", "g"): 22,
     }  # fmt: skip
     assert {path: lines[path] for path in want} == want
+
+
+def test_growth_that_the_task_does_not_know_is_told_with_its_line():
+    text = 'rounds = 1\n[[adapt]]\nuse = "grow"\nhow = ["widen", "deeper"]\n'
+    assert problems(text) == ["my.toml:4: adapt[0].how[1]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]

@@ -17,6 +17,7 @@ from toys import Shift, Toy, Wide, examples, make, method, same, sgd, splits
 
 import ev3x
 from ev3x import loop, session
+from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
@@ -171,13 +172,17 @@ def test_the_promise_leaves_out_rounds_that_read_decide_examples_again(place):
 
 def test_a_run_leaves_its_config_rows_summary_and_checkpoints(whole):
     summary = strict((whole / "summary.json").read_text())
-    wanted = "task seed rounds promotions growths gradient_steps seconds test baseline outcome reason promise versions"
+    wanted = (
+        "task seed rounds promotions transitions gradient_steps seconds test baseline outcome reason promise versions"
+    )
     assert set(wanted.split()) <= set(summary)
-    assert {k: summary[k] for k in ("task", "seed", "rounds", "growths", "gradient_steps", "outcome", "reason")} == {
+    assert {
+        k: summary[k] for k in ("task", "seed", "rounds", "transitions", "gradient_steps", "outcome", "reason")
+    } == {
         "task": "ev3:toy",
         "seed": 0,
         "rounds": 6,
-        "growths": 0,
+        "transitions": {},
         "gradient_steps": 24,
         "outcome": "finished",
         "reason": "6 rounds",
@@ -575,13 +580,50 @@ def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
         return setup(LoadedWide(), rounds=rounds, adapters=(Promote(), Widen()))
 
     summary = run(growing(4), tmp_path / "whole")
-    assert summary["growths"] == 2 and [r["calls"] for r in rows(tmp_path / "whole")] == [[], ["widen"]] * 2
+    assert summary["transitions"] == {"transition": 2}
+    assert [r["calls"] for r in rows(tmp_path / "whole")] == [{}, {"widen": "transition"}] * 2
     for at in (2, 3):
         run(growing(at), tmp_path / str(at))
         resume(growing(4), tmp_path / str(at))
         assert_same_end(tmp_path / str(at), tmp_path / "whole")
     with np.load(export(tmp_path / "whole"), allow_pickle=False) as weights:
         assert weights["params/w"].shape == (4, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedGrowing(LoadedWide):
+    """A wide toy that knows how to grow."""
+
+    @property
+    def growths(self):
+        return ("widen",)
+
+    def grow(self, how, key, variables):
+        wider = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), variables)
+        return dataclasses.replace(self, width=2 * self.width), wider
+
+
+def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(tmp_path):
+    still = ("shift", Shift((0.0,)))  # never better than the incumbent: grown after two rounds, undone after four
+
+    def on_trial(rounds):
+        adapters = (PROMOTE, ("grow", Grow(patience=2)))
+        return dataclasses.replace(
+            setup(LoadedGrowing(), still, rounds=rounds, adapters=adapters),
+            ids={"shift": "ev3:shift", "promote": "ev3:promote", "grow": "ev3:grow", "budget": "ev3:budget"},
+        )
+
+    summary = run(on_trial(7), tmp_path / "whole")
+    assert summary["transitions"] == {"grow": 2, "undo": 1}
+    calls = [{}, {"grow": "grow"}, {}, {"grow": "undo"}, {}, {"grow": "grow"}, {}]
+    assert [r["calls"] for r in rows(tmp_path / "whole")] == calls
+    for at in (2, 3, 4, 5):
+        run(on_trial(at), tmp_path / str(at))
+        resume(on_trial(7), tmp_path / str(at))
+        assert_same_end(tmp_path / str(at), tmp_path / "whole")
+    with np.load(export(tmp_path / "whole"), allow_pickle=False) as weights:
+        assert weights["params/w"].shape == (1, 2)
+    assert summary["test"] == summary["baseline"]
 
 
 @dataclasses.dataclass(frozen=True)

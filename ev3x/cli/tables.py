@@ -38,8 +38,8 @@ def summary(s: dict[str, Any]) -> None:
         "promise": s["promise"],
         "files": s["directory"] or "none",
     }
-    if s["growths"]:
-        facts["rounds"] += f" and {_count(s['growths'], 'growth')}"
+    for what, times in s["transitions"].items():
+        facts["rounds"] += f", {times} times {what}"
     for name, fact in facts.items():
         screen.print(Text(f"{name:8}{fact}"), soft_wrap=True)
 

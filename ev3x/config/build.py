@@ -83,7 +83,7 @@ class Builder:
         observers = self._many("observe", Observer)
         layout = self._options(Layout, ("layout",), self.tree.get("layout", {}))
         if task is not None:
-            self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm})
+            self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
         if not (run and task and select and confirm and budget and layout and not self.problems):
             raise ConfigError([text for _, text in sorted(self.problems)])
         parts = [Part("", None, run), *self.empty, *self.parts, Part("[layout]", None, layout)]
@@ -195,12 +195,17 @@ class Builder:
         layout: Layout,
         proposers: Sequence[tuple[str, Proposer] | None],
         assessors: Mapping[str, Assessor | None],
+        adapters: Sequence[tuple[str, Adapter] | None],
     ) -> None:
         """Whether the components suit the task, as far as can be said without its data."""
         for section, assessor in assessors.items():
             if assessor is not None:
                 with self._told((section,)):
                     assessor.accept(task.metrics)
+        for i, labelled in enumerate(adapters):
+            if labelled is not None:
+                with self._told(("adapt", i)):
+                    jax.eval_shape(lambda a=labelled[1]: a.init(Site(task, layout), task.metrics))
         current = None
         with self._told(("task",)):
             current = jax.eval_shape(task.init, jax.eval_shape(lambda: jax.random.key(0)))

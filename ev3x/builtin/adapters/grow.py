@@ -72,6 +72,10 @@ class Grow(Adapter):
         )
         return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
 
+    def describe(self, call: int) -> str:
+        """`grow` or `undo`."""
+        return "undo" if call == _UNDO else "grow"
+
     def transform(
         self, key: Array, call: int, task: Task, champion: Task | None, model: Model, probe: Batch | None
     ) -> tuple[Task, Task | None, Model]:
