@@ -372,6 +372,6 @@ w = 1979-05-27 07:32:00
     assert {path: lines[path] for path in want} == want
 
 
-def test_growth_that_the_task_does_not_know_is_told_with_its_line():
+def test_growth_that_the_task_does_not_know_is_told_with_the_line_of_its_adapter():
     text = 'rounds = 1\n[[adapt]]\nuse = "grow"\nhow = ["widen", "deeper"]\n'
-    assert problems(text) == ["my.toml:4: adapt[0].how[1]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]
+    assert problems(text) == ["my.toml:2: adapt[0]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]
