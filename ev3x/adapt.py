@@ -85,7 +85,7 @@ def without_restore(decision: Decision) -> Decision:
     return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.KEEP, decision.move))
 
 
-def move(model: Model, winner: PyTree, decision: Decision, *, same_shape: bool) -> Model:
+def move(model: Model, winner: PyTree, decision: Decision, *, same_shape: bool = True) -> Model:
     """The model after the decision. The only place under jit where variables change hands.
 
     An incumbent of another shape stays as it is: its succession is a transition on the host.

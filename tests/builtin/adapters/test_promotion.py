@@ -67,3 +67,13 @@ def test_variables_change_hands_as_decided(move, promote, current, incumbent):
     after = ev3x.adapt.move(MODEL, {"w": jnp.array([5.0])}, decision)
     assert (float(after.current["w"][0]), float(after.incumbent["w"][0])) == (current, incumbent)
     assert after.aims.tolist() == [2.0]
+
+
+def test_an_incumbent_of_another_shape_stays_as_it_is():
+    grown = dataclasses.replace(MODEL, current={"w": jnp.zeros(3)})
+    for move, current in ((Move.KEEP, 0), (Move.TAKE, 5)):
+        decision = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(move), promote=jnp.asarray(True))
+        after = ev3x.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, same_shape=False)
+        assert after.current["w"].tolist() == 3 * [current] and after.incumbent["w"].tolist() == [-1]
+    restore = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(Move.RESTORE))
+    assert int(ev3x.adapt.without_restore(restore).move) == Move.KEEP
