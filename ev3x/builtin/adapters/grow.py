@@ -24,7 +24,7 @@ _UNDO = 1  # calls above it grow for the first, second, ... time
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GrowState:
-    """Rounds since the last promotion or growth; whether the model is on trial; its size, and growths tried so far."""
+    """Rounds since a model was proven better or grown; whether it is on trial; its size, and the growths tried."""
 
     stalled: Array  # i32[]
     trial: Array  # bool[]
@@ -34,7 +34,7 @@ class GrowState:
 
 @dataclasses.dataclass(frozen=True)
 class Grow(Adapter):
-    """Grows the current model when `patience` rounds brought no promotion, after the adapters that move variables.
+    """Grows the current model when `patience` rounds proved none better; to be listed after the adapter that promotes.
 
     The update just selected grows, not the one before. The incumbent keeps its shape and stays the one to beat: the
     grown model is on trial until it is promoted, and undone (current = incumbent, in the old shape) when another
@@ -59,7 +59,7 @@ class Grow(Adapter):
         """The same decision, with a call when patience is at its end."""
         proven = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
         stalled = jnp.where(proven, 0, state.stalled + 1)
-        trial = state.trial & ~proven
+        trial = state.trial & ~decision.promote
         ripe = stalled >= self.patience
         undo = ripe & trial
         grow = ripe & ~trial & ((self.most == 0) | (state.size < self.most))
@@ -81,7 +81,8 @@ class Grow(Adapter):
     ) -> tuple[Task, Task | None, Model]:
         """The grown model, with its former task as champion; or the incumbent again. Raises when a morphism is none."""
         if call == _UNDO:
-            assert champion is not None  # a model on trial has one
+            if champion is None:
+                raise ValueError("grow: the model on trial was promoted behind its back: list it after what promotes")
             return champion, None, dataclasses.replace(model, current=jax.tree.map(jnp.array, model.incumbent))
         choice, key = jax.random.split(key)
         names = self._operations(task)

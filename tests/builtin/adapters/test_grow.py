@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Wide, evolver, make, same, sgd
+from toys import Shift, Wide, evolver, make, method, same, sgd
 
 import ev3x
 from ev3x import loop
+from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.paired import Paired
@@ -103,6 +104,24 @@ def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial():
     _, second = run.round(state)
     assert int(second.confirmation.outcome[0]) == ev3x.Outcome.WORSE
     assert int(second.decision.move) == ev3x.Move.KEEP
+
+
+def test_without_a_gate_a_grown_model_is_accepted_at_once_and_nothing_is_undone():
+    run = growing(patience=2, most=1)
+    run.plan = dataclasses.replace(
+        run.plan, method=method(Shift((0.0,)), adapters=(Accept(), Grow(patience=2, most=1)))
+    )
+    seen, state = widths(run, run.init(0), 6)
+    assert seen == [(1, 1), (2, 1), (2, 2), (2, 2), (2, 2), (2, 2)]
+    assert run.plan.champion is None and not bool(state.adapters["grow"].trial)
+
+
+def test_listed_before_what_promotes_it_says_so():
+    run = growing(patience=1)
+    run.plan = dataclasses.replace(run.plan, method=method(Shift((0.0,)), adapters=(Grow(patience=1), Accept())))
+    state, _ = run.round(run.init(0))
+    with pytest.raises(ValueError, match="promoted behind its back: list it after what promotes"):
+        run.round(state)
 
 
 def test_operations_come_in_turn_and_no_more_stand_than_allowed():
