@@ -90,9 +90,8 @@ class Evolver:
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
-        if int(done):
-            decision = jax.tree.map(lambda x: x[-1], records.decision)
-            if bool(loop.called(self.plan, decision)):
-                probe = splits.explore.batch(splits.explore.draw(state.key, 1)[0])
-                self.plan, state = loop.transition(self.plan, state, decision, probe)
+        if int(done) and bool(loop.called(self.plan, records.decision)[-1]):
+            last = jax.tree.map(lambda x: x[-1], records.decision)
+            probe = splits.explore.batch(splits.explore.draw(state.key, 1)[0])
+            self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records

@@ -231,8 +231,8 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
 
 def called(plan: Plan, decision: Decision) -> Array:
     """Whether a decision needs a transition on the host: bool, of any leading shape."""
-    succession = decision.promote & (plan.champion is not None)
-    return (decision.calls != 0).any(-1) | succession
+    calls = (decision.calls != 0).any(-1)
+    return calls if plan.champion is None else calls | decision.promote
 
 
 def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None = None) -> tuple[Plan, State]:
