@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from .component import Component
+from .data import Explore, Teacher
 from .propose import Site, select
 from .task import Batch, Metric, Task
 from .types import Assessment, Decision, Model, Move
 
 Array = jax.Array
 PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a host transition may change: the model, and the tasks that its variables belong to.
+
+    `task` is that of the current variables, `champion` that of the incumbent where it has another shape, else None.
+    `fresh` says that the current variables do not go on from those before: what optimizers learned of them is void.
+    """
+
+    task: Task
+    champion: Task | None
+    model: Model
+    fresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +43,10 @@ class Adapter(Component):
         """The first state."""
         return ()
 
+    def prepare(self, state: PyTree, explore: Explore) -> Explore:
+        """What proposers train on in the next round (further teachers, a curriculum); unchanged by default."""
+        return explore
+
     def decide(
         self, index: int, state: PyTree, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, PyTree]:
@@ -37,16 +57,17 @@ class Adapter(Component):
         """What this call asks of the host, in a word, for the record."""
         return "transition"
 
-    def transform(
-        self, key: Array, call: int, task: Task, champion: Task | None, model: Model, probe: Batch | None
-    ) -> tuple[Task, Task | None, Model]:
-        """The tasks and the model after a host transition (growth, say), on the host, after `decide` raised `call`.
+    def transform(self, key: Array, call: int, state: PyTree, form: Form, probe: Batch | None) -> tuple[PyTree, Form]:
+        """This adapter's state and the form after a host transition (growth, say) that `decide` raised `call` for.
 
-        `task` is that of the current variables. `champion` is that of the incumbent where it has another shape, else
-        None. `probe` is a training batch to try a new shape on. Shapes must follow from key, call, tasks and shapes
-        alone: a resumed run repeats its transitions, without a probe, before it has weights.
+        Runs on the host. `probe` is a training batch to try a new shape on. Shapes must follow from key, call, tasks
+        and shapes alone: a resumed run repeats its transitions, without a probe, before it has weights.
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
+
+    def keeps(self, state: PyTree) -> Mapping[str, Teacher]:
+        """Further models that are kept in this state, by name: the run's summary reports their test results."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +102,8 @@ def undecided(model: Model, adapters: int) -> Decision:
 
 
 def without_restore(decision: Decision) -> Decision:
-    """The decision where current and incumbent have different shapes: current cannot become the incumbent."""
-    return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.KEEP, decision.move))
+    """The decision where current and incumbent have different shapes: a rollback waits, training goes on."""
+    return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.TAKE, decision.move))
 
 
 def move(model: Model, winner: PyTree, decision: Decision, *, same_shape: bool = True) -> Model:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +94,36 @@ class Generated:
 Source = Arrays | Generated
 
 
+class Predictor(Protocol):
+    """What predicts from variables and a batch: a task, say."""
+
+    def predict(self, variables: Any, batch: Batch, /) -> Any:
+        """The predictions."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained model that others learn from."""
+
+    predictor: Predictor = dataclasses.field(metadata={"static": True})
+    variables: Any
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Explore:
     """The split that proposers train on: it gives batches, as many and as often as they like.
 
     `meta` is a second split, apart from the first, for methods that learn hyperparameters: it has batches of its own.
+    `teachers` predict on every batch as it is drawn. Their predictions become further entries of it, under these names:
+    those of one teacher as they are, those of several stacked on axis 1.
     """
 
     source: Source
     batch_size: int = dataclasses.field(default=32, metadata={"static": True})
     meta: Explore | None = None
+    teachers: Mapping[str, Teacher | tuple[Teacher, ...]] = dataclasses.field(default_factory=dict)
 
     def draw(self, key: Array, steps: int) -> Any:
         """What `batch` needs for each of so many steps, with a leading axis of steps."""
@@ -112,7 +131,12 @@ class Explore:
 
     def batch(self, drawn: Any) -> Batch:
         """The training batch of one step."""
-        return self.source.batch(drawn, self.batch_size)
+        batch = self.source.batch(drawn, self.batch_size)
+        if not self.teachers:
+            return batch
+        if not isinstance(batch, Mapping):
+            raise TypeError(f"teachers add entries to a batch, which must be a mapping, got {type(batch).__name__}")
+        return {**batch, **{name: _taught(of, batch) for name, of in self.teachers.items()}}
 
 
 @jax.tree_util.register_dataclass
@@ -211,6 +235,12 @@ class Data:
             digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _taught(of: Teacher | tuple[Teacher, ...], batch: Batch) -> Any:
+    if isinstance(of, Teacher):
+        return of.predictor.predict(of.variables, batch)
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *(_taught(teacher, batch) for teacher in of))
 
 
 def _shuffled(key: Array, places: Array, size: int) -> Array:

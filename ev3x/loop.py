@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .adapt import Adapter, Budget, move, undecided, without_restore
+from .adapt import Adapter, Budget, Form, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
 from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
@@ -133,9 +133,11 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     method, site, model = plan.method, plan.site, state.model
     key = jax.random.fold_in(state.key, state.round)
 
-    trials = {}
+    explore, trials = splits.explore, {}
+    for name, a in method.adapters:
+        explore = a.prepare(state.adapters[name], explore)
     for name, p in method.proposers:  # propose
-        made = p.propose(site, named(key, name), model.current, state.proposers[name], splits.explore)
+        made = p.propose(site, named(key, name), model.current, state.proposers[name], explore)
         trials[name] = checked(name, made, model.current, len(p.labels(site)))
 
     stacks = [t.variables for t in trials.values()]  # select
@@ -241,22 +243,23 @@ def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None
     A promoted model of another shape succeeds the incumbent; adapters that called transform the model; then the states
     of all proposers are resized.
     """
-    task, champion, model = plan.task, plan.champion, state.model
-    if champion is not None and bool(decision.promote):
-        champion, model = None, dataclasses.replace(model, incumbent=jax.tree.map(jnp.array, model.current))
-    key = jax.random.fold_in(state.key, state.round)
+    form = Form(plan.task, plan.champion, state.model)
+    if form.champion is not None and bool(decision.promote):
+        model = dataclasses.replace(form.model, incumbent=jax.tree.map(jnp.array, form.model.current))
+        form = dataclasses.replace(form, champion=None, model=model)
+    key, adapters, proposers = jax.random.fold_in(state.key, state.round), dict(state.adapters), state.proposers
     for (name, adapter), call in zip(plan.method.adapters, decision.calls.tolist(), strict=True):
         if call:
             its_key = named(key, name + "/transform")
-            task, champion, model = adapter.transform(its_key, call, task, champion, model, probe)
-    if task == plan.task:
-        return dataclasses.replace(plan, champion=champion), dataclasses.replace(state, model=model)
-    plan = dataclasses.replace(plan, task=task, champion=champion)
-    proposers = {
-        n: p.resize(plan.site, named(key, n + "/resize"), model.current, state.proposers[n])
-        for n, p in plan.method.proposers
-    }
-    return plan, dataclasses.replace(state, model=model, proposers=proposers)
+            adapters[name], form = adapter.transform(its_key, call, adapters[name], form, probe)
+    resized = form.fresh or form.task != plan.task
+    plan = dataclasses.replace(plan, task=form.task, champion=form.champion)
+    if resized:
+        proposers = {
+            n: p.resize(plan.site, named(key, n + "/resize"), form.model.current, state.proposers[n], fresh=form.fresh)
+            for n, p in plan.method.proposers
+        }
+    return plan, dataclasses.replace(state, model=form.model, adapters=adapters, proposers=proposers)
 
 
 def named(key: Array, name: str) -> Array:

@@ -73,8 +73,12 @@ class Proposer(Component):
         """The next state; unchanged by default, which forgets all that losers did."""
         return state
 
-    def resize(self, site: Site, key: Array, current: Variables, state: PyTree) -> PyTree:
-        """The state for a model of another shape; a fresh one by default."""
+    def resize(self, site: Site, key: Array, current: Variables, state: PyTree, *, fresh: bool) -> PyTree:
+        """The state for a model of another shape; a first state by default.
+
+        Where an array of the model grew, its old entries lead. `fresh` says that the current variables do not go on
+        from those before.
+        """
         return self.init(site, key, current)
 
 

@@ -121,6 +121,24 @@ def train(
     return end
 
 
+def carried(old: PyTree, first: PyTree) -> PyTree:
+    """The first optimizer state of a grown model, with what the old one holds wherever paths and dtypes agree.
+
+    Where an array grew, the old entries lead and the new ones stay as they begin; where it shrank, all begin anew.
+    """
+    kept = {path: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(old)}
+
+    def carry(path: Any, leaf: Array) -> Array:
+        was = kept.get(path)
+        if was is None or was.dtype != leaf.dtype or was.ndim != leaf.ndim:
+            return leaf
+        if any(a > b for a, b in zip(was.shape, leaf.shape, strict=True)):
+            return leaf
+        return leaf.at[tuple(slice(0, n) for n in was.shape)].set(was)
+
+    return jax.tree_util.tree_map_with_path(carry, first)
+
+
 def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree, PyTree]:
     """The optimizer states that belong to the next current variables and to the next incumbent.
 

@@ -567,12 +567,13 @@ class Widen(ev3x.Adapter):
         call = jnp.where(state % 2 == 1, 1, 0)
         return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state + 1
 
-    def transform(self, key, call, task, champion, model, probe):
+    def transform(self, key, call, state, form, probe):
         def pad(x):
             return jnp.concatenate([x, 0.01 * jax.random.normal(key, x.shape)])
 
-        wider = {name: jax.tree.map(pad, getattr(model, name)) for name in ("current", "incumbent")}
-        return dataclasses.replace(task, width=2 * task.width), champion, dataclasses.replace(model, **wider)
+        wider = {name: jax.tree.map(pad, getattr(form.model, name)) for name in ("current", "incumbent")}
+        task = dataclasses.replace(form.task, width=2 * form.task.width)
+        return state, dataclasses.replace(form, task=task, model=dataclasses.replace(form.model, **wider))
 
 
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):

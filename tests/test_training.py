@@ -63,3 +63,12 @@ def test_other_proposers_train_with_the_defaults():
     proposer = Trajectories(losses=["xent"], optimizers=[sgd()], length=3)
     run = [ev3x.Evolver(task, method(proposer), splits()) for task in (Toy(), TASK)]
     assert same(*(e.rounds(e.init(0), 2)[0].model.current for e in run))
+
+
+def test_an_optimizer_state_is_carried_over_where_it_fits():
+    old = {"same": jnp.arange(3.0), "grown": jnp.ones((2, 2)), "shrunk": jnp.ones(4), "kind": jnp.ones(2), "gone": 1.0}
+    first = {"same": jnp.zeros(3), "grown": jnp.zeros((3, 4)), "shrunk": jnp.zeros(3), "kind": jnp.zeros(2, int)}
+    got = training.carried(old, {**first, "new": jnp.full(2, 5.0)})
+    assert got["same"].tolist() == [0, 1, 2] and got["new"].tolist() == [5, 5]
+    assert got["grown"].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert got["shrunk"].tolist() == [0, 0, 0] and got["kind"].tolist() == [0, 0]

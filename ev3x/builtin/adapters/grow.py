@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from typing_extensions import Doc
 
-from ...adapt import Adapter
-from ...component import Count, Natural, Positive, unknown
+from ...adapt import Adapter, Form
+from ...component import Count, Natural, Positive
 from ...propose import Site
-from ...task import Batch, Metric, Task
-from ...types import Array, Assessment, Decision, Model, Outcome
+from ...task import Batch, Metric
+from ...types import Array, Assessment, Decision, Outcome
+from .base import enlarged, operations, verify
 
-_log = logging.getLogger(__name__)
-_UNDO = 1  # calls above it grow for the first, second, ... time
+_UNDO = 1  # calls above it grow by the first, second, ... operation
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GrowState:
-    """Rounds since a model was proven better or grown; whether it is on trial; its size, and the growths tried."""
+    """Rounds since a model was proven better or grown; whether one is on trial; its size; what each operation did."""
 
     stalled: Array  # i32[]
     trial: Array  # bool[]
     size: Array  # i32[], growths that stand
-    tried: Array  # i32[]
+    last: Array  # i32[], the operation of the last growth
+    tried: Array  # i32[operations]
+    proven: Array  # i32[operations], growths that led to a promotion
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,36 +40,45 @@ class Grow(Adapter):
     The update just selected grows, not the one before. The incumbent keeps its shape and stays the one to beat: the
     grown model is on trial until it is promoted, and undone (current = incumbent, in the old shape) when another
     `patience` rounds do not promote it. While it is on trial nothing is rolled back. The task says how it can grow.
+
+    `order = "learned"` tries every operation once, and then the one whose upper confidence bound of being promoted is
+    highest (UCB1, Auer, Cesa-Bianchi and Fischer 2002).
     """
 
     patience: Annotated[Count, Doc("rounds without a promotion before a growth, and before it is undone")] = 5
     how: Annotated[tuple[str, ...], Doc("operations of the task; none named: all that it has")] = ()
-    order: Annotated[Literal["in_turn", "random"], Doc("which operation is next")] = "in_turn"
+    order: Annotated[Literal["in_turn", "random", "learned"], Doc("which operation is next")] = "in_turn"
     most: Annotated[Natural, Doc("growths that may stand at a time; 0: no limit")] = 0
     morphism: Annotated[bool, Doc("keep the function of the model; else the larger one starts afresh")] = True
     tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction")] = 1e-4
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> GrowState:
         """No growth so far. Raises ValueError when the task cannot grow in this way."""
-        self._operations(site.task)
-        return GrowState(jnp.int32(0), jnp.asarray(False), jnp.int32(0), jnp.int32(0))
+        names = operations(site.task, self.how)
+        zero, none = jnp.int32(0), jnp.zeros(len(names), jnp.int32)
+        return GrowState(zero, jnp.asarray(False), zero, last=zero, tried=none, proven=none, names=names)
 
     def decide(
         self, index: int, state: GrowState, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, GrowState]:
         """The same decision, with a call when patience is at its end."""
-        proven = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
-        stalled = jnp.where(proven, 0, state.stalled + 1)
+        better = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
+        stalled = jnp.where(better, 0, state.stalled + 1)
+        proven = state.proven.at[state.last].add((state.trial & decision.promote).astype(jnp.int32))
         trial = state.trial & ~decision.promote
         ripe = stalled >= self.patience
         undo = ripe & trial
         grow = ripe & ~trial & ((self.most == 0) | (state.size < self.most))
-        call = jnp.where(undo, _UNDO, jnp.where(grow, _UNDO + 1 + state.tried, 0)).astype(jnp.int32)
+        last = jnp.where(grow, self._next(state.tried, proven), state.last)
+        call = jnp.where(undo, _UNDO, jnp.where(grow, _UNDO + 1 + last, 0)).astype(jnp.int32)
         state = GrowState(
             stalled=jnp.where(undo | grow, 0, stalled),
             trial=(trial | grow) & ~undo,
             size=state.size + grow.astype(jnp.int32) - undo.astype(jnp.int32),
-            tried=state.tried + grow.astype(jnp.int32),
+            last=last,
+            tried=state.tried.at[last].add(grow.astype(jnp.int32)),
+            proven=proven,
+            names=state.names,
         )
         return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
 
@@ -77,41 +87,29 @@ class Grow(Adapter):
         return "undo" if call == _UNDO else "grow"
 
     def transform(
-        self, key: Array, call: int, task: Task, champion: Task | None, model: Model, probe: Batch | None
-    ) -> tuple[Task, Task | None, Model]:
+        self, key: Array, call: int, state: GrowState, form: Form, probe: Batch | None
+    ) -> tuple[GrowState, Form]:
         """The grown model, with its former task as champion; or the incumbent again. Raises when a morphism is none."""
         if call == _UNDO:
-            if champion is None:
+            if form.champion is None:
                 raise ValueError("grow: the model on trial was promoted behind its back: list it after what promotes")
-            return champion, None, dataclasses.replace(model, current=jax.tree.map(jnp.array, model.incumbent))
+            model = dataclasses.replace(form.model, current=jax.tree.map(jnp.array, form.model.incumbent))
+            return state, Form(form.champion, None, model, fresh=True)
         choice, key = jax.random.split(key)
-        names = self._operations(task)
-        tried = call - _UNDO - 1
-        if self.order == "in_turn":
-            name = names[tried % len(names)]
-        else:
-            name = names[int(jax.random.randint(choice, (), 0, len(names), jnp.int32))]
-        larger, variables = task.grow(name, key, model.current)
-        if not self.morphism:
-            variables = larger.init(key)
-        elif probe is not None:
-            self._verify(name, (task, model.current), (larger, variables), probe)
-        return larger, task, dataclasses.replace(model, current=variables)
+        number = call - _UNDO - 1
+        if self.order == "random":
+            number = int(jax.random.randint(choice, (), 0, len(state.names), jnp.int32))
+        name = state.names[number]
+        grown = enlarged(key, form, name, self.morphism)
+        if self.morphism and probe is not None:
+            verify(name, form, grown, probe, self.tolerance)
+        return state, grown
 
-    def _operations(self, task: Task) -> tuple[str, ...]:
-        if not task.growths:
-            raise ValueError(f"grow: the task {type(task).__name__} cannot grow: it has no `growths`")
-        for name in self.how:
-            if name not in task.growths:
-                raise ValueError(f"grow: {unknown('operation', name, task.growths)}")
-        return self.how or task.growths
-
-    def _verify(self, name: str, before: tuple[Task, Any], after: tuple[Task, Any], probe: Batch) -> None:
-        pairs = zip(*(jax.tree.leaves(task.predict(v, probe)) for task, v in (before, after)), strict=True)
-        change = max(float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))) for a, b in pairs)
-        if not change <= self.tolerance:
-            raise ValueError(
-                f"grow: {name!r} of {type(before[0]).__name__} is no morphism: it changes a prediction by "
-                f"{change:.3g}, more than tolerance = {self.tolerance:g} (or set morphism = false)"
-            )
-        _log.info("%s changed predictions by at most %.3g", name, change)
+    def _next(self, tried: Array, proven: Array) -> Array:
+        """The number of the operation to try next: i32[]."""
+        if self.order != "learned":
+            return tried.sum() % len(tried)
+        n = jnp.maximum(tried, 1).astype(jnp.float32)
+        total = jnp.maximum(tried.sum(), 1).astype(jnp.float32)
+        bound = proven.astype(jnp.float32) / n + jnp.sqrt(2 * jnp.log(total) / n)
+        return jnp.argmax(jnp.where(tried == 0, jnp.inf, bound)).astype(jnp.int32)

@@ -15,7 +15,7 @@ from ...data import Explore
 from ...propose import Proposer, Site
 from ...ranges import Ranges
 from ...rules import Loss, Optimizer
-from ...training import check_loss, follow, numbers, train
+from ...training import carried, check_loss, follow, numbers, train
 from ...types import Array, Candidates, Feedback, PyTree, Variables
 
 
@@ -65,6 +65,12 @@ class Hyperparameters(Proposer):
         offset = jax.random.bits(key, (len(self.ranges),), jnp.uint32)
         fresh = self.optimizer.build().init(current["params"])
         return SampleState(fresh, fresh, offset, jnp.uint32(0))
+
+    def resize(self, site: Site, key: Array, current: Variables, state: SampleState, *, fresh: bool) -> SampleState:
+        """The same sequence of samples; optimizer states go on where the model does."""
+        first = self.init(site, key, current)
+        first = first if fresh else carried(state, first)
+        return dataclasses.replace(first, offset=state.offset, sampled=state.sampled)
 
     def propose(self, site: Site, key: Array, current: Variables, state: SampleState, explore: Explore) -> Candidates:
         """The end points of all trajectories, and the sampled values as notes."""

@@ -16,7 +16,7 @@ from ...component import Count, Fault, Natural, Real
 from ...data import Explore
 from ...propose import Proposer, Site
 from ...rules import Loss, Optimizer, Term
-from ...training import check_loss, follow, train
+from ...training import carried, check_loss, follow, train
 from ...types import Array, Candidates, Feedback, Outcome, PyTree, Variables
 
 Pair = tuple[Loss, Optimizer]
@@ -77,6 +77,13 @@ class Trajectories(Proposer):
 
         fresh = tuple(start(g) for g in self._groups())
         return TrajectoryState(fresh, fresh, jnp.int32(0))
+
+    def resize(
+        self, site: Site, key: Array, current: Variables, state: TrajectoryState, *, fresh: bool
+    ) -> TrajectoryState:
+        """Optimizer states that go on where the model does."""
+        first = self.init(site, key, current)
+        return first if fresh else dataclasses.replace(carried(state, first), stalled=state.stalled)
 
     def propose(
         self, site: Site, key: Array, current: Variables, state: TrajectoryState, explore: Explore

@@ -84,10 +84,14 @@ class HyperLearner(Proposer):
         start = Learned(hypers, self.meta_optimizer.build().init(hypers), self._fresh(current))
         return LearnerState(start, start)
 
-    def resize(self, site: Site, key: Array, current: PyTree, state: LearnerState) -> LearnerState:
-        """What was learned, with fresh optimizer states for a model of another shape."""
-        fresh = self._fresh(current)
-        return LearnerState(*(dataclasses.replace(x, optimizer=fresh) for x in (state.now, state.promoted)))
+    def resize(self, site: Site, key: Array, current: PyTree, state: LearnerState, *, fresh: bool) -> LearnerState:
+        """What was learned of the hyperparameters; optimizer states go on where the model does."""
+        first = self._fresh(current)
+
+        def resized(x: Learned) -> Learned:
+            return dataclasses.replace(x, optimizer=first if fresh else training.carried(x.optimizer, first))
+
+        return LearnerState(resized(state.now), resized(state.promoted))
 
     def propose(self, site: Site, key: Array, current: PyTree, state: LearnerState, explore: Explore) -> Candidates:
         """The end of the trajectory; it notes the hyperparameters that are numbers."""

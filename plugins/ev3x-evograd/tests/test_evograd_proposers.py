@@ -213,17 +213,25 @@ def test_when_the_model_grows_the_hyperparameters_stay():
     proposer, state, candidates = moved()
     state = told(proposer, state, candidates, won=True, promote=True)
     wider = {"params": {"at": jnp.zeros(5)}}
-    after = proposer.resize(ev3x.Site(Point()), KEY, wider, state)
+    after = proposer.resize(ev3x.Site(Point()), KEY, wider, state, fresh=True)
     for learned in (after.now, after.promoted):
         assert same(learned.hypers, state.now.hypers) and same(learned.meta_optimizer, state.now.meta_optimizer)
         assert [x.shape for x in jax.tree.leaves(learned.optimizer)] == [(5,)]
         assert not any(x.any() for x in jax.tree.leaves(learned.optimizer))
 
 
+def test_when_the_model_grows_its_optimizer_state_goes_on():
+    proposer, state, candidates = moved()
+    state = told(proposer, state, candidates, won=True, promote=True)
+    after = proposer.resize(ev3x.Site(Point()), KEY, {"params": {"at": jnp.zeros(5)}}, state, fresh=False)
+    (was,), (now,) = jax.tree.leaves(state.now.optimizer), jax.tree.leaves(after.now.optimizer)
+    assert now.shape == (5,) and was.any() and same(now[: len(was)], was) and not now[len(was) :].any()
+
+
 def test_when_the_model_grows_the_hyperparameters_of_the_incumbent_stay_its_own():
     proposer, first, candidates = moved()
     state = told(proposer, first, candidates, won=True)
-    after = proposer.resize(ev3x.Site(Point()), KEY, {"params": {"at": jnp.zeros(5)}}, state)
+    after = proposer.resize(ev3x.Site(Point()), KEY, {"params": {"at": jnp.zeros(5)}}, state, fresh=False)
     assert same(after.promoted.hypers, first.promoted.hypers)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from toys import Shift, Wide, evolver, make, method, same, sgd
 
 import ev3x
 from ev3x import loop
+from ev3x.adapt import undecided
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
@@ -63,7 +65,7 @@ def test_growth_comes_after_patience_and_a_model_that_does_not_prove_itself_is_u
     assert seen == [(1, 1), (2, 1), (2, 1), (1, 1), (1, 1)]
     assert run.plan.champion is None and run.plan.task == TASK
     assert same(state.model.current, start.model.incumbent) and same(state.model.incumbent, start.model.incumbent)
-    assert int(state.adapters["grow"].tried) == 1 and int(state.adapters["grow"].size) == 0
+    assert state.adapters["grow"].tried.tolist() == [1, 0] and int(state.adapters["grow"].size) == 0
 
 
 def test_the_update_just_selected_grows_and_the_incumbent_stays():
@@ -95,7 +97,7 @@ def test_a_grown_model_that_proves_itself_is_promoted_in_its_new_shape():
     assert not bool(trained.adapters["grow"].trial) and int(trained.adapters["grow"].size) == 1
 
 
-def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial():
+def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial_and_training_goes_on():
     # Far from the incumbent in the wrong direction: worse, which would restore the incumbent.
     run = growing(Shift((-50.0,)), patience=1)
     state = run.init(0, {"params": {"w": jnp.full((1, 2), 5.0), "b": jnp.zeros(1)}})
@@ -103,7 +105,7 @@ def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial():
     assert int(first.decision.calls[1]) > 1 and run.plan.champion == TASK
     _, second = run.round(state)
     assert int(second.confirmation.outcome[0]) == ev3x.Outcome.WORSE
-    assert int(second.decision.move) == ev3x.Move.KEEP
+    assert int(second.decision.move) == ev3x.Move.TAKE
 
 
 def test_without_a_gate_a_grown_model_is_accepted_at_once_and_nothing_is_undone():
@@ -131,7 +133,57 @@ def test_operations_come_in_turn_and_no_more_stand_than_allowed():
     for _ in range(6):
         state, record = run.round(state)
         calls.append(int(record.decision.calls[1]))
-    assert calls == [2, 1, 3, 1, 4, 1]  # grow (zeros), undo, grow (halves), undo, grow (zeros), undo
+    assert calls == [2, 1, 3, 1, 2, 1]  # grow (zeros), undo, grow (halves), undo, grow (zeros), undo
+
+
+def test_the_operation_is_learned_from_what_became_of_earlier_growths():
+    grow = Grow(patience=1, how=("zeros", "halves"), order="learned")
+    state = grow.init(ev3x.Site(TASK), TASK.metrics)
+    chosen = []
+    for _ in range(40):  # growths by the second operation are always promoted, those by the first never
+        calls, state = told(grow, state, promote=False)
+        chosen.append(calls - 2)
+        last, state = told(grow, state, promote=chosen[-1] == 1)
+        assert last == (1 if chosen[-1] == 0 else 0)
+    # UCB1 by hand.
+    tried, proven, expected = np.zeros(2), np.zeros(2), []
+    for _ in range(40):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = proven / tried + np.sqrt(2 * np.log(max(tried.sum(), 1)) / tried)
+        op = int(np.argmax(np.where(tried == 0, np.inf, bound)))
+        tried[op] += 1
+        proven[op] += op
+        expected.append(op)
+    assert chosen == expected and sum(chosen) > 30
+    assert state.tried.tolist() == tried.tolist() and state.proven.tolist() == proven.tolist()
+
+
+def told(grow, state, promote):
+    """The call and the next state after a round in which the winner was promoted, or not."""
+    verdict = types.SimpleNamespace(outcome=jnp.array([ev3x.Outcome.BETTER if promote else ev3x.Outcome.UNDECIDED]))
+    model = ev3x.Model(current={}, incumbent={}, aims=jnp.ones(1))
+    decision = dataclasses.replace(undecided(model, 1), promote=jnp.asarray(promote))
+    decision, state = grow.decide(0, state, decision, None, verdict)
+    return int(decision.calls[0]), state
+
+
+def grown_once(run):
+    state = run.init(3)
+    while run.plan.task == TASK:
+        state, _ = run.round(state)
+    return state
+
+
+def test_optimizer_states_go_on_where_the_model_does():
+    proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.3, momentum=0.9)], length=5)
+    run = growing(proposer, how=("zeros",), patience=1)
+    state = grown_once(run)
+    trace = state.proposers["trajectories"].optimizers[0][0].trace
+    assert trace["w"].shape == (1, 2, 2) and jnp.abs(trace["w"][0, 0]).sum() > 0  # one pair, two units, the old first
+    assert (trace["w"][0, 1] == 0).all() and (trace["b"][0, 1] == 0).all()
+    afresh = growing(proposer, how=("zeros",), patience=1, morphism=False)
+    state = grown_once(afresh)
+    assert not any(x.any() for x in jax.tree.leaves(state.proposers["trajectories"].optimizers))
 
 
 @pytest.mark.parametrize("name", ["zeros", "halves"])

@@ -76,4 +76,4 @@ def test_an_incumbent_of_another_shape_stays_as_it_is():
         after = ev3x.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, same_shape=False)
         assert after.current["w"].tolist() == 3 * [current] and after.incumbent["w"].tolist() == [-1]
     restore = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(Move.RESTORE))
-    assert int(ev3x.adapt.without_restore(restore).move) == Move.KEEP
+    assert int(ev3x.adapt.without_restore(restore).move) == Move.TAKE

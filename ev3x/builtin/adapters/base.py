@@ -1,0 +1,48 @@
+"""What the adapters that grow a model share."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import jax
+import numpy as np
+
+from ...adapt import Form
+from ...component import unknown
+from ...task import Batch, Task
+from ...types import Array
+
+_log = logging.getLogger(__name__)
+
+
+def operations(task: Task, how: tuple[str, ...]) -> tuple[str, ...]:
+    """These operations, or all that the task has. Raises ValueError when it lacks any, or has none."""
+    if not task.growths:
+        raise ValueError(f"grow: the task {type(task).__name__} cannot grow: it has no `growths`")
+    for name in how:
+        if name not in task.growths:
+            raise ValueError(f"grow: {unknown('operation', name, task.growths)}")
+    return how or task.growths
+
+
+def enlarged(key: Array, form: Form, how: str, morphism: bool) -> Form:
+    """The form with the current model grown (or, without a morphism, drawn anew in the larger shape)."""
+    task, current = form.task.grow(how, key, form.model.current)
+    if not morphism:
+        current = task.init(key)
+    model = dataclasses.replace(form.model, current=current)
+    return Form(task, form.champion or form.task, model, fresh=not morphism)
+
+
+def verify(name: str, before: Form, after: Form, probe: Batch, tolerance: float) -> None:
+    """Raise ValueError when a growth changed a prediction on the probe by more than the tolerance."""
+    predictions = [jax.tree.leaves(form.task.predict(form.model.current, probe)) for form in (before, after)]
+    pairs = [[np.asarray(x, np.float64) for x in pair] for pair in zip(*predictions, strict=True)]
+    change = max(float(np.max(np.abs(a - b))) for a, b in pairs)
+    if not change <= tolerance:
+        raise ValueError(
+            f"grow: {name!r} of {type(before.task).__name__} is no morphism: it changes a prediction by "
+            f"{change:.3g}, more than tolerance = {tolerance:g} (or set morphism = false)"
+        )
+    _log.info("%s changed predictions by at most %.3g", name, change)

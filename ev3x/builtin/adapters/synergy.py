@@ -1,0 +1,157 @@
+"""Several passes from the smallest student to the largest; students of earlier passes teach (arXiv 2310.18893)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from typing_extensions import Doc
+
+from ...adapt import Adapter, Form
+from ...component import Count, Positive
+from ...data import Explore, Teacher
+from ...propose import Site
+from ...task import Batch, Metric, Task
+from ...types import Array, Assessment, Decision, Move, Outcome
+from .base import enlarged, operations, verify
+
+_PASS, _DONE = 1, 2  # calls above them grow by the first, second, ... operation
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """The best student of its size, and its confirmed score of the first metric when it left."""
+
+    model: Teacher
+    score: Array  # f32[]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SynergyState:
+    """Rounds since a promotion or a growth; where the passes stand; the student's score; the archive, one per size."""
+
+    stalled: Array  # i32[]
+    size: Array  # i32[], growths in this pass
+    passes: Array  # i32[], passes that have ended
+    proven: Array  # bool[], whether the incumbent has this size
+    score: Array  # f32[], of the student that would be archived now
+    archive: tuple[Student, ...]
+    first: Task = dataclasses.field(metadata={"static": True})
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    teaching: bool = dataclasses.field(metadata={"static": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class Synergy(Adapter):
+    """Grows the student `most` times in each of several passes, and archives the best student of every size.
+
+    From the second pass on the archived students are further teachers: their predictions are in the training batches
+    as `students`, f32[n, sizes, ...], smallest first; the assess split chooses whose update is kept (a loss for each
+    teacher: `{ name = "kl", teacher = 2 }` in the distillation tasks). Every pass begins with a fresh student of the
+    first size.
+
+    The incumbent is not reset. It keeps its shape and stays the one to beat, so that what was proven stays in hand;
+    while the student has another shape, a rollback waits for the next promotion. A size is left after `patience` rounds
+    without a promotion. To be listed after the adapter that promotes, and not beside `grow`.
+    """
+
+    patience: Annotated[Count, Doc("rounds without a promotion before the student grows, or the pass ends")] = 5
+    passes: Annotated[Count, Doc("passes; the first learns from the task's teacher alone")] = 2
+    most: Annotated[Count, Doc("growths in a pass: it has one size more")] = 2
+    how: Annotated[tuple[str, ...], Doc("operations of the task, in turn; none named: all that it has")] = ()
+    morphism: Annotated[bool, Doc("keep the function of the model when it grows; else the larger one is fresh")] = False
+    tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction")] = 1e-4
+
+    def init(self, site: Site, metrics: tuple[Metric, ...]) -> SynergyState:
+        """The beginning of the first pass. Raises ValueError when the task cannot grow in this way."""
+        zero, names = jnp.int32(0), operations(site.task, self.how)
+        return SynergyState(
+            stalled=zero,
+            size=zero,
+            passes=zero,
+            proven=jnp.asarray(True),
+            score=jnp.float32(jnp.nan),
+            archive=(),
+            first=site.task,
+            names=names,
+            teaching=False,
+        )
+
+    def prepare(self, state: SynergyState, explore: Explore) -> Explore:
+        """Batches with the predictions of archived students, after the first pass."""
+        if not state.teaching:
+            return explore
+        students = tuple(student.model for student in state.archive)
+        return dataclasses.replace(explore, teachers={**explore.teachers, "students": students})
+
+    def decide(
+        self, index: int, state: SynergyState, decision: Decision, selection: Assessment, confirmation: Assessment
+    ) -> tuple[Decision, SynergyState]:
+        """The same decision, with a call when patience is at its end."""
+        better = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
+        stalled = jnp.where(better, 0, state.stalled + 1)
+        proven = state.proven | decision.promote
+        taken = jnp.where(decision.move == Move.TAKE, confirmation.mean[0, 0], confirmation.mean[1, 0])
+        kept = state.proven & ~decision.promote
+        score = jnp.where(kept, confirmation.reference[0], taken)
+        ripe = stalled >= self.patience
+        grow = ripe & (state.size < self.most)
+        over = ripe & ~grow & (state.passes < self.passes)
+        operation = state.size % len(state.names)
+        ends = jnp.where(state.passes + 1 < self.passes, _PASS, _DONE)
+        call = jnp.where(grow, _DONE + 1 + operation, jnp.where(over, ends, 0)).astype(jnp.int32)
+        again = over & (call == _PASS)
+        state = dataclasses.replace(
+            state,
+            stalled=jnp.where(grow | over, 0, stalled),
+            size=jnp.where(again, 0, state.size + grow.astype(jnp.int32)),
+            passes=state.passes + over.astype(jnp.int32),
+            proven=proven & ~(grow | again),
+            score=score,
+        )
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
+
+    def describe(self, call: int) -> str:
+        """`grow`, `pass` (a new one begins) or `done` (the last has ended)."""
+        return {_PASS: "pass", _DONE: "done"}.get(call, "grow")
+
+    def transform(
+        self, key: Array, call: int, state: SynergyState, form: Form, probe: Batch | None
+    ) -> tuple[SynergyState, Form]:
+        """The archive with the student of this size, and the grown or fresh student."""
+        state = dataclasses.replace(state, archive=_archived(state, form))
+        if call == _DONE:
+            return state, form
+        if call == _PASS:
+            model = dataclasses.replace(form.model, current=state.first.init(key))
+            state = dataclasses.replace(state, teaching=True)
+            return state, Form(state.first, form.champion or form.task, model, fresh=True)
+        name = state.names[call - _DONE - 1]
+        grown = enlarged(key, form, name, self.morphism)
+        if self.morphism and probe is not None:
+            verify(name, form, grown, probe, self.tolerance)
+        return state, grown
+
+    def keeps(self, state: SynergyState) -> Mapping[str, Teacher]:
+        """The archived students, smallest first."""
+        return {f"size {i}": student.model for i, student in enumerate(state.archive, 1)}
+
+
+def _archived(state: SynergyState, form: Form) -> tuple[Student, ...]:
+    """The archive with this student in the place of its size, unless a better one is there."""
+    variables = form.model.incumbent if form.champion is None else form.model.current
+    student = Student(Teacher(form.task, jax.tree.map(jnp.array, variables)), state.score)
+    sizes = [old.model.predictor for old in state.archive]
+    if form.task not in sizes:
+        return (*state.archive, student)
+    place = sizes.index(form.task)
+    sign = 1 if form.task.metrics[0].maximize else -1
+    if np.nan_to_num(sign * state.archive[place].score, nan=-np.inf) >= sign * state.score:
+        return state.archive
+    return (*state.archive[:place], student, *state.archive[place + 1 :])
