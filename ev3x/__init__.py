@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .data import Explore as Explore
     from .data import Generated as Generated
     from .data import Splits as Splits
+    from .data import Teacher as Teacher
     from .evolver import Evolver as Evolver
     from .hookspecs import Offer as Offer
     from .hookspecs import hookimpl as hookimpl
@@ -60,7 +61,7 @@ _HOMES = {
     "adapt": ("Adapter", "Budget"),
     "assess": ("Assessor",),
     "component": ("Component", "OptionError"),
-    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits"),
+    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher"),
     "evolver": ("Evolver",),
     "hookspecs": ("Offer", "hookimpl"),
     "host": ("Host",),

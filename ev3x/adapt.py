@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from .component import Component
-from .data import Explore, Teacher
+from .data import Explore
 from .propose import Site, select
-from .task import Batch, Metric, Task
+from .task import Batch, Metric, Task, Variables
 from .types import Assessment, Decision, Model, Move
 
 Array = jax.Array
@@ -65,7 +65,7 @@ class Adapter(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 
-    def keeps(self, state: PyTree) -> Mapping[str, Teacher]:
+    def keeps(self, state: PyTree) -> Mapping[str, tuple[Task, Variables]]:
         """Further models that are kept in this state, by name: the run's summary reports their test results."""
         return {}
 

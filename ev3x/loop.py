@@ -183,8 +183,9 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         offset += trials[name].eligible.shape[0]
 
     steps = sum((t.steps for t in trials.values()), jnp.int32(0))
+    parameters = jnp.array([count(winner), count(state.model.incumbent)], jnp.int32)
     notes = {name: t.notes for name, t in trials.items()}
-    record = Record(state.round, alpha, eligible, selection, confirmation, decision, steps, notes, reused)
+    record = Record(state.round, alpha, eligible, selection, confirmation, decision, steps, parameters, notes, reused)
     return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
 
 
@@ -260,6 +261,11 @@ def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None
             for n, p in plan.method.proposers
         }
     return plan, dataclasses.replace(state, model=form.model, adapters=adapters, proposers=proposers)
+
+
+def count(variables: Variables) -> int:
+    """How many parameters there are."""
+    return sum(x.size for x in jax.tree.leaves(variables["params"]))
 
 
 def named(key: Array, name: str) -> Array:

@@ -49,6 +49,7 @@ def _row(plan: Plan, r: Record) -> Row:
         },
         "select_examples": int(r.selection.examples),
         "gradient_steps": int(r.steps),
+        "parameters": dict(zip(("candidates", "incumbent"), map(int, r.parameters), strict=True)),
         "calls": {
             name: adapter.describe(int(c))
             for (name, adapter), c in zip(plan.method.adapters, r.decision.calls, strict=True)

@@ -284,7 +284,7 @@ class _Session:
         return jax.eval_shape(loop.round_, self.evolver.plan, splits, self.point.state)[1]
 
     def _summary(self, outcome: str, reason: str) -> dict[str, Any]:
-        plan, totals = self.evolver.plan, self.point.totals
+        plan, totals, model = self.evolver.plan, self.point.totals, self.point.state.model
         return {
             "task": self.setup.task_id,
             "seed": self.setup.seed,
@@ -294,8 +294,10 @@ class _Session:
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
             "seconds": round(totals.seconds, 3),
-            "test": _finite(evaluate(plan.incumbent_site.task, self.point.state.model.incumbent, self.data.test)),
+            "test": _finite(evaluate(plan.incumbent_site.task, model.incumbent, self.data.test)),
             "baseline": _finite(self.baseline),
+            "parameters": loop.count(model.incumbent),
+            "kept": self._kept_models(),
             "outcome": outcome,
             "reason": reason,
             "promise": self._promise(),
@@ -304,6 +306,15 @@ class _Session:
             "versions": self.meta["versions"],
             "directory": str(self.directory) if self.directory else None,
         }
+
+    def _kept_models(self) -> dict[str, dict[str, Any]]:
+        """What adapters keep beside the incumbent: the size and the test results of each model."""
+        kept = {}
+        for label, adapter in self.setup.method.adapters:
+            for name, (task, variables) in adapter.keeps(self.point.state.adapters[label]).items():
+                test = _finite(evaluate(task, variables, self.data.test))
+                kept[f"{label}/{name}"] = {"parameters": loop.count(variables), "test": test}
+        return kept
 
     def _same(self, saved: Saved) -> None:
         """Raise RunError when the data have changed; warn when versions have."""

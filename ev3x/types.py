@@ -150,5 +150,6 @@ class Record:
     confirmation: Assessment  # of (winner, current) against the incumbent
     decision: Decision
     steps: Array  # i32[], gradient steps
+    parameters: Array  # i32[2], how many the candidates have, and the incumbent
     notes: dict[str, dict[str, Array]]  # what each proposer notes
     reused: Array  # bool[], decide examples that were read before

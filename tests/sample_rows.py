@@ -20,6 +20,8 @@ def row(i, verdict="undecided", score=0.5, **other):
         "move": "take",
         "why": "w",
         "confirm": confirm,
+        "calls": {},
+        "parameters": {"candidates": 100, "incumbent": 100},
     } | other
 
 

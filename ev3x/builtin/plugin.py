@@ -56,8 +56,9 @@ def ev3x_tasks() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_observers() -> Iterable[Offer]:
-    """Live progress, and a picture of the run."""
+    """Live progress, and pictures of the run and of how its model grew."""
     from .observers.curve import Curve
+    from .observers.lineage import Lineage
     from .observers.progress import ShowProgress
 
-    return [Offer("progress", ShowProgress), Offer("curve", Curve)]
+    return [Offer("progress", ShowProgress), Offer("curve", Curve), Offer("lineage", Lineage)]

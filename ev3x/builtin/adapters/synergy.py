@@ -15,7 +15,7 @@ from ...adapt import Adapter, Form
 from ...component import Count, Positive
 from ...data import Explore, Teacher
 from ...propose import Site
-from ...task import Batch, Metric, Task
+from ...task import Batch, Metric, Task, Variables
 from ...types import Array, Assessment, Decision, Move, Outcome
 from .base import enlarged, operations, verify
 
@@ -27,7 +27,8 @@ _PASS, _DONE = 1, 2  # calls above them grow by the first, second, ... operation
 class Student:
     """The best student of its size, and its confirmed score of the first metric when it left."""
 
-    model: Teacher
+    task: Task = dataclasses.field(metadata={"static": True})
+    variables: Variables
     score: Array  # f32[]
 
 
@@ -87,7 +88,7 @@ class Synergy(Adapter):
         """Batches with the predictions of archived students, after the first pass."""
         if not state.teaching:
             return explore
-        students = tuple(student.model for student in state.archive)
+        students = tuple(Teacher(student.task, student.variables) for student in state.archive)
         return dataclasses.replace(explore, teachers={**explore.teachers, "students": students})
 
     def decide(
@@ -138,16 +139,16 @@ class Synergy(Adapter):
             verify(name, form, grown, probe, self.tolerance)
         return state, grown
 
-    def keeps(self, state: SynergyState) -> Mapping[str, Teacher]:
+    def keeps(self, state: SynergyState) -> Mapping[str, tuple[Task, Variables]]:
         """The archived students, smallest first."""
-        return {f"size {i}": student.model for i, student in enumerate(state.archive, 1)}
+        return {f"size {i}": (student.task, student.variables) for i, student in enumerate(state.archive, 1)}
 
 
 def _archived(state: SynergyState, form: Form) -> tuple[Student, ...]:
     """The archive with this student in the place of its size, unless a better one is there."""
     variables = form.model.incumbent if form.champion is None else form.model.current
-    student = Student(Teacher(form.task, jax.tree.map(jnp.array, variables)), state.score)
-    sizes = [old.model.predictor for old in state.archive]
+    student = Student(form.task, jax.tree.map(jnp.array, variables), state.score)
+    sizes = [old.task for old in state.archive]
     if form.task not in sizes:
         return (*state.archive, student)
     place = sizes.index(form.task)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...observe import Observer, Progress, RunInfo
+from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 NAN = float("nan")
 COLORS = {"better": "#1b7f4d", "equivalent": "#3b6fb6", "undecided": "#9a9a9a", "worse": "#c8442e"}
-INK, TEST = "#222222", "#b07a17"
+TEST = "#b07a17"
 
 
 @dataclasses.dataclass
@@ -62,39 +62,26 @@ class Curve(Observer):
         """Draw, or say in one line why not."""
         if handle.run.directory is None or not handle.points:
             return
-        try:
-            import matplotlib  # noqa: F401
-        except ModuleNotFoundError:
-            print('curve.png not drawn: pip install "ev3x[examples]"', file=sys.stderr)
-            return
-        _draw(handle, summary, handle.run.directory / "curve.png")
+        path = handle.run.directory / "curve.png"
+        if drawable(path):
+            _draw(handle, summary, path)
 
 
 def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
     """Above, the scores; below, the differences that the verdicts rest on."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     metric = history.run.metrics[0]
-    with rc_context({"font.size": 9, "axes.edgecolor": "#bbbbbb", "text.color": INK, "axes.labelcolor": INK}):
-        figure = Figure(figsize=(9, 6.4), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture(path, (9, 6.4)) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         _scores(above, history.points)
         _tests(above, summary, metric)
         _differences(below, history.points)
-        above.set_title(_title(history.run, summary), loc="left", fontsize=10)
+        above.set_title(title(history.run, summary), loc="left", fontsize=10)
         above.set_ylabel(f"{metric} on the decide split")
         below.set_ylabel("winner less incumbent")
         below.set_xlabel("round")
-        for axes in (above, below):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color="#e8e8e8", linewidth=0.8)
-            axes.set_axisbelow(True)
+        plain(above)
+        plain(below)
         figure.align_ylabels()
-        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-        figure.savefig(path, dpi=150)
 
 
 def _points(run: RunInfo, rows: Sequence[Row]) -> list[Point]:
@@ -175,8 +162,3 @@ def _tests(axes: Axes, summary: dict[str, Any], metric: str) -> None:
     for key, style, words in (("baseline", ":", "start"), ("test", "--", "final incumbent")):
         score = summary[key][metric]
         axes.axhline(score, color=TEST, linestyle=style, linewidth=1.3, label=f"test set, {words}: {score:.4g}")
-
-
-def _title(run: RunInfo, summary: dict[str, Any]) -> str:
-    rounds, promotions = summary["rounds"], summary["promotions"]
-    return f"{run.task}, seed {run.seed}: {promotions} promotion{'' if promotions == 1 else 's'} in {rounds} rounds"

@@ -1,0 +1,131 @@
+"""Synergy: passes from the smallest student to the largest, an archive, and archived students that teach."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import Shift, Wide, evolver, same, splits
+
+import ev3x
+from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.adapters.synergy import Synergy
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.budgets.per_round import PerRound
+from ev3x.builtin.proposers.trajectories import Trajectories
+
+
+@dataclasses.dataclass(frozen=True)
+class Pupil(Wide):
+    """A toy that widens, and learns from what archived students say."""
+
+    @property
+    def losses(self):
+        return (*super().losses, "first", "second")
+
+    @property
+    def growths(self):
+        return ("widen",)
+
+    def grow(self, how, key, variables):
+        wider = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), variables)
+        return dataclasses.replace(self, width=2 * self.width), wider
+
+    def loss(self, name, variables, batch, key, hypers):
+        if name not in ("first", "second"):
+            return super().loss(name, variables, batch, key, hypers)
+        nobody = jnp.full((len(batch["y"]), 2), jnp.nan)
+        said = batch.get("students", nobody)[:, ("first", "second").index(name)]
+        return jnp.square(self.predict(variables, batch) - said), variables
+
+
+TASK = Pupil()
+
+
+def passing(*proposers, **options):
+    synergy = Synergy(**{"patience": 2, "passes": 2, "most": 1, **options})
+    confirm = Paired(block=256, blocks=2)
+    proposers = proposers or (Shift((0.0,)),)
+    return evolver(*proposers, task=TASK, adapters=(Promote(), synergy), confirm=confirm, budget=PerRound())
+
+
+def words(run, records):
+    adapter = run.plan.method.adapters[1][1]
+    return [adapter.describe(int(c)) if c else "" for c in records.decision.calls[:, 1]]
+
+
+def test_a_pass_ends_when_the_largest_student_stalls_and_the_next_begins_with_a_fresh_small_one():
+    run = passing()
+    start = run.init(0)
+    state, records = run.rounds(start, 12)
+    assert words(run, records) == ["", "grow", "", "pass", "", "grow", "", "done", "", "", "", ""]
+    # Nothing was ever proven: the incumbent is what the run began with, in its shape.
+    assert same(state.model.incumbent, start.model.incumbent) and run.plan.champion == TASK
+    assert run.plan.task == Pupil(width=2) and state.model.current["params"]["w"].shape == (2, 2)
+    kept = run.plan.method.adapters[1][1].keeps(state.adapters["synergy"])
+    assert [(name, task.width) for name, (task, _) in kept.items()] == [("size 1", 1), ("size 2", 2)]
+    assert int(state.adapters["synergy"].passes) == 2
+
+
+def test_the_better_student_of_a_size_stays_in_the_archive():
+    run = passing()
+    state, _ = run.rounds(run.init(0), 2)
+    first = state.adapters["synergy"].archive[0]
+    state, _ = run.rounds(state, 4)  # the second pass has left the first size
+    kept = state.adapters["synergy"].archive[0]
+    batch, _ = run.data.decide.source.block(0, 4096)
+    accuracy = [float(((TASK.predict(s.variables, batch) > 0) == batch["y"]).mean()) for s in (first, kept)]
+    assert accuracy[1] >= accuracy[0] and float(kept.score) >= float(first.score)
+
+
+def test_archived_students_teach_from_the_second_pass_on():
+    optimizer = ev3x.Optimizer("sgd", learning_rate=0.3)
+    run = passing(Trajectories(losses=["xent", "first", "second"], optimizers=[optimizer], length=10))
+    _, records = run.rounds(run.init(0), 12)
+    calls = words(run, records)
+    assert calls.count("grow") == 2 and "pass" in calls
+    taught = np.arange(12) > calls.index("pass")
+    # In the first pass nobody is archived: those candidates are not finite, and cannot win.
+    np.testing.assert_array_equal(records.eligible, np.stack([np.ones(12, bool), taught, taught], axis=1))
+
+
+def test_a_student_that_learns_from_an_archived_one_comes_to_say_the_same():
+    optimizer = ev3x.Optimizer("sgd", learning_rate=0.3)
+    run = passing(Trajectories(losses=["second"], optimizers=[optimizer], length=60), patience=1)
+    # Nobody can win in the first pass, so that it ends after two rounds with the models of the beginning.
+    state, records = run.rounds(run.init(0), 3)
+    assert words(run, records)[:2] == ["grow", "pass"]
+    archived = state.adapters["synergy"].archive[1]
+    batch, _ = run.data.decide.source.block(0, 64)
+    pupil = state.adapters["synergy"].archive[0]  # of the second pass: it was archived when it grew
+    said, learned = archived.task.predict(archived.variables, batch), TASK.predict(pupil.variables, batch)
+    assert float(jnp.abs(said - learned).max()) < 0.05 * float(jnp.abs(said).max())
+
+
+def test_rollback_waits_while_a_fresh_student_catches_up_even_in_the_shape_of_the_incumbent():
+    optimizer = ev3x.Optimizer("sgd", learning_rate=0.02)
+    proposer = Trajectories(losses=["xent"], optimizers=[optimizer], length=5)
+    run = passing(proposer, patience=3, morphism=True)
+    good = {"params": {"w": jnp.full((1, 2), 3.0), "b": jnp.zeros(1)}}
+    state, records = run.rounds(run.init(0, good), 12)
+    second = words(run, records).index("pass") + 1
+    worse = records.confirmation.outcome[second:, 0] == ev3x.Outcome.WORSE
+    assert worse.any() and (records.decision.move[second:][worse] == ev3x.Move.TAKE).all()
+    assert same(state.model.incumbent, good)
+
+
+def test_what_teaches_is_told_when_batches_cannot_hold_it():
+    explore = ev3x.Explore(ev3x.Arrays(jnp.zeros((8, 2))), 4, teachers={"t": ev3x.Teacher(TASK, {})})
+    with pytest.raises(TypeError, match="teachers add entries to a batch, which must be a mapping"):
+        explore.batch(jnp.arange(4))
+
+
+def test_teachers_predict_on_the_fly_one_as_it_is_and_several_stacked():
+    one, two = TASK.init(jax.random.key(0)), Pupil(width=2).init(jax.random.key(1))
+    a, b = ev3x.Teacher(TASK, one), ev3x.Teacher(Pupil(width=2), two)
+    explore = dataclasses.replace(splits().explore, teachers={"teacher": a, "students": (a, b)})
+    batch = explore.batch(explore.draw(jax.random.key(2), 1)[0])
+    assert batch["teacher"].shape == (8,) and batch["students"].shape == (8, 2)
+    np.testing.assert_array_equal(batch["teacher"], TASK.predict(one, batch))
+    np.testing.assert_array_equal(batch["students"][:, 1], Pupil(width=2).predict(two, batch))
