@@ -19,6 +19,10 @@ Array = jax.Array
 PyTree = Any
 
 
+class TransformError(ValueError):
+    """A host transition that is refused, in words for the user."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What a host transition may change: the model, and the tasks that its variables belong to.
@@ -61,7 +65,8 @@ class Adapter(Component):
         """This adapter's state and the form after a host transition (growth, say) that `decide` raised `call` for.
 
         Runs on the host. `probe` is a training batch to try a new shape on. Shapes must follow from key, call, tasks
-        and shapes alone: a resumed run repeats its transitions, without a probe, before it has weights.
+        and shapes alone: a resumed run repeats its transitions, without a probe, before it has weights. What must not
+        go on raises TransformError; the run ends with the rounds before this call of the program kept.
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 

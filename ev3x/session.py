@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import loop
+from .adapt import TransformError
 from .checkpoint import Checkpoints, Saved, load
 from .data import Decide, Splits
 from .evaluate import evaluate
@@ -206,6 +207,8 @@ class _Session:
                 records = jax.device_get(records)
             except StreamEnded as error:
                 return "stopped", str(error)
+            except TransformError as error:
+                raise RunError(f"{error} ({len(self.rows)} rounds are kept)") from error
             except Exception as error:
                 if not isinstance(error, StreamFault | jax.errors.JaxRuntimeError) and "Callback" not in str(error):
                     raise

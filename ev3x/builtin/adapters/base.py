@@ -8,7 +8,7 @@ import logging
 import jax
 import numpy as np
 
-from ...adapt import Form
+from ...adapt import Form, TransformError
 from ...component import unknown
 from ...task import Batch, Task
 from ...types import Array
@@ -36,12 +36,12 @@ def enlarged(key: Array, form: Form, how: str, morphism: bool) -> Form:
 
 
 def verify(name: str, before: Form, after: Form, probe: Batch, tolerance: float) -> None:
-    """Raise ValueError when a growth changed a prediction on the probe by more than the tolerance."""
+    """Raise TransformError when a growth changed a prediction on the probe by more than the tolerance."""
     predictions = [jax.tree.leaves(form.task.predict(form.model.current, probe)) for form in (before, after)]
     pairs = [[np.asarray(x, np.float64) for x in pair] for pair in zip(*predictions, strict=True)]
     change = max(float(np.max(np.abs(a - b))) for a, b in pairs)
     if not change <= tolerance:
-        raise ValueError(
+        raise TransformError(
             f"grow: {name!r} of {type(before.task).__name__} is no morphism: it changes a prediction by "
             f"{change:.3g}, more than tolerance = {tolerance:g} (or set morphism = false)"
         )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from typing_extensions import Doc
 
-from ...adapt import Adapter, Form
+from ...adapt import Adapter, Form, TransformError
 from ...component import Count, Natural, Positive
 from ...propose import Site
 from ...task import Batch, Metric
@@ -92,7 +92,9 @@ class Grow(Adapter):
         """The grown model, with its former task as champion; or the incumbent again. Raises when a morphism is none."""
         if call == _UNDO:
             if form.champion is None:
-                raise ValueError("grow: the model on trial was promoted behind its back: list it after what promotes")
+                raise TransformError(
+                    "grow: the model on trial was promoted behind its back: list it after what promotes"
+                )
             model = dataclasses.replace(form.model, current=jax.tree.map(jnp.array, form.model.incumbent))
             return state, Form(form.champion, None, model, fresh=True)
         choice, key = jax.random.split(key)
