@@ -628,6 +628,23 @@ def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(
 
 
 @dataclasses.dataclass(frozen=True)
+class LoadedWrong(LoadedGrowing):
+    """A wide toy whose growth changes what it predicts."""
+
+    def grow(self, how, key, variables):
+        wider = jax.tree.map(lambda x: jnp.concatenate([x, x + 1]), variables)
+        return dataclasses.replace(self, width=2 * self.width), wider
+
+
+def test_a_growth_that_changes_predictions_ends_the_run_in_words(tmp_path):
+    adapters = (PROMOTE, ("grow", Grow(patience=2)))
+    wrong = setup(LoadedWrong(), ("shift", Shift((0.0,))), rounds=7, adapters=adapters)
+    ids = {"shift": "ev3:shift", "promote": "ev3:promote", "grow": "ev3:grow", "budget": "ev3:budget"}
+    with pytest.raises(RunError, match=r"grow: 'widen' of LoadedWrong is no morphism.*\(\d rounds are kept\)"):
+        run(dataclasses.replace(wrong, ids=ids), tmp_path / "run")
+
+
+@dataclasses.dataclass(frozen=True)
 class Half(Loaded):
     """A toy in bfloat16 with a weakly typed constant: times bfloat16 it stays bfloat16, else it becomes float32."""
 
