@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import Doc
 
 from ..component import Component, unknown
-from .layers import Group
+from .layers import Group, init
 
 Array = jax.Array
 Variables = Any
@@ -99,7 +99,7 @@ class Network(Component):
 
     @functools.partial(jax.jit, static_argnames=("self", "inputs"))
     def _fresh(self, key: Array, inputs: int) -> Variables:
-        params, stats = self.layers(inputs).init(key)
+        params, stats = init(self.layers(inputs), key)
         return {"params": params, "batch_stats": stats} if stats else {"params": params}
 
     def _inputs(self, x: Array) -> int:

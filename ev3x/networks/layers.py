@@ -13,6 +13,7 @@ Array = jax.Array
 Tree = dict[str, Any]
 
 MOMENTUM, EPSILON = 0.9, 1e-5  # of every batch normalization
+_SPREAD = 0.8796256610342398  # standard deviation of a normal number between -2 and 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,14 @@ class Dense:
     inputs: int
     outputs: int
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Fresh parameters and batch statistics (none)."""
-        kernel = jax.nn.initializers.lecun_normal()(key, (self.inputs, self.outputs), jnp.float32)
+    @property
+    def drawn(self) -> int:
+        """How many random numbers `fill` takes."""
+        return self.inputs * self.outputs
+
+    def fill(self, noise: Array) -> tuple[Tree, Tree]:
+        """Fresh parameters made of normal numbers f32[drawn], and batch statistics (none)."""
+        kernel = self.inputs**-0.5 * noise.reshape(self.inputs, self.outputs)
         return {"kernel": kernel, "bias": jnp.zeros(self.outputs)}, {}
 
 
@@ -38,10 +44,16 @@ class Conv:
     dims: int
     stride: int = 1
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Fresh parameters and batch statistics (none)."""
+    @property
+    def drawn(self) -> int:
+        """How many random numbers `fill` takes."""
+        return self.window**self.dims * self.inputs * self.outputs
+
+    def fill(self, noise: Array) -> tuple[Tree, Tree]:
+        """Fresh parameters made of normal numbers f32[drawn], and batch statistics (none)."""
         shape = (self.window,) * self.dims + (self.inputs, self.outputs)
-        return {"kernel": jax.nn.initializers.he_normal()(key, shape, jnp.float32)}, {}
+        scale = (2 / (self.window**self.dims * self.inputs)) ** 0.5
+        return {"kernel": scale * noise.reshape(shape)}, {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +62,12 @@ class Norm:
 
     channels: int
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
+    @property
+    def drawn(self) -> int:
+        """Nothing is random."""
+        return 0
+
+    def fill(self, noise: Array) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics."""
         ones, zeros = jnp.ones(self.channels), jnp.zeros(self.channels)
         return {"scale": ones, "bias": zeros}, {"mean": zeros, "var": ones}
@@ -62,10 +79,27 @@ class Group:
 
     layers: tuple[tuple[str, Dense | Conv | Norm | Group], ...]
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
+    @property
+    def drawn(self) -> int:
+        """How many random numbers `fill` takes."""
+        return sum(layer.drawn for _, layer in self.layers)
+
+    def fill(self, noise: Array) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics, by name; layers without statistics are left out of them."""
-        made = {name: layer.init(jax.random.fold_in(key, i)) for i, (name, layer) in enumerate(self.layers)}
+        ends = itertools.accumulate(layer.drawn for _, layer in self.layers)
+        made = {
+            n: layer.fill(noise[end - layer.drawn : end]) for (n, layer), end in zip(self.layers, ends, strict=True)
+        }
         return {name: p for name, (p, _) in made.items()}, {name: s for name, (_, s) in made.items() if s}
+
+
+def init(layer: Dense | Conv | Norm | Group, key: Array) -> tuple[Tree, Tree]:
+    """Fresh parameters and batch statistics.
+
+    All random numbers are drawn at once: a generator for each kernel would take a second each to compile. They are
+    normal numbers of variance 1, cut off at two standard deviations of the full normal, as in `jax.nn.initializers`.
+    """
+    return layer.fill(jax.random.truncated_normal(key, -2.0, 2.0, (layer.drawn,), jnp.float32) / _SPREAD)
 
 
 def convolve(x: Array, kernel: Array, stride: int) -> Array:

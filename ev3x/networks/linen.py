@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 
-from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve
+from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve, init
 
 if TYPE_CHECKING:
     from .base import Network
@@ -34,7 +34,7 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """The convolution of x."""
-        kernel = self.param("kernel", lambda key: self.layer.init(key)[0]["kernel"])
+        kernel = self.param("kernel", lambda key: init(self.layer, key)[0]["kernel"])
         return convolve(x, kernel, self.layer.stride)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from flax import nnx
 
-from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve
+from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve, init
 
 if TYPE_CHECKING:
     from .base import Network
@@ -28,7 +28,7 @@ class Convolution(nnx.Module):
     """See `layers.Conv`."""
 
     def __init__(self, layer: Conv, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(layer.init(rngs.params())[0]["kernel"])
+        self.kernel = nnx.Param(init(layer, rngs.params())[0]["kernel"])
         self.stride = layer.stride
 
     def __call__(self, x: Array) -> Array:
