@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import component as component
     from . import methods as methods
+    from . import metrics as metrics
     from . import networks as networks
     from . import ops as ops
     from . import training as training
@@ -86,7 +87,7 @@ _HOMES = {
         "State",
     ),
 }
-_MODULES = ("component", "methods", "networks", "ops", "training")
+_MODULES = ("component", "methods", "metrics", "networks", "ops", "training")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 
