@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data import Explore as Explore
     from .data import Generated as Generated
     from .data import Splits as Splits
+    from .data import Varied as Varied
     from .evolver import Evolver as Evolver
     from .hookspecs import Offer as Offer
     from .hookspecs import hookimpl as hookimpl
@@ -62,7 +63,7 @@ _HOMES = {
     "adapt": ("Adapter", "Budget"),
     "assess": ("Assessor",),
     "component": ("Component", "OptionError"),
-    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits"),
+    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Varied"),
     "evolver": ("Evolver",),
     "hookspecs": ("Offer", "hookimpl"),
     "host": ("Host",),

@@ -64,7 +64,7 @@ class Network(Component):
         predictions, moved = _framework(self.framework).run(self, x.shape[-1], variables, x, train)
         return predictions, {**variables, **moved} if moved else variables
 
-    def parameters(self, x: Array) -> int:
+    def parameters(self, x: Array | jax.ShapeDtypeStruct) -> int:
         """How many numbers in "params" there are, for inputs like x."""
         shapes = jax.eval_shape(lambda: self._fresh(jax.random.key(0), self._inputs(x)))
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
@@ -102,7 +102,7 @@ class Network(Component):
         params, stats = init(self.layers(inputs), key)
         return {"params": params, "batch_stats": stats} if stats else {"params": params}
 
-    def _inputs(self, x: Array) -> int:
+    def _inputs(self, x: Array | jax.ShapeDtypeStruct) -> int:
         return jax.eval_shape(self.arranged, x).shape[-1]
 
     def _inputs_of(self, variables: Variables) -> int:
