@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import component as component
     from . import methods as methods
+    from . import metrics as metrics
+    from . import networks as networks
     from . import ops as ops
     from . import training as training
     from .adapt import Adapter as Adapter
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .data import Generated as Generated
     from .data import Splits as Splits
     from .data import Teacher as Teacher
+    from .data import Varied as Varied
     from .evolver import Evolver as Evolver
     from .hookspecs import Offer as Offer
     from .hookspecs import hookimpl as hookimpl
@@ -61,7 +64,7 @@ _HOMES = {
     "adapt": ("Adapter", "Budget"),
     "assess": ("Assessor",),
     "component": ("Component", "OptionError"),
-    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher"),
+    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),
     "evolver": ("Evolver",),
     "hookspecs": ("Offer", "hookimpl"),
     "host": ("Host",),
@@ -86,7 +89,7 @@ _HOMES = {
         "State",
     ),
 }
-_MODULES = ("component", "methods", "ops", "training")
+_MODULES = ("component", "methods", "metrics", "networks", "ops", "training")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 

@@ -139,6 +139,31 @@ class Explore:
         return {**batch, **{name: _taught(of, batch) for name, of in self.teachers.items()}}
 
 
+def _as_it_is(key: Array, batch: Batch) -> Batch:
+    return batch
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Varied(Explore):
+    """An explore split whose batches are varied at random whenever they are read, by `vary(key, batch)`.
+
+    `vary` is hashed with the program, like `Generated.make`. What a batch holds beside its inputs, the logits of a
+    teacher for instance, stays that of the plain example unless `vary` changes it too.
+    """
+
+    vary: Callable[[Array, Batch], Batch] = dataclasses.field(default=_as_it_is, metadata={"static": True})
+
+    def draw(self, key: Array, steps: int) -> Any:
+        """What the source needs for each of so many steps, and a key for each."""
+        return super().draw(key, steps), jax.random.split(jax.random.fold_in(key, 2**31 + 1), steps)
+
+    def batch(self, drawn: Any) -> Batch:
+        """The varied training batch of one step."""
+        examples, key = drawn
+        return self.vary(key, super().batch(examples))
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Assess:

@@ -48,10 +48,16 @@ def ev3x_budgets() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_tasks() -> Iterable[Offer]:
-    """MNIST-1D."""
+    """Distillation on MNIST-1D, on scikit-learn's digits, and on CIFAR-100."""
+    from .tasks.distill_cifar import DistillCifar
+    from .tasks.distill_digits import DistillDigits
     from .tasks.distill_mnist1d import DistillMnist1D
 
-    return [Offer("distill-mnist1d", DistillMnist1D)]
+    return [
+        Offer("distill-mnist1d", DistillMnist1D),
+        Offer("distill-digits", DistillDigits),
+        Offer("distill-cifar", DistillCifar),
+    ]
 
 
 @hookimpl

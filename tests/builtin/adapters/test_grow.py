@@ -257,7 +257,7 @@ def test_the_student_of_distill_mnist1d_grows_and_computes_the_same(how, hidden)
     change = np.abs(task.predict(grown, batch) - STUDENT.predict(variables, batch)).max()
     assert change <= 1e-5
     if how == "widen":  # what was added can learn: its inputs are random, so its outputs get a gradient
-        slope = jax.grad(lambda v: task.predict(v, batch).sum())(grown)["params"]["layers_2"]["kernel"]
+        slope = jax.grad(lambda v: task.predict(v, batch).sum())(grown)["params"]["hidden_1"]["kernel"]
         assert jnp.abs(slope[8:]).sum() > 0
 
 

@@ -1,0 +1,135 @@
+"""What every network is: options, a table of layers, and how its variables grow with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+from typing_extensions import Doc
+
+from ..component import Component, unknown
+from .layers import Group, init
+
+Array = jax.Array
+Variables = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(Component):
+    """A network that grows, as a value: its variables are plain dicts of arrays, the same for both frameworks.
+
+    Variables are {"params": ...}, and {"batch_stats": ...} where there is batch normalization.
+    Subclasses say their `layers`, `forward`, and how they grow. Running one needs Flax: `pip install "ev3x[examples]"`.
+    """
+
+    framework: Annotated[Literal["linen", "nnx"], Doc("which of Flax's two kinds of modules runs it")] = (
+        dataclasses.field(default="linen", kw_only=True)
+    )
+
+    @property
+    def growths(self) -> tuple[str, ...]:
+        """The names that `grow` knows."""
+        return ()
+
+    def layers(self, inputs: int) -> Group:
+        """The table of layers for so many inputs (features or channels) of the first one."""
+        raise NotImplementedError
+
+    def arranged(self, x: Array) -> Array:
+        """The inputs in the shape that the first layer reads, channels last."""
+        raise NotImplementedError
+
+    def forward(self, module: Any, x: Array, train: bool) -> Array:
+        """The predictions of a module that has the layers as attributes, for arranged inputs."""
+        raise NotImplementedError
+
+    def larger(self, how: str) -> Network:
+        """The options after this growth."""
+        raise NotImplementedError
+
+    def init(self, key: Array, x: Array) -> Variables:
+        """Fresh variables for inputs like x; the same in both frameworks."""
+        return self._fresh(key, self._inputs(x))
+
+    def apply(self, variables: Variables, x: Array, train: bool = False) -> tuple[Array, Variables]:
+        """The predictions, and the variables.
+
+        With `train` they are normalized by the statistics of this batch and the running ones move; else by the
+        running ones, and the variables come back as they are.
+        """
+        x = self.arranged(x)
+        predictions, moved = _framework(self.framework).run(self, x.shape[-1], variables, x, train)
+        return predictions, {**variables, **moved} if moved else variables
+
+    def parameters(self, x: Array | jax.ShapeDtypeStruct) -> int:
+        """How many numbers in "params" there are, for inputs like x."""
+        shapes = jax.eval_shape(lambda: self._fresh(jax.random.key(0), self._inputs(x)))
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
+
+    def grow(self, how: str, key: Array, variables: Variables) -> tuple[Network, Variables]:
+        """The larger network, and its variables that compute the same function, in training as in evaluation.
+
+        Old entries lead: an old array is the leading corner of the one that takes its place.
+        """
+        if how not in self.growths:
+            raise ValueError(unknown("growth", how, self.growths))
+        larger = self.larger(how)
+        return larger, larger._grown(key, self._inputs_of(variables), variables)
+
+    def added(self, layer: Variables) -> Variables:
+        """A fresh layer (or its batch statistics) made to compute the identity; it was put where there was none."""
+        return layer
+
+    # Jitted, here and below: eagerly each operation would be compiled for each shape.
+    @functools.partial(jax.jit, static_argnames=("self", "inputs"))
+    def _grown(self, key: Array, inputs: int, old: Variables) -> Variables:
+        """The old layers inside of fresh ones, by name; what is new becomes the identity."""
+        return {
+            collection: {
+                name: jax.tree.map(widened, old[collection][name], layer)
+                if name in old[collection]
+                else self.added(layer)
+                for name, layer in layers.items()
+            }
+            for collection, layers in self._fresh(key, inputs).items()
+        }
+
+    @functools.partial(jax.jit, static_argnames=("self", "inputs"))
+    def _fresh(self, key: Array, inputs: int) -> Variables:
+        params, stats = init(self.layers(inputs), key)
+        return {"params": params, "batch_stats": stats} if stats else {"params": params}
+
+    def _inputs(self, x: Array | jax.ShapeDtypeStruct) -> int:
+        return jax.eval_shape(self.arranged, x).shape[-1]
+
+    def _inputs_of(self, variables: Variables) -> int:
+        first, _ = self.layers(1).layers[0]
+        return int(variables["params"][first]["kernel"].shape[-2])
+
+
+def widened(old: Array, fresh: Array) -> Array:
+    """The fresh array with the old one in its leading corner; new inputs of a kernel feed nothing that was there.
+
+    A kernel is [..., inputs, outputs] for dense layers and convolutions alike. Old outputs are what they were; new
+    units are alive, with random weights from all inputs, and only what they feed is zero: that learns at once.
+    """
+    if old.shape == fresh.shape:
+        return old
+    if old.ndim > 1:
+        fresh = fresh.at[..., old.shape[-2] :, : old.shape[-1]].set(0)
+    return fresh.at[tuple(slice(size) for size in old.shape)].set(old.astype(fresh.dtype))
+
+
+def _framework(name: str) -> Any:
+    try:
+        if name == "nnx":
+            from . import nnx
+
+            return nnx
+        from . import linen
+    except ImportError as error:
+        raise ImportError(f'networks need Flax ({error}): pip install "ev3x[examples]"') from error
+    return linen

@@ -1,0 +1,71 @@
+"""Tables of layers as modules of Flax NNX."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import jax
+from flax import nnx
+
+from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve, init
+
+if TYPE_CHECKING:
+    from .base import Network
+
+Array = jax.Array
+
+
+class Layers(nnx.Module):
+    """The layers of a group, as attributes with their names."""
+
+    def __init__(self, group: Group, rngs: nnx.Rngs) -> None:
+        for name, layer in group.layers:
+            setattr(self, name, _module(layer, rngs))
+
+
+class Convolution(nnx.Module):
+    """See `layers.Conv`."""
+
+    def __init__(self, layer: Conv, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(init(layer, rngs.params())[0]["kernel"])
+        self.stride = layer.stride
+
+    def __call__(self, x: Array) -> Array:
+        """The convolution of x."""
+        return convolve(x, self.kernel[...], self.stride)
+
+
+def run(network: Network, inputs: int, variables: Any, x: Array, train: bool) -> tuple[Array, Any]:
+    """The predictions, and the collections that moved."""
+    graph, params, stats = _abstract(network, inputs)
+    module = nnx.merge(graph, _filled(params, variables["params"]), _filled(stats, variables.get("batch_stats", {})))
+    predictions = network.forward(module, x, train)
+    if not (train and "batch_stats" in variables):
+        return predictions, {}
+    return predictions, {"batch_stats": nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))}
+
+
+@functools.cache
+def _abstract(network: Network, inputs: int) -> tuple[Any, Any, Any]:
+    """The graph of the module and its states, shapes without values: nothing of a trace stays in the cache."""
+    module = nnx.eval_shape(lambda: Layers(network.layers(inputs), nnx.Rngs(0)))
+    graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
+    return graph, states[0], states[1]
+
+
+def _filled(state: Any, values: Any) -> Any:
+    """The state with these values."""
+    filled = jax.tree.map(lambda x: x, state)
+    nnx.replace_by_pure_dict(filled, values)
+    return filled
+
+
+def _module(layer: Dense | Conv | Norm | Group, rngs: nnx.Rngs) -> nnx.Module:
+    if isinstance(layer, Dense):
+        return nnx.Linear(layer.inputs, layer.outputs, rngs=rngs)
+    if isinstance(layer, Conv):
+        return Convolution(layer, rngs)
+    if isinstance(layer, Norm):
+        return nnx.BatchNorm(layer.channels, momentum=MOMENTUM, epsilon=EPSILON, rngs=rngs)
+    return Layers(layer, rngs)
