@@ -35,14 +35,16 @@ class Student:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SynergyState:
-    """Rounds since a promotion or a growth; where the passes stand; the student's score; the archive, one per size."""
+    """Rounds without progress; where the passes stand; how good the student is; the archive, one per size."""
 
     stalled: Array  # i32[]
     size: Array  # i32[], growths in this pass
     passes: Array  # i32[], passes that have ended
     proven: Array  # bool[], whether the incumbent has this size
+    gap: Array  # f32[], the most by which a student of this size was better than the incumbent
     score: Array  # f32[], of the student that would be archived now
     archive: tuple[Student, ...]
+    sign: int = dataclasses.field(metadata={"static": True})
     first: Task = dataclasses.field(metadata={"static": True})
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     teaching: bool = dataclasses.field(metadata={"static": True})
@@ -58,11 +60,12 @@ class Synergy(Adapter):
     first size.
 
     The incumbent is not reset. It keeps its shape and stays the one to beat, so that what was proven stays in hand;
-    while the student has another shape, a rollback waits for the next promotion. A size is left after `patience` rounds
-    without a promotion. To be listed after the adapter that promotes, and not beside `grow`.
+    until a student of this pass and size is promoted, a rollback waits. A size is left after `patience` rounds without
+    a promotion; while a fresh student catches up with the incumbent, it is progress too when it surely came closer to
+    it, on the same examples, than ever at this size. To be listed after the adapter that promotes, not beside `grow`.
     """
 
-    patience: Annotated[Count, Doc("rounds without a promotion before the student grows, or the pass ends")] = 5
+    patience: Annotated[Count, Doc("rounds without progress before the student grows, or the pass ends")] = 5
     passes: Annotated[Count, Doc("passes; the first learns from the task's teacher alone")] = 2
     most: Annotated[Count, Doc("growths in a pass: it has one size more")] = 2
     how: Annotated[tuple[str, ...], Doc("operations of the task, in turn; none named: all that it has")] = ()
@@ -77,8 +80,10 @@ class Synergy(Adapter):
             size=zero,
             passes=zero,
             proven=jnp.asarray(True),
+            gap=jnp.float32(-jnp.inf),
             score=jnp.float32(jnp.nan),
             archive=(),
+            sign=1 if metrics[0].maximize else -1,
             first=site.task,
             names=names,
             teaching=False,
@@ -96,7 +101,9 @@ class Synergy(Adapter):
     ) -> tuple[Decision, SynergyState]:
         """The same decision, with a call when patience is at its end."""
         better = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
-        stalled = jnp.where(better, 0, state.stalled + 1)
+        gap, sure = self._distance(state.sign, confirmation)
+        closer = ~state.proven & (sure > state.gap)
+        stalled = jnp.where(better | closer, 0, state.stalled + 1)
         proven = state.proven | decision.promote
         taken = jnp.where(decision.move == Move.TAKE, confirmation.mean[0, 0], confirmation.mean[1, 0])
         kept = state.proven & ~decision.promote
@@ -108,12 +115,14 @@ class Synergy(Adapter):
         ends = jnp.where(state.passes + 1 < self.passes, _PASS, _DONE)
         call = jnp.where(grow, _DONE + 1 + operation, jnp.where(over, ends, 0)).astype(jnp.int32)
         again = over & (call == _PASS)
+        leaves = grow | again
         state = dataclasses.replace(
             state,
             stalled=jnp.where(grow | over, 0, stalled),
             size=jnp.where(again, 0, state.size + grow.astype(jnp.int32)),
             passes=state.passes + over.astype(jnp.int32),
-            proven=proven & ~(grow | again),
+            proven=proven & ~leaves,
+            gap=jnp.where(leaves, -jnp.inf, jnp.fmax(state.gap, gap)),
             score=score,
         )
         return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
@@ -139,6 +148,11 @@ class Synergy(Adapter):
             verify(name, form, grown, probe, self.tolerance)
         return state, grown
 
+    def _distance(self, sign: int, confirmation: Assessment) -> tuple[Array, Array]:
+        """By how much the winner is better than the incumbent, and surely so: f32[] each."""
+        sure = confirmation.lower if sign > 0 else confirmation.upper
+        return sign * confirmation.difference[0, 0], sign * (sure[0, 0] - confirmation.reference[0])
+
     def keeps(self, state: SynergyState) -> Mapping[str, tuple[Task, Variables]]:
         """The archived students, smallest first."""
         return {f"size {i}": (student.task, student.variables) for i, student in enumerate(state.archive, 1)}
@@ -152,7 +166,6 @@ def _archived(state: SynergyState, form: Form) -> tuple[Student, ...]:
     if form.task not in sizes:
         return (*state.archive, student)
     place = sizes.index(form.task)
-    sign = 1 if form.task.metrics[0].maximize else -1
-    if np.nan_to_num(sign * state.archive[place].score, nan=-np.inf) >= sign * state.score:
+    if np.nan_to_num(state.sign * state.archive[place].score, nan=-np.inf) >= state.sign * state.score:
         return state.archive
     return (*state.archive[:place], student, *state.archive[place + 1 :])
