@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,8 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
             axes.grid(axis="y", color="#e8e8e8", linewidth=0.8)
             axes.set_axisbelow(True)
         figure.align_ylabels()
+        # What the data are, made-up ones above all, must not get lost when the picture travels alone.
+        figure.suptitle(textwrap.fill(history.run.about, 140), fontsize=7, color="#666666", x=0.01, ha="left")
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=150)
 
