@@ -107,7 +107,7 @@ class DistillCifar(Distillation):
             assess=Assess(Generated(assess, cifar.synthetic)),
             decide=Decide(Generated(decide, cifar.synthetic)),
         )
-        return Data(splits, Arrays(cifar.synthetic(test, 2_000)), about)
+        return Data(splits, Arrays(jax.jit(cifar.synthetic, static_argnums=1)(test, 2_000)), about)
 
 
 def _on_device(
