@@ -16,7 +16,7 @@ SUMMARY = {
     "task": "ev3:distill-mnist1d", "seed": 0, "rounds": 3, "promotions": 1,
     "transitions": {"grow": 2, "undo": 1}, "gradient_steps": 1200,
     "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
-    "reason": "3 rounds", "promise": "over the whole run, ...", "versions": {}, "directory": "runs/x",
+    "reason": "3 rounds", "promise": "over the whole run, ...", "about": "MNIST-1D", "versions": {}, "directory": "runs/x",
 }  # fmt: skip
 
 
