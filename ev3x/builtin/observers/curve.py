@@ -95,7 +95,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
             axes.set_axisbelow(True)
         figure.align_ylabels()
         # What the data are, made-up ones above all, must not get lost when the picture travels alone.
-        figure.suptitle(textwrap.fill(history.run.about, 140), fontsize=7, color="#666666", x=0.01, ha="left")
+        figure.suptitle(textwrap.fill(history.run.about, 170), fontsize=7, color="#666666", x=0.01, ha="left")
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=150)
 

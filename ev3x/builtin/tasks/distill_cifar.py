@@ -39,7 +39,7 @@ class DistillCifar(Distillation):
       protocol had 10,000 batches of 128. Copies of one image may fall into different splits: evidence on copies of
       what a model was trained on is weaker than it says.
     The seed says which images are kept to assess and to decide; those to decide are read again when all are spent,
-    and every record then says so.
+    and every record then says so. Losses and hyperparameters are those of distill-mnist1d.
     Needs `pip install "ev3x[examples]"`.
     """
 
