@@ -103,7 +103,7 @@ momentun = { low = 0.1, high = 0.9 }
         "did you mean 'temperature'?",
         "my.toml:7: propose[0].losses[2].sum[1].name: unknown loss 'label'; did you mean 'labels'?",
         "my.toml:16: propose[1].ranges.momentun: hyperparameters: unknown range 'momentun'; "
-        "known: label_smoothing, learning_rate, temperature",
+        "known: label_smoothing, learning_rate, teacher, temperature",
     ]
 
 
@@ -265,7 +265,10 @@ def test_set_reaches_every_option():
         ("propose.4.length=1", "--set propose.4.length=1: propose has 1 entries, counted from 0: there is no 4"),
         ("propose.trajectory.length=1", "unknown entry of propose 'trajectory'; did you mean 'trajectories'?"),
         ("rounds.a=1", "--set rounds.a=1: rounds is not a table, it has no 'a'"),
-        ("task=foo", "--set task=foo: task.use: unknown task 'foo'; known: distill-mnist1d"),
+        (
+            "task=foo",
+            "--set task=foo: task.use: unknown task 'foo'; known: distill-cifar, distill-digits, distill-mnist1d",
+        ),
         ("seed=[1", "--set seed=[1: '[1' is not a TOML value"),
         ("seed", "--set seed: must be option=value, such as confirm.level=0.01"),
         ("seed=1\nrounds=2", "must set one value, got 2"),

@@ -80,3 +80,29 @@ def test_fingerprints_tell_data_apart_and_are_stable():
     data = [ev3x.Data(splits(), examples(i, 8)) for i in (1, 1, 2)]
     prints = [d.fingerprint() for d in data]
     assert prints[0] == prints[1] != prints[2]
+
+
+def _jitter(key, batch):
+    return {**batch, "x": batch["x"] + jax.random.uniform(key, batch["x"].shape)}
+
+
+def test_a_varied_split_draws_as_the_plain_one_and_varies_each_time_it_is_read():
+    source = ev3x.Arrays({"x": 10 * jnp.arange(6.0), "y": jnp.arange(6)})
+    plain, varied = ev3x.Explore(source, 3), ev3x.Varied(source, 3, vary=_jitter)
+    drawn, plainly = varied.draw(jax.random.key(0), 4), plain.draw(jax.random.key(0), 4)
+    batches = jax.vmap(varied.batch)(drawn)
+    assert jnp.array_equal(batches["y"], jax.vmap(plain.batch)(plainly)["y"])
+    noise = batches["x"] - 10 * batches["y"].astype(jnp.float32)
+    assert (noise >= 0).all() and (noise < 1).all() and len(jnp.unique(noise)) == 12
+    again = jax.jit(lambda split, d: split.batch(jax.tree.map(lambda x: x[1], d)))(varied, drawn)
+    assert jnp.array_equal(again["x"], batches["x"][1])
+    assert hash(jax.tree.structure(varied)) == hash(jax.tree.structure(ev3x.Varied(source, 3, vary=_jitter)))
+    ev3x.Splits(
+        varied,
+        ev3x.Assess(ev3x.Generated(jax.random.key(1), _pairs)),
+        ev3x.Decide(ev3x.Generated(jax.random.key(2), _pairs)),
+    ).check()
+
+
+def _pairs(key, n):
+    return {"x": jax.random.uniform(key, (n,)), "y": jnp.zeros(n, jnp.int32)}

@@ -36,6 +36,7 @@ def summary(s: dict[str, Any]) -> None:
         "rounds": f"{s['rounds']} with {_count(s['promotions'], 'promotion')}",
         "spent": f"{s['gradient_steps']:,} gradient steps in {s['seconds']:.1f} s",
         "promise": s["promise"],
+        "data": s["about"] or "not described",
         "files": s["directory"] or "none",
     }
     for what, times in s["transitions"].items():

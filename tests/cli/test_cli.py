@@ -16,7 +16,8 @@ SUMMARY = {
     "task": "ev3:distill-mnist1d", "seed": 0, "rounds": 3, "promotions": 1,
     "transitions": {"grow": 2, "undo": 1}, "gradient_steps": 1200,
     "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
-    "reason": "3 rounds", "promise": "over the whole run, ...", "versions": {}, "directory": "runs/x",
+    "reason": "3 rounds", "promise": "over the whole run, ...", "about": "MNIST-1D", "versions": {},
+    "directory": "runs/x",
 }  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def test_a_run_ends_with_a_table(runs):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["accuracy", "0.1", "0.65"] in lines
     assert "rounds  3 with 1 promotion" in result.stdout and "files   runs/x" in result.stdout
+    assert "data    MNIST-1D" in result.stdout
 
 
 def test_quiet_shows_no_progress_and_no_table(runs):

@@ -70,7 +70,7 @@ class Curve(Observer):
 def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
     """Above, the scores; below, the differences that the verdicts rest on."""
     metric = history.run.metrics[0]
-    with picture(path, (9, 6.4)) as figure:
+    with picture(path, (9, 6.4), history.run.about) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         _scores(above, history.points)
         _tests(above, summary, metric)

@@ -58,7 +58,7 @@ class Lineage(Observer):
 
 def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
     rows, metric = history.rows, history.run.metrics[0]
-    with picture(path, (9, 4.6)) as figure:
+    with picture(path, (9, 4.6), history.run.about) as figure:
         axes = figure.subplots()
         rounds = [row["round"] + 1 for row in rows]
         for who, color, width in (("candidates", STUDENT, 2.4), ("incumbent", INK, 1.0)):

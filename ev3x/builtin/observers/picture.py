@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,11 @@ def drawable(path: Path) -> bool:
 
 
 @contextmanager
-def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of this size in inches, saved to the path at the end."""
+def picture(path: Path, size: tuple[float, float], about: str) -> Iterator[Figure]:
+    """A figure of this size in inches, saved to the path at the end.
+
+    It says what the data are: made-up ones above all must not get lost when a picture travels alone.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -38,6 +42,7 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        figure.suptitle(textwrap.fill(about, 170), fontsize=7, color="#666666", x=0.01, ha="left")
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=150)
 

@@ -36,7 +36,7 @@ class Images(NamedTuple):
 def read(folder: Path) -> Images:
     """The images of a folder in one of the two forms, or an error that names the file at fault."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"distill-cifar: there is no folder {folder}")
+        raise ValueError(f"distill-cifar: there is no folder {folder}")
     if (folder / "train.bin").exists():
         (x, y), (x_test, y_test) = (_records(folder / f"{part}.bin") for part in ("train", "test"))
         logits = folder / "teacher_logits.npy"
@@ -44,7 +44,7 @@ def read(folder: Path) -> Images:
         (x, y), (x_test, y_test) = (_pair(folder, prefix) for prefix in ("", "test_"))
         logits = folder / "logits.npy"
     else:
-        raise FileNotFoundError(
+        raise ValueError(
             f"distill-cifar: {folder} has neither train.bin (the binary version of CIFAR-100, with test.bin and "
             "teacher_logits.npy) nor images.npy (with labels.npy, logits.npy, test_images.npy and test_labels.npy)"
         )
@@ -145,4 +145,4 @@ def _array(path: Path, shape: tuple[int | None, ...], kinds: str, what: str) -> 
 
 def _there(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"distill-cifar: {path} is missing")
+        raise ValueError(f"distill-cifar: {path} is missing")

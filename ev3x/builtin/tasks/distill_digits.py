@@ -31,7 +31,8 @@ class DistillDigits(Distillation):
 
     The teacher is no JAX model: scikit-learn's SVC with an RBF kernel, fitted to the explore scans. Its logits there
     are its decision function, one value a class, which counts the pairwise duels that the class wins, ties broken by
-    confidence: their order means something, their scale little, so try temperatures.
+    confidence: their order means something, their scale little, so try temperatures. Losses and hyperparameters are
+    those of distill-mnist1d.
     Needs `pip install "ev3x[examples]"`.
     """
 

@@ -27,6 +27,7 @@ class DistillMnist1D(Distillation):
     Losses: "kl" is KL(teacher || student) and "reverse_kl" is KL(student || teacher), both of logits divided
     by the temperature and both times temperature**2, which keeps the size of the gradient (Hinton, Vinyals
     and Dean, arXiv 1503.02531); "labels" is the cross-entropy with the smoothed digit, without a temperature.
+    The hyperparameter "teacher" says whom a divergence follows: 0 the teacher, i >= 1 batch["students"][:, i - 1].
     Needs `pip install "ev3x[examples]"`.
     """
 

@@ -1,5 +1,6 @@
 """The picture: drawn from rows as they come, whatever they hold, and a line in its place without matplotlib."""
 
+import dataclasses
 import json
 import sys
 
@@ -23,6 +24,15 @@ def draw(directory, before, after):
 def test_the_picture_is_drawn_of_all_rounds(tmp_path, before, after):
     draw(tmp_path, before, after)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_says_what_the_data_were(tmp_path):
+    pictures = []
+    for about in ("real", "synthetic, and so long that it takes several lines" * 9):
+        handle = Curve().start(dataclasses.replace(info(tmp_path), about=about), ROWS)
+        Curve().end(handle, SUMMARY)
+        pictures.append((tmp_path / "curve.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 def test_many_rounds_and_far_differences(tmp_path):
