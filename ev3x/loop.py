@@ -100,7 +100,9 @@ class Plan:
             if not proposer.labels(self.site):
                 raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
             check_needs(name, proposer, self.task, splits.explore)
-        aims(self.method.weights, metrics)
+        first = aims(self.method.weights, metrics)
+        for _, adapter in self.method.adapters:
+            adapter.accept(metrics, first)
         self.method.select.accept(metrics)
         self.method.confirm.accept(metrics)
         for stage, split, assessor in (

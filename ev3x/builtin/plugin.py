@@ -31,12 +31,13 @@ def ev3x_assessors() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_adapters() -> Iterable[Offer]:
-    """Promotion on evidence, or without a gate; growth."""
+    """Promotion on evidence, or without a gate; growth; weights that follow progress."""
     from .adapters.accept import Accept
     from .adapters.grow import Grow
     from .adapters.promote import Promote
+    from .adapters.reweight import Reweight
 
-    return [Offer("promote", Promote), Offer("accept", Accept), Offer("grow", Grow)]
+    return [Offer("promote", Promote), Offer("accept", Accept), Offer("grow", Grow), Offer("reweight", Reweight)]
 
 
 @hookimpl

@@ -87,9 +87,8 @@ class Builder:
         observers = self._many("observe", Observer)
         layout = self._options(Layout, ("layout",), self.tree.get("layout", {}))
         if task is not None:
-            if run is not None:
-                with self._told(("weights",)):
-                    aims(run.weights, task.metrics)
+            if run is not None and task.metrics:
+                self._weigh(run.weights, task, adapters)
             self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
         if not (run and task and select and confirm and budget and layout and not self.problems):
             raise ConfigError([text for _, text in sorted(self.problems)])
@@ -226,6 +225,15 @@ class Builder:
                 jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
                 if not proposer.labels(site):
                     self._problem(("propose", i), "makes no candidates (K = 0)")
+
+    def _weigh(self, weights: Amounts | None, task: Task, adapters: Sequence[tuple[str, Adapter] | None]) -> None:
+        """Whether the weights suit the task, and the adapters these weights."""
+        with self._told(("weights",)):
+            first = aims(weights, task.metrics)
+            for i, labelled in enumerate(adapters):
+                if labelled is not None:
+                    with self._told(("adapt", i)):
+                        labelled[1].accept(task.metrics, first)
 
     def _bad_losses(self, task: Task, path: Key, proposer: Proposer) -> bool:
         """Whether a proposer asks for losses that the task does not have; each is a problem."""
