@@ -27,9 +27,9 @@ class Amounts(tuple[tuple[str, float], ...]):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The amounts that a mapping holds; ValueError says which is none."""
-        if isinstance(value, cls):
-            return value
+        """The amounts that a mapping, or a tuple of pairs, holds; ValueError says which is none."""
+        if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+            value = dict(value)
         if not isinstance(value, Mapping):
             raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
         for name, number in value.items():

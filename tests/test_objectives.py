@@ -211,7 +211,7 @@ def test_a_config_with_several_objectives_runs_and_resumes(host, tmp_path):
     summary = session.run(setup, tmp_path / "run")
     assert summary["rounds"] == 2 and not summary["observer_faults"]
     written = (tmp_path / "run" / "config.toml").read_text()
-    more = loads(written.replace("rounds = 2", "rounds = 4"), host=host)
+    more = loads(written.replace("rounds = 2", "rounds = 8"), host=host)
     session.resume(more, tmp_path / "run")
     session.run(more, tmp_path / "whole")
     lines = (tmp_path / "run" / "rounds.jsonl").read_text()
@@ -219,7 +219,7 @@ def test_a_config_with_several_objectives_runs_and_resumes(host, tmp_path):
     told = [json.loads(line) for line in lines.splitlines()]
     assert told[0]["weights"] == {"accuracy": 2.0, "brier": 1.0, "likelihood": 0.0}
     assert all(sum(row["weights"].values()) == pytest.approx(3.0) for row in told)
-    assert told[3]["weights"] != told[0]["weights"] and told[3]["weights"]["likelihood"] == 0
+    assert told[7]["weights"] != told[0]["weights"] and told[7]["weights"]["likelihood"] == 0
     assert set(told[0]["confirm"]["p_values"]) == {"accuracy", "brier", "likelihood"}
     assert (tmp_path / "run" / "curve.png").exists()
 
