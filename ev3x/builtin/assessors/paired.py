@@ -33,9 +33,10 @@ class Paired(OfMoments):
 
     Claims on metrics of 0 and 1 are tested exactly, whatever the number of examples: among those on which the two
     differ, wins are Binomial(m, 1/2) at most (McNemar 1947). Guards on them are tested with Tango's score test for
-    paired proportions (Statistics in Medicine 17:891, 1998), which is approximate. Other metrics are tested with
-    Student's t on the differences, which assumes that their mean over the examples read is close to normal; where the
-    differences have no spread at all, a guard takes them at their word.
+    paired proportions (Statistics in Medicine 17:891, 1998), an approximation that kept its level in exact sums over
+    all outcomes of 2,048 examples. Other metrics are tested with Student's t on the differences, which assumes that
+    their mean over the examples read is close to normal; where the differences have no spread at all, a guard takes
+    them at their word.
 
     Worse means that at `level` a claim is proven worse, or a guard worse by more than its margin; equivalent, that the
     1 - 2 * level interval of every claim's difference lies within the metric's margin and all guards hold at `level`.

@@ -63,6 +63,20 @@ def test_without_a_difference_the_score_test_has_a_closed_form(n, margin):
     assert float(got) == pytest.approx(scipy.stats.norm.sf(np.sqrt(n * margin / (1 - margin))), rel=1e-4)
 
 
+@pytest.mark.parametrize("margin", [0.005, 0.02])
+@pytest.mark.parametrize("wins", [1e-9, 0.005, 0.05, 0.2])
+def test_the_score_test_keeps_its_level_even_where_it_is_strict(wins, margin):
+    """Exactly: the chance of every table of wins and losses, when the contender is worse by the margin."""
+    n, losses = 2048, wins + margin
+    b, c = (np.arange(max(0, int(x - 7 * x**0.5 - 8)), int(x + 7 * x**0.5 + 8)) for x in (n * wins, n * losses))
+    b, c = b[:, None], c[None]
+    chance = scipy.stats.binom.pmf(b, n, wins) * scipy.stats.binom.pmf(c, n - b, losses / (1 - wins))
+    tables = np.broadcast_arrays(b + 0 * c, c + 0 * b)
+    p = np.asarray(tango_p(*(jnp.asarray(t, jnp.float32) for t in tables), jnp.float32(n), jnp.float32(margin))[0])
+    for alpha in (0.05, 0.01, 1e-3, 1e-4):
+        assert chance[p <= alpha].sum() <= 1.005 * alpha
+
+
 def drawn(seed, binary, gain, way):
     """Scores [B, 1, 2, N] with a much better claim and a guarded metric with this gain; and the reference's."""
     rng = np.random.default_rng(seed)
