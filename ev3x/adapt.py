@@ -43,6 +43,9 @@ class Adapter(Component):
 
     role: ClassVar[str] = "adapter"
 
+    def accept(self, metrics: tuple[Metric, ...], aims: tuple[float, ...]) -> None:
+        """Raise ValueError when nothing can be adapted for metrics with these aims, signs and weights."""
+
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> PyTree:
         """The first state."""
         return ()

@@ -40,6 +40,10 @@ class Assessor(Component):
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError when these metrics cannot be assessed in this way."""
 
+    def leads(self, metrics: tuple[Metric, ...]) -> int:
+        """The place of the metric that the verdict is told by; the first by default."""
+        return 0
+
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> Evidence:
         """No evidence: zeros."""
         raise NotImplementedError

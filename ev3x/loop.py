@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from .adapt import Adapter, Budget, Form, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
+from .objectives import Amounts, aims
 from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
 from .task import Batch, Task
 from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, Question, Record, State
@@ -30,6 +31,7 @@ class Method:
     confirm: Assessor
     adapters: tuple[tuple[str, Adapter], ...]
     budget: Budget
+    weights: Amounts | None
 
     def __init__(
         self,
@@ -38,8 +40,12 @@ class Method:
         confirm: Assessor,
         adapters: Sequence[Adapter | tuple[str, Adapter]],
         budget: Budget,
+        weights: Mapping[str, float] | Amounts | None = None,
     ) -> None:
-        """Components, or pairs (label, component); without a label they go by the name of their class."""
+        """Components, or pairs (label, component); without a label they go by the name of their class.
+
+        `weights` says by name what each metric counts in selection, those not named nothing; None: the first counts 1.
+        """
         for role, component, kind in (
             ("select", select, Assessor),
             ("confirm", confirm, Assessor),
@@ -52,6 +58,10 @@ class Method:
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
         if not self.proposers:
             raise ValueError("method: at least one proposer is needed, got none")
+        try:
+            object.__setattr__(self, "weights", None if weights is None else Amounts.parse(weights))
+        except ValueError as error:
+            raise ValueError(f"method: weights: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +100,9 @@ class Plan:
             if not proposer.labels(self.site):
                 raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
             check_needs(name, proposer, self.task, splits.explore)
+        first = aims(self.method.weights, metrics)
+        for _, adapter in self.method.adapters:
+            adapter.accept(metrics, first)
         self.method.select.accept(metrics)
         self.method.confirm.accept(metrics)
         for stage, split, assessor in (
@@ -114,13 +127,12 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     if not isinstance(current, Mapping) or "params" not in current:
         got = sorted(current) if isinstance(current, Mapping) else type(current).__name__
         raise ValueError(f"the variables must be a mapping of collections with 'params', got {got}")
-    first = plan.task.metrics[0]
-    aims = jnp.zeros(len(plan.task.metrics)).at[0].set(1.0 if first.maximize else -1.0)
+    first = jnp.array(aims(method.weights, plan.task.metrics), jnp.float32)
     return State(
         key=key,
         round=jnp.int32(0),
         spent=jnp.int32(0),
-        model=Model(current=current, incumbent=jax.tree.map(jnp.array, current), aims=aims),
+        model=Model(current=current, incumbent=jax.tree.map(jnp.array, current), aims=first),
         proposers={n: p.init(site, named(key, n + "/init"), current) for n, p in method.proposers},
         adapters={n: a.init(site, plan.task.metrics) for n, a in method.adapters},
         budget=method.budget.init(),
@@ -171,9 +183,9 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
     for i, (name, a) in enumerate(method.adapters):
         decision, adapters[name] = a.decide(i, state.adapters[name], decision, selection, confirmation)
+        if plan.champion is not None:
+            decision = without_restore(decision)
     decision = dataclasses.replace(decision, promote=decision.promote & found)
-    if plan.champion is not None:
-        decision = without_restore(decision)
     model = move(model, winner, decision, same_shape=plan.champion is None)
 
     proposers, offset = {}, 0  # feedback
@@ -185,7 +197,19 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     steps = sum((t.steps for t in trials.values()), jnp.int32(0))
     parameters = jnp.array([count(winner), count(state.model.incumbent)], jnp.int32)
     notes = {name: t.notes for name, t in trials.items()}
-    record = Record(state.round, alpha, eligible, selection, confirmation, decision, steps, parameters, notes, reused)
+    record = Record(
+        round=state.round,
+        alpha=alpha,
+        eligible=eligible,
+        selection=selection,
+        confirmation=confirmation,
+        decision=decision,
+        steps=steps,
+        parameters=parameters,
+        notes=notes,
+        reused=reused,
+        aims=state.model.aims,
+    )
     return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
 
 

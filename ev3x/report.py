@@ -32,6 +32,7 @@ def _row(plan: Plan, r: Record) -> Row:
     verdict = Outcome(int(r.confirmation.outcome[0])) if winner >= 0 else None
     return {
         "round": int(r.round),
+        **({"weights": _named(abs(r.aims), metrics)} if len(metrics) > 1 else {}),
         "candidates": candidates,
         "winner": labels[winner] if winner >= 0 else None,
         "verdict": verdict.name.lower() if verdict is not None else "none",
@@ -43,6 +44,7 @@ def _row(plan: Plan, r: Record) -> Row:
             "current": _bounds(r.confirmation, 1, metrics),
             "incumbent": _named(r.confirmation.reference, metrics),
             "p_value": number(r.confirmation.p_value[0]),
+            "p_values": {n: p for n, p in _named(r.confirmation.p_values[0], metrics).items() if p is not None},
             "alpha": number(r.alpha) if plan.method.confirm.promise < 1 else None,
             "examples": int(r.confirmation.examples),
             "reused": bool(r.reused),
@@ -71,18 +73,35 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
 def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
     if verdict is None:
         return "no candidate could win: all were ineligible or not finite"
-    metric = plan.task.metrics[0]
-    c = r.confirmation
-    gain, low, high = (
-        _signed(x) for x in (c.difference[0, 0], c.lower[0, 0] - c.reference[0], c.upper[0, 0] - c.reference[0])
-    )
-    text = f"{metric.name} {gain} against the incumbent [{low}, {high}] on {int(c.examples)} examples"
-    if not math.isnan(float(c.p_value[0])):
-        sign = "<=" if c.p_value[0] <= r.alpha else ">"
-        p = f"p = {float(c.p_value[0]):.2g}" if c.p_value[0] else "p < 1e-38"
-        text += f", {p} {sign} {float(r.alpha):.2g} offered"
+    c, first = r.confirmation, plan.method.confirm.leads(plan.task.metrics)
+    failed = c.p_values[0] > r.alpha  # NaN: not tested
+    text = f"{_gain(plan, c, first)} on {int(c.examples)} examples"
+    if failed[first] or not failed.any():
+        p = c.p_values[0, first] if failed[first] else c.p_value[0]
+        text += "" if math.isnan(float(p)) else f", {_compared(p, r.alpha)} offered"
+    others = [
+        f"{_gain(plan, c, i, short=True)}, {_compared(c.p_values[0, i], r.alpha)} offered"
+        for i in np.flatnonzero(failed).tolist()
+        if i != first
+    ]
+    if others:
+        text += f", {'also ' if failed[first] else ''}held back by {' and by '.join(others)}"
     lost = [n for n, ok in zip(plan.labels(), r.eligible, strict=True) if not ok]
     return text + (f"; not finite or not eligible: {', '.join(lost)}" if lost else "")
+
+
+def _gain(plan: Plan, c: Assessment, i: int, *, short: bool = False) -> str:
+    """The winner's distance to the incumbent on a metric, with its interval."""
+    gain, low, high = (
+        _signed(x) for x in (c.difference[0, i], c.lower[0, i] - c.reference[i], c.upper[0, i] - c.reference[i])
+    )
+    name = plan.task.metrics[i].name
+    return f"{name}: {gain} [{low}, {high}]" if short else f"{name} {gain} against the incumbent [{low}, {high}]"
+
+
+def _compared(p: Any, alpha: Any) -> str:
+    """A p-value beside the level."""
+    return f"{f'p = {float(p):.2g}' if p else 'p < 1e-38'} {'<=' if p <= alpha else '>'} {float(alpha):.2g}"
 
 
 def _notes(plan: Plan, r: Record) -> dict[int, Row]:

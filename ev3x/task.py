@@ -95,7 +95,7 @@ class Task(Component):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics; the first is the one that decides."""
+        """The metrics; the first is the one that decides, unless a method says otherwise."""
         raise NotImplementedError
 
     @property

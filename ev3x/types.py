@@ -76,7 +76,7 @@ class Assessment:
 
     `value` is what the ranking goes by (-inf: cannot win); `winner` is its best, -1 when nobody can win. `mean`,
     `lower` and `upper` are each contender's own bounds, `difference` its mean distance to the reference on the same
-    examples. `p_value` is NaN where the method has none.
+    examples. `p_values` are NaN for metrics that were not tested, `p_value` is the largest of the others.
     """
 
     value: Array  # f32[K]
@@ -88,6 +88,7 @@ class Assessment:
     outcome: Array  # i32[K], an Outcome
     winner: Array  # i32[]
     p_value: Array  # f32[K]
+    p_values: Array  # f32[K, M]
     examples: Array  # i32[]
 
 
@@ -153,3 +154,4 @@ class Record:
     parameters: Array  # i32[2], how many the candidates have, and the incumbent
     notes: dict[str, dict[str, Array]]  # what each proposer notes
     reused: Array  # bool[], decide examples that were read before
+    aims: Array  # f32[M], what this round selected by

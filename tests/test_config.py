@@ -68,7 +68,8 @@ use = 3
         "my.toml:13: propose[0].optimizers[0].name: unknown optimizer 'adamx'; did you mean 'adamax'?",
         "my.toml:14: propose[0].optimizers[1].lr: sgd: unknown option 'lr'; known: accumulator_dtype, learning_rate, "
         "momentum, nesterov; option 'learning_rate' is required",
-        "my.toml:16: select.use: must name the assessor, such as one of: mean_bounds, paired, published",
+        "my.toml:16: select.use: must name the assessor, such as one of: mean_bounds, lexicographic, pareto, paired, "
+        "published",
         "my.toml:19: confirm.use: unknown assessor 'pared'; did you mean 'paired'?",
         "my.toml:21: adapt[0].use: unknown plugin 'foo'; known: ev3; `ev3x plugins list` shows what is installed",
         "my.toml:23: budget.use: must name the budget, such as one of: over_run, per_round, got 3",
@@ -375,6 +376,6 @@ w = 1979-05-27 07:32:00
     assert {path: lines[path] for path in want} == want
 
 
-def test_growth_that_the_task_does_not_know_is_told_with_the_line_of_its_adapter():
+def test_growth_that_the_task_does_not_know_is_told_with_its_line():
     text = 'rounds = 1\n[[adapt]]\nuse = "grow"\nhow = ["widen", "deeper"]\n'
-    assert problems(text) == ["my.toml:2: adapt[0]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]
+    assert problems(text) == ["my.toml:4: adapt[0].how[1]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]

@@ -172,7 +172,11 @@ def test_unknown_names_are_met_with_the_nearest_known_one(site):
     for use, text in (
         ("god:mine", "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed"),
         ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
-        ("mine", "unknown assessor 'mine'; known: mean_bounds, paired, published (installed plugins: 'good:...')"),
+        (
+            "mine",
+            "unknown assessor 'mine'; known: lexicographic, mean_bounds, paired, pareto, published "
+            "(installed plugins: 'good:...')",
+        ),
     ):
         with pytest.raises(PluginError) as error:
             host.find("assessor", use)

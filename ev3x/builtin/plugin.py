@@ -18,23 +18,33 @@ def ev3x_proposers() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_assessors() -> Iterable[Offer]:
-    """Bounds of means to select; the paired test and the published rule to confirm."""
+    """Bounds of means, one metric after the other, or Pareto ranks to select; two rules to confirm."""
+    from .assessors.lexicographic import Lexicographic
     from .assessors.mean_bounds import MeanBounds
     from .assessors.paired import Paired
+    from .assessors.pareto import Pareto
     from .assessors.published import Published
 
-    return [Offer("mean_bounds", MeanBounds), Offer("paired", Paired), Offer("published", Published)]
+    select = [Offer("mean_bounds", MeanBounds), Offer("lexicographic", Lexicographic), Offer("pareto", Pareto)]
+    return [*select, Offer("paired", Paired), Offer("published", Published)]
 
 
 @hookimpl
 def ev3x_adapters() -> Iterable[Offer]:
-    """Promotion on evidence, or without a gate; growth on trial; growth in several passes."""
+    """Promotion on evidence, or without a gate; growth, on trial or in passes; weights that follow progress."""
     from .adapters.accept import Accept
     from .adapters.grow import Grow
     from .adapters.promote import Promote
+    from .adapters.reweight import Reweight
     from .adapters.synergy import Synergy
 
-    return [Offer("promote", Promote), Offer("accept", Accept), Offer("grow", Grow), Offer("synergy", Synergy)]
+    return [
+        Offer("promote", Promote),
+        Offer("accept", Accept),
+        Offer("grow", Grow),
+        Offer("synergy", Synergy),
+        Offer("reweight", Reweight),
+    ]
 
 
 @hookimpl

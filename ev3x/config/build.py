@@ -17,6 +17,7 @@ from ..assess import Assessor
 from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
 from ..host import BUILTIN, Host, PluginError
 from ..loop import Method
+from ..objectives import Amounts, aims
 from ..observe import Limits, Observer
 from ..propose import Layout, Proposer, Site
 from ..rules import Loss
@@ -35,7 +36,7 @@ LAST = 10**9  # where problems with overrides stand, after those with lines
 
 @dataclasses.dataclass(frozen=True)
 class Run(Component):
-    """When a run stops, where it begins, and how often it is saved."""
+    """When a run stops, where it begins, how often it is saved, and what counts in it."""
 
     rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
     seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
@@ -45,6 +46,9 @@ class Run(Component):
     )
     seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
     save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
+    weights: Annotated[
+        Amounts | None, Doc("what each metric counts in selection, those not named nothing; not set: the first alone")
+    ] = None
 
     def check(self) -> list[Fault]:
         """Something must end the run."""
@@ -83,6 +87,8 @@ class Builder:
         observers = self._many("observe", Observer)
         layout = self._options(Layout, ("layout",), self.tree.get("layout", {}))
         if task is not None:
+            if run is not None and task.metrics:
+                self._weigh(run.weights, task, adapters)
             self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
         if not (run and task and select and confirm and budget and layout and not self.problems):
             raise ConfigError([text for _, text in sorted(self.problems)])
@@ -90,7 +96,9 @@ class Builder:
         setup = Setup(
             task_id=self.ids.pop("task"),
             task=task,
-            method=Method([p for p in proposers if p], select, confirm, [a for a in adapters if a], budget),
+            method=Method(
+                [p for p in proposers if p], select, confirm, [a for a in adapters if a], budget, run.weights
+            ),
             layout=layout,
             limits=Limits(run.rounds, run.seconds, run.gradient_steps, run.target),
             seed=run.seed,
@@ -217,6 +225,15 @@ class Builder:
                 jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
                 if not proposer.labels(site):
                     self._problem(("propose", i), "makes no candidates (K = 0)")
+
+    def _weigh(self, weights: Amounts | None, task: Task, adapters: Sequence[tuple[str, Adapter] | None]) -> None:
+        """Whether the weights suit the task, and the adapters these weights."""
+        with self._told(("weights",)):
+            first = aims(weights, task.metrics)
+            for i, labelled in enumerate(adapters):
+                if labelled is not None:
+                    with self._told(("adapt", i)):
+                        labelled[1].accept(task.metrics, first)
 
     def _bad_losses(self, task: Task, path: Key, proposer: Proposer) -> bool:
         """Whether a proposer asks for losses that the task does not have; each is a problem."""

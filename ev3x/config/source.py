@@ -54,12 +54,13 @@ def with_defaults(text: str, name: str) -> Source:
 
 
 def exact(options: Any, path: Key, text: str) -> Key:
-    """The path, or that of the key inside its value which the text speaks of."""
+    """The path, or that of the key or entry inside its value which the text speaks of."""
     for inner, value in _walk(at(options, path)):
         name = str(inner[-1])
         unknown_key = re.search(rf"unknown \w+ {re.escape(repr(name))}", text)
         bad_value = f"{name} must be" in text and repr(value) in text
-        bad_name = name == "name" and re.search(rf"unknown \w+ {re.escape(repr(value))}", text)
+        named = name == "name" or isinstance(inner[-1], int)
+        bad_name = named and re.search(rf"unknown \w+ {re.escape(repr(value))}", text)
         if unknown_key or bad_value or bad_name:
             return (*path, *inner)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 
@@ -41,6 +42,30 @@ def combine(mean: Array, off: Array | float, aims: Array) -> Array:
     return jnp.where(aims != 0, aims * mean - jnp.abs(aims) * off, 0.0).sum(-1)
 
 
+def gains(p: Pooled) -> Array:
+    """What contenders are compared by, f32[K, M]: their distance to the reference.
+
+    float32 means of large scores are too coarse to compare. A reference that is not finite itself must not keep others
+    from winning: then it is their means.
+    """
+    return jnp.where(jnp.isfinite(p.reference)[None], p.difference, p.mean)
+
+
+def signed_gains(p: Pooled, metrics: tuple[Metric, ...], order: Sequence[int]) -> Array:
+    """The gains on some metrics, each the larger the better, in their order: f32[len(order), K]."""
+    gain = gains(p)
+    return jnp.stack([gain[:, i] if metrics[i].maximize else -gain[:, i] for i in order])
+
+
+def places(can_win: Array, first: Array, second: Array) -> Array:
+    """How many of those that can win each one is ahead of, by the first key and then by the second: f32[K].
+
+    Equal ones have equal places; who cannot win has NaN.
+    """
+    ahead = (first[:, None] > first[None]) | ((first[:, None] == first[None]) & (second[:, None] > second[None]))
+    return jnp.where(can_win, (ahead & can_win[None]).sum(-1).astype(jnp.float32), jnp.nan)
+
+
 def conclude(
     p: Pooled,
     question: Question,
@@ -51,7 +76,7 @@ def conclude(
     lower: Array,
     upper: Array,
     outcome: Array,
-    p_value: Array | None = None,
+    p_values: Array | None = None,
 ) -> Assessment:
     """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all."""
     can_win = question.eligible & jnp.isfinite(rank)
@@ -67,6 +92,24 @@ def conclude(
         reference=p.reference,
         outcome=jnp.where(sound, outcome, Outcome.WORSE).astype(jnp.int32),
         winner=jnp.where(can_win.any(), best, -1).astype(jnp.int32),
-        p_value=jnp.full(rank.shape, jnp.nan) if p_value is None else p_value,
+        p_value=jnp.full(rank.shape, jnp.nan) if p_values is None else jnp.nanmax(p_values, axis=-1),
+        p_values=jnp.full(p.mean.shape, jnp.nan) if p_values is None else p_values,
         examples=jnp.round(p.examples.max()).astype(jnp.int32),
+    )
+
+
+def ranked(
+    p: Pooled, question: Question, metrics: tuple[Metric, ...], looked_at: Sequence[int], place: Array
+) -> Assessment:
+    """The assessment of candidates that have places, by the means of the metrics looked at, without bounds."""
+    aims = jnp.zeros_like(question.aims).at[jnp.array(looked_at)].set(1.0)
+    return conclude(
+        p,
+        dataclasses.replace(question, aims=aims),
+        metrics,
+        rank=place,
+        value=place,
+        lower=p.mean,
+        upper=p.mean,
+        outcome=jnp.full(place.shape, Outcome.UNDECIDED),
     )

@@ -12,7 +12,7 @@ from ...component import Count, Real
 from ...moments import Moments, pool
 from ...task import Metric
 from ...types import Assessment, Outcome, Question
-from .base import OfMoments, combine, conclude, need_two_blocks
+from .base import OfMoments, combine, conclude, gains, need_two_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,7 @@ class MeanBounds(OfMoments):
         """The bounds of all candidates, ranked."""
         p = pool(evidence)
         off = self.z * p.error if self.z else jnp.zeros_like(p.mean)
-        # Ranked by the distance to the reference: float32 bounds of large scores are too coarse to compare.
-        # A reference that is not finite itself must not keep others from winning.
-        gain = jnp.where(jnp.isfinite(p.reference)[None], p.difference, p.mean)
-        rank = combine(gain, off, question.aims)
+        rank = combine(gains(p), off, question.aims)
         return conclude(
             p,
             question,

@@ -13,6 +13,7 @@ from typing_extensions import Doc
 
 from ...component import Count, Fault, Positive
 from ...moments import Moments, Pooled, pool
+from ...objectives import Amounts, find
 from ...task import Metric
 from ...types import Array, Assessment, Outcome, Question
 from .base import OfMoments, combine, conclude, need_two_blocks
@@ -26,21 +27,38 @@ LARGE = 16_384
 class Paired(OfMoments):
     """Better when the contender beats the incumbent on the same examples, at the level that the budget offers.
 
-    Metrics of 0 and 1 are tested exactly, whatever the number of examples: among those on which the two differ, wins
-    are Binomial(m, 1/2) at most (McNemar 1947). Others are tested with Student's t on the differences, which assumes
-    that their mean over the examples read is close to normal. With several aimed metrics all must be better (an
-    intersection-union test, valid at the same level). Worse is the same test the other way round at `level`;
-    equivalent means that the 1 - 2 * level interval of every difference lies within the metric's margin.
+    Every claim must be proven better and every guard proven not worse than the incumbent by its margin, each at that
+    level: an intersection-union test, which needs no correction for their number (Berger 1982). Metrics without a
+    claim or guard are not tested; weights of the metrics are for selection and do not count here.
+
+    Claims on metrics of 0 and 1 are tested exactly, whatever the number of examples: among those on which the two
+    differ, wins are Binomial(m, 1/2) at most (McNemar 1947). Guards on them are tested with Tango's score test for
+    paired proportions (Statistics in Medicine 17:891, 1998), an approximation that kept its level in exact sums over
+    all outcomes of 2,048 examples. Other metrics are tested with Student's t on the differences, which assumes that
+    their mean over the examples read is close to normal; where the differences have no spread at all, a guard takes
+    them at their word.
+
+    Worse means that at `level` a claim is proven worse, or a guard worse by more than its margin; equivalent, that the
+    1 - 2 * level interval of every claim's difference lies within the metric's margin and all guards hold at `level`.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 4
     level: Annotated[Positive, Doc("the chance of a false promotion that the budget shares out")] = 0.05
-    test: Annotated[Literal["auto", "t"], Doc("auto: exact for binary metrics, t for others; t: t for all")] = "auto"
+    test: Annotated[
+        Literal["auto", "t"], Doc("auto: exact or score tests for binary metrics, t for others; t: t for all")
+    ] = "auto"
+    claims: Annotated[tuple[str, ...], Doc("metrics that must be proven better; none named: the first")] = ()
+    guards: Annotated[
+        Amounts, Doc("name = margin, in the metric's units: metrics that must be proven not worse by more than this")
+    ] = Amounts()
 
     def check(self) -> list[Fault]:
-        """A level is a probability below one half."""
-        return [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
+        """A level is a probability below one half; margins are above 0; no metric is a claim and a guard."""
+        faults = [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
+        faults += [Fault(("guards", name), f"must be above 0, got {x}") for name, x in self.guards if not x]
+        twice = "must be a claim or a guard, not both"
+        return faults + [Fault(("guards", name), twice) for name, _ in self.guards if name in self.claims]
 
     @property
     def promise(self) -> float:
@@ -48,48 +66,69 @@ class Paired(OfMoments):
         return self.level
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for a set-level metric on a single block."""
+        """Raise ValueError for claims and guards that these metrics cannot have, or a set-level one on one block."""
         need_two_blocks("paired", metrics, self.blocks)
+        find("paired", self.claims, metrics)
+        find("paired", dict(self.guards), metrics)
+        margins = dict(self.guards)
+        for metric in (m for m in metrics if m.name in margins):
+            at = f"got {margins[metric.name]!r}"
+            if metric is metrics[self.leads(metrics)]:
+                text = "must be a claim or a guard, not both (the first metric is a claim when none is named)"
+                raise ValueError(f"paired: guards: {metric.name} {text}, {at}")
+            if metric.binary and margins[metric.name] >= 1:
+                raise ValueError(f"paired: guards: {metric.name} must be below 1, its values are 0 and 1, {at}")
+
+    def leads(self, metrics: tuple[Metric, ...]) -> int:
+        """The first claim."""
+        return next(iter(find("paired", self.claims, metrics)), 0)
 
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts and p-values."""
         p = pool(evidence)
-        aims = question.aims[None]
-        sign, counts = jnp.sign(aims), aims != 0
-        up, down = self._p_values(p, jnp.stack([sign, -sign]), metrics)
-        p_better = jnp.where(counts, up, 0.0).max(-1)
-        p_worse = jnp.where(counts, down, 1.0).min(-1)
+        names, margins = self.claims or (metrics[0].name,), dict(self.guards)
+        claims = jnp.array([[m.name in names for m in metrics]])
+        guards = jnp.array([[m.name in margins for m in metrics]])
+        sign = jnp.array([[1.0 if m.maximize else -1.0 for m in metrics]], jnp.float32)
+        margin = jnp.array([[margins.get(m.name, 0.0) for m in metrics]], jnp.float32)
+        up, down = self._p_values(p, sign, margin, metrics)
+        p_values = jnp.where(claims | guards, up, jnp.nan)
+        better = jnp.where(claims | guards, up <= question.alpha, True).all(-1)
+        worse = jnp.where(claims | guards, down <= self.level, False).any(-1)
         off = t_quantile(self.level, p.examples - 1)[None] * p.difference_error
-        margin = jnp.array([[m.margin for m in metrics]])
-        within = (jnp.abs(p.difference) + off < margin) | ~counts
-        verdicts = [(p_better <= question.alpha, Outcome.BETTER), (p_worse <= self.level, Outcome.WORSE)]
-        verdicts.append((within.all(-1), Outcome.EQUIVALENT))
-        value = combine(p.difference, 0.0, question.aims)
+        within = jnp.abs(p.difference) + off < jnp.array([[m.margin for m in metrics]])
+        equivalent = jnp.where(guards, up <= self.level, within | ~claims).all(-1)
+        verdicts = [(better, Outcome.BETTER), (worse, Outcome.WORSE), (equivalent, Outcome.EQUIVALENT)]
+        value = combine(p.difference, 0.0, jnp.where(claims, sign, 0.0)[0])
         return conclude(
             p,
-            question,
+            dataclasses.replace(question, aims=jnp.where(claims | guards, sign, 0.0)[0]),
             metrics,
             rank=value,
             value=value,
             lower=p.reference[None] + p.difference - off,
             upper=p.reference[None] + p.difference + off,
             outcome=jnp.select([v[0] for v in verdicts], [v[1] for v in verdicts], Outcome.UNDECIDED),
-            p_value=p_better,
+            p_values=p_values,
         )
 
-    def _p_values(self, p: Pooled, way: Array, metrics: tuple[Metric, ...]) -> Array:
-        """The one-sided p-values f32[2, K, M] of a difference in either direction of `way`, f32[2, 1, M]."""
-        difference, error, n = p.difference[None], p.difference_error[None], p.examples[None, None]
-        gain = way * difference
-        student = student_p(gain, error, n)
+    def _p_values(self, p: Pooled, sign: Array, margin: Array, metrics: tuple[Metric, ...]) -> Array:
+        """The one-sided p-values f32[2, K, M] of a gain above -margin, and of one below; margin 0 is for claims."""
+        gain, n, guarded = sign * p.difference, p.examples[None], margin > 0
+        student = student_p(jnp.stack([gain + margin, -gain - margin]), p.difference_error[None], n[None])
+        kept = (gain >= -margin).astype(jnp.float32)
+        plain = guarded & (p.difference_error == 0)
+        student = jnp.where(plain[None], jnp.stack([1 - kept, kept]), student)
         if self.test == "t":
             return student
         # n * mean and n * mean square of differences in {-1, 0, 1} give wins - losses and wins + losses.
-        square = jnp.square(error) * (n - 1) + jnp.square(difference)
+        square = jnp.square(p.difference_error) * (n - 1) + jnp.square(gain)
         apart = jnp.round(square * n)
-        exact = mcnemar_p((apart + jnp.round(gain * n)) / 2, apart)
+        wins = (apart + jnp.round(gain * n)) / 2
+        losses = apart - wins
+        exact = jnp.stack([mcnemar_p(wins, apart), mcnemar_p(losses, apart)])
         binary = jnp.array([m.binary for m in metrics]) & p.counted
-        return jnp.where(binary[None, None], exact, student)
+        return jnp.where(binary[None, None], jnp.where(guarded[None], tango_p(wins, losses, n, margin), exact), student)
 
 
 def mcnemar_p(wins: Array, apart: Array) -> Array:
@@ -99,6 +138,20 @@ def mcnemar_p(wins: Array, apart: Array) -> Array:
     # Beyond, the normal tail with continuity correction: the binomial's own tail is lighter.
     large = norm.sf((2 * wins - 1 - apart) / jnp.sqrt(jnp.maximum(apart, 1.0)))
     return jnp.where(wins >= 1, jnp.minimum(jnp.where(apart > LARGE, large, small), 1.0), 1.0)
+
+
+def tango_p(wins: Array, losses: Array, n: Array, margin: Array) -> Array:
+    """The p-values, stacked, of a difference of paired proportions above -margin and below it; 1 without examples.
+
+    Tango (1998): z = (b - c - n theta) / sqrt(n (2q + theta - theta^2)) at theta = -margin, where q is the
+    maximum likelihood estimate, under that theta, of the chance that the contender alone is wrong.
+    """
+    b, c = wins / n, losses / n
+    linear = (b + c) * (1 + margin) + 2 * margin * (1 - b)
+    q = (linear + jnp.sqrt(jnp.maximum(linear * linear - 8 * c * margin * (1 + margin), 0.0))) / 4
+    variance = 2 * jnp.maximum(q, margin) - margin - margin * margin
+    z = (b - c + margin) * jnp.sqrt(n / variance)
+    return jnp.where(jnp.isnan(z)[None], 1.0, norm.sf(jnp.stack([z, -z])))
 
 
 def student_p(gain: Array, error: Array, n: Array) -> Array:

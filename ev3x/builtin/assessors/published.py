@@ -20,7 +20,8 @@ class Published(OfMoments):
     """Better when the contender's lower bound exceeds the incumbent's upper bound (EV3, adapt step).
 
     The intervals are mean -+ z * std / sqrt(n) of each model alone: normal, unpaired, at no stated error level, so the
-    budget is not consulted. How often it errs depends on how alike the models are; `paired` states a level.
+    budget is not consulted. How often it errs depends on how alike the models are; `paired` states a level. With
+    several weighted metrics all must be better.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048

@@ -13,7 +13,9 @@ from ev3x.builtin.assessors.paired import Paired
 
 B, N = 4, 512
 quick = settings(deadline=None, max_examples=40)
-LOSS = ev3x.Metric("loss", right, maximize=False)
+RATE = {way: ev3x.Metric("rate", right, binary=True, maximize=way > 0) for way in (1.0, -1.0)}
+PLAIN = {way: ev3x.Metric("plain", right, maximize=way > 0) for way in (1.0, -1.0)}
+PAIR = (ev3x.Metric("a", right), ev3x.Metric("b", right))
 
 
 def outcomes(seed, gain, copied, b=B, n=N):
@@ -35,7 +37,7 @@ def outcomes(seed, gain, copied, b=B, n=N):
 def test_binary_metrics_get_the_exact_p_value_of_wins_among_differences(seed, gain, copied, kept, sign):
     scores, reference = outcomes(seed, gain, copied)
     mask = (np.arange(B * N) < kept).reshape(B, 1, N).astype(np.float32)
-    got = judge(Paired(), scores, reference, mask, metrics=(ACCURACY,), aims=[sign])
+    got = judge(Paired(), scores, reference, mask, metrics=(RATE[sign],))
     difference = sign * (scores[:, 0].astype(int) - reference.astype(int)) * mask
     wins, apart = int((difference > 0).sum()), int((difference != 0).sum())
     exact = scipy.stats.binomtest(wins, apart, alternative="greater").pvalue if apart else 1.0
@@ -66,7 +68,7 @@ def test_other_metrics_get_the_p_value_of_the_paired_t_test(seed, where, gain, s
     rng = np.random.default_rng(seed)
     reference = rng.normal(mean, sd, (B, 1, N)).astype(np.float32)
     scores = (reference[:, None] + rng.normal(gain * sd, 0.5 * sd, (B, 1, 1, N))).astype(np.float32)
-    got = judge(Paired(), scores, reference, aims=[sign])
+    got = judge(Paired(), scores, reference, metrics=(PLAIN[sign],))
     a, b = scores[:, 0].astype(np.float64).ravel(), reference.astype(np.float64).ravel()
     exact = scipy.stats.ttest_rel(sign * a, sign * b, alternative="greater").pvalue
     assert float(got.p_value[0]) == pytest.approx(exact, rel=0.01, abs=1e-9)
@@ -78,7 +80,8 @@ def test_other_metrics_get_the_p_value_of_the_paired_t_test(seed, where, gain, s
 def test_the_verdict_follows_from_the_shift_and_the_margin(shift, margin, sign):
     noise = np.random.default_rng(0).normal(0, 1, (2, B, 1, N))
     reference, scores = noise[0], (noise[0] + shift + noise[1] - noise[1].mean())[:, None]
-    got = judge(Paired(), scores, reference, metrics=(ev3x.Metric("m", right, margin=margin),), aims=[sign])
+    metric = ev3x.Metric("m", right, margin=margin, maximize=sign > 0)
+    got = judge(Paired(), scores, reference, metrics=(metric,))
     expected = ev3x.Outcome.EQUIVALENT if margin else ev3x.Outcome.UNDECIDED
     if abs(shift) == 0.5:
         expected = ev3x.Outcome.BETTER if shift * sign > 0 else ev3x.Outcome.WORSE
@@ -93,23 +96,28 @@ def test_identical_models_are_equivalent_within_any_margin_and_else_undecided():
         assert int(got.outcome[0]) == expected and float(got.p_value[0]) == 1.0
 
 
-def test_several_aims_must_all_be_better_and_any_may_be_worse():
+def test_several_claims_must_all_be_better_and_any_may_be_worse():
     rng = np.random.default_rng(0)
     reference = rng.normal(size=(B, 2, N))
     up = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]])
     noise = rng.normal(0, 0.5, (B, 3, 2, N))
     scores = reference[:, None] + up[None, :, :, None] + noise - noise.mean((0, 3), keepdims=True)
-    got = judge(Paired(), scores, reference)
+    got = judge(Paired(claims=("b", "a")), scores, reference, metrics=PAIR)
     assert np.asarray(got.outcome).tolist() == [ev3x.Outcome.BETTER, ev3x.Outcome.UNDECIDED, ev3x.Outcome.WORSE]
-    alone = judge(Paired(), scores, reference, aims=[1.0, 0.0])
+    np.testing.assert_array_equal(got.p_value, got.p_values.max(-1))
+    alone = judge(Paired(), scores, reference, metrics=PAIR)
     assert np.asarray(alone.outcome).tolist() == [ev3x.Outcome.BETTER] * 3
+    assert np.isnan(alone.p_values).tolist() == [[False, True]] * 3
+    np.testing.assert_array_equal(alone.p_value, alone.p_values[:, 0])
 
 
-def test_a_minimised_metric_is_better_when_it_falls():
+@pytest.mark.parametrize("aims", [[0.0, 1.0], [2.0, -3.0]])
+def test_weights_for_selection_change_nothing_here(aims):
     rng = np.random.default_rng(0)
-    reference = rng.normal(size=(B, 1, N))
-    scores = (reference - 1 + rng.normal(0, 0.5, reference.shape))[:, None]
-    assert int(judge(Paired(), scores, reference, metrics=(LOSS,), aims=[-1.0]).outcome[0]) == ev3x.Outcome.BETTER
+    scores, reference = rng.normal(0.1, 1, (B, 1, 2, N)), rng.normal(size=(B, 2, N))
+    got, other = (judge(Paired(), scores, reference, metrics=PAIR, aims=a) for a in ([1.0, 0.0], aims))
+    np.testing.assert_array_equal(got.p_values, other.p_values)
+    assert (got.outcome, got.value) == (other.outcome, other.value)
 
 
 def test_the_offered_level_decides_on_better_and_the_stated_one_on_worse():

@@ -1,0 +1,58 @@
+"""Candidates ranked by one metric after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Annotated
+
+import jax.numpy as jnp
+from typing_extensions import Doc
+
+from ...component import Count, Fault
+from ...moments import Moments, pool
+from ...objectives import Amounts, find
+from ...task import Metric
+from ...types import Assessment, Question
+from .base import OfMoments, places, ranked, signed_gains
+
+
+@dataclasses.dataclass(frozen=True)
+class Lexicographic(OfMoments):
+    """The candidate with the best mean of the last metric among those that no metric before has sorted out.
+
+    Candidates within the tolerance of the best on the first metric stay, of these those within that of the best of
+    them on the second, and so on; the last decides. The value of a candidate is how many others it is ahead of: it
+    stayed longer, or it is better on the metric that sorted out both. Weights do not count here.
+    """
+
+    block: Annotated[Count, Doc("examples scored at a time")] = 2048
+    blocks: Annotated[Count, Doc("blocks read in a round")] = 1
+    order: Annotated[tuple[str, ...], Doc("metrics, the most important first; none named: those of the task")] = ()
+    tolerance: Annotated[
+        Amounts, Doc("name = number: how far behind the best one may stay; not named: the metric's own margin")
+    ] = Amounts()
+
+    def check(self) -> list[Fault]:
+        """A tolerance is for a metric that is looked at."""
+        idle = [name for name, _ in self.tolerance if self.order and name not in self.order]
+        return [Fault(("tolerance", name), f"is for a metric that is not in the order {self.order}") for name in idle]
+
+    def accept(self, metrics: tuple[Metric, ...]) -> None:
+        """Raise ValueError for metrics that there are not."""
+        find("lexicographic", self.order, metrics)
+        find("lexicographic", dict(self.tolerance), metrics)
+
+    def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
+        """All candidates by their places."""
+        p = pool(evidence)
+        order = find("lexicographic", self.order, metrics) or range(len(metrics))
+        tolerance = {m.name: m.margin for m in metrics} | dict(self.tolerance)
+        gain = signed_gains(p, metrics, order)
+        can_win = question.eligible & jnp.isfinite(gain).all(0)
+        stay, stage, at = can_win, jnp.zeros(can_win.shape), gain[0]
+        for place, (before, after) in zip(order, itertools.pairwise(gain), strict=False):
+            best = jnp.where(stay, before, -jnp.inf).max()
+            stay &= before >= best - tolerance[metrics[place].name]
+            stage, at = stage + stay.astype(jnp.float32), jnp.where(stay, after, at)
+        return ranked(p, question, metrics, order, places(can_win, stage, at))

@@ -1,0 +1,69 @@
+"""What counts: metrics that people name, with a number each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Self
+
+import pydantic_core
+
+from .component import unknown
+from .task import Metric
+
+
+class Amounts(tuple[tuple[str, float], ...]):
+    """A number that is not negative for each of some names, hashable, in the order of the names.
+
+    A config says `name = number` for each.
+    """
+
+    __slots__ = ()
+    EXAMPLE: ClassVar[str] = "{ accuracy = 1.0 }"
+
+    def to_config(self) -> dict[str, float]:
+        """A table of numbers."""
+        return dict(self)
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The amounts that a mapping, or a tuple of pairs, holds; ValueError says which is none."""
+        if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+            value = dict(value)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+        for name, number in value.items():
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number, got {number!r}")
+            if number < 0:
+                raise ValueError(f"{name} must be at least 0, got {number!r}")
+        return cls(sorted((str(name), float(number)) for name, number in value.items()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls.parse)
+
+
+def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tuple[int, ...]:
+    """The places of the metrics that somebody names; ValueError when there is none of such a name."""
+    places = {metric.name: i for i, metric in enumerate(metrics)}
+    for name in names:
+        if name not in places:
+            raise ValueError(f"{asker}: {unknown('metric', name, places)}")
+    return tuple(places[name] for name in names)
+
+
+def aims(weights: Amounts | None, metrics: tuple[Metric, ...]) -> tuple[float, ...]:
+    """The sign and weight of each metric in selection; without weights the first counts 1, the others nothing.
+
+    Raises ValueError when a weight is for no metric, or none is above 0.
+    """
+    given = {metrics[0].name: 1.0} if weights is None else dict(weights)
+    find("weights", given, metrics)
+    if not any(given.values()):
+        raise ValueError(f"weights: at least one must be above 0, got {given}")
+    return tuple(_signed(m, given.get(m.name, 0.0)) for m in metrics)
+
+
+def _signed(metric: Metric, weight: float) -> float:
+    return weight if metric.maximize or not weight else -weight
