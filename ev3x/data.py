@@ -131,12 +131,16 @@ class Explore:
 
     def batch(self, drawn: Any) -> Batch:
         """The training batch of one step."""
-        batch = self.source.batch(drawn, self.batch_size)
+        batch = self.read(drawn)
         if not self.teachers:
             return batch
         if not isinstance(batch, Mapping):
             raise TypeError(f"teachers add entries to a batch, which must be a mapping, got {type(batch).__name__}")
         return {**batch, **{name: _taught(of, batch) for name, of in self.teachers.items()}}
+
+    def read(self, drawn: Any) -> Batch:
+        """The examples of one step, without what teachers add."""
+        return self.source.batch(drawn, self.batch_size)
 
 
 def _as_it_is(key: Array, batch: Batch) -> Batch:
@@ -148,8 +152,8 @@ def _as_it_is(key: Array, batch: Batch) -> Batch:
 class Varied(Explore):
     """An explore split whose batches are varied at random whenever they are read, by `vary(key, batch)`.
 
-    `vary` is hashed with the program, like `Generated.make`. What a batch holds beside its inputs, the logits of a
-    teacher for instance, stays that of the plain example unless `vary` changes it too.
+    `vary` is hashed with the program, like `Generated.make`. What the source holds beside the inputs, precomputed
+    logits for instance, stays that of the plain example unless `vary` changes it too; `teachers` see the varied one.
     """
 
     vary: Callable[[Array, Batch], Batch] = dataclasses.field(default=_as_it_is, metadata={"static": True})
@@ -158,10 +162,10 @@ class Varied(Explore):
         """What the source needs for each of so many steps, and a key for each."""
         return super().draw(key, steps), jax.random.split(jax.random.fold_in(key, 2**31 + 1), steps)
 
-    def batch(self, drawn: Any) -> Batch:
-        """The varied training batch of one step."""
+    def read(self, drawn: Any) -> Batch:
+        """The varied examples of one step."""
         examples, key = drawn
-        return self.vary(key, super().batch(examples))
+        return self.vary(key, super().read(examples))
 
 
 @jax.tree_util.register_dataclass

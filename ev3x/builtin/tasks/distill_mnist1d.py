@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from typing_extensions import Doc
 
-from ev3x.data import Arrays, Assess, Data, Decide, Explore, Generated, Splits
+from ev3x.data import Arrays, Assess, Data, Decide, Explore, Generated, Splits, Teacher, Varied
 
 from . import mnist1d, mnist1d_teacher
 from .distillation import Distillation
@@ -34,6 +35,11 @@ class DistillMnist1D(Distillation):
     classes: ClassVar[int] = mnist1d.CLASSES
     dims: ClassVar[Literal[1, 2]] = 1
 
+    teaching: Annotated[
+        Literal["precomputed", "on_the_fly"],
+        Doc("the teacher's logits of the plain examples, or of examples varied at random whenever they are read"),
+    ] = "precomputed"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """40 points."""
@@ -43,10 +49,16 @@ class DistillMnist1D(Distillation):
         """The splits of the run with this seed; the first call on a machine trains the teacher (20 s)."""
         examples, teacher = mnist1d.standard(), mnist1d_teacher.load()
         keys = jax.random.split(jax.random.key(seed), 3)
-        assess, decide, meta = (Generated(key, mnist1d.generate) for key in keys)
-        train = {"x": examples.x, "y": examples.y, "teacher": teacher.logits}
+        assess, decide, meta_source = (Generated(key, mnist1d.generate) for key in keys)
+        train, meta = {"x": examples.x, "y": examples.y}, Explore(meta_source, self.batch_size)
+        if self.teaching == "precomputed":
+            explore = Explore(_on_device({**train, "teacher": teacher.logits}), self.batch_size, meta)
+        else:
+            settings = mnist1d_teacher.Settings()
+            network = Teacher(settings, mnist1d_teacher.variables(settings, teacher.weights))
+            explore = Varied(_on_device(train), self.batch_size, meta, {"teacher": network}, mnist1d_teacher.vary)
         splits = Splits(
-            explore=Explore(_on_device(train), self.batch_size, meta=Explore(meta, self.batch_size)),
+            explore=explore,
             assess=Assess(assess),
             decide=Decide(decide),
         )

@@ -52,6 +52,10 @@ class Settings:
     weight_decay: float = 0.1
     seed: int = 0
 
+    def predict(self, variables: Any, batch: Mapping[str, Any]) -> Array:
+        """The logits f32[n, 10] of a teacher with these settings and variables for a batch {"x": f32[n, 40]}."""
+        return jnp.asarray(_network(self).apply(variables, batch["x"]))
+
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -113,10 +117,19 @@ def train(settings: Settings) -> Teacher:
 
 def predict(settings: Settings, weights: Mapping[str, Floats], x: npt.ArrayLike) -> Floats:
     """The logits f32[n, 10] of a teacher with these settings and weights for examples f32[n, 40]."""
-    network, x = _network(settings), jnp.asarray(x, jnp.float32)
-    shape = jax.eval_shape(network.init, jax.random.key(0), x)
-    variables = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[_name(path)]), shape)
-    return np.asarray(jax.jit(network.apply)(variables, x))
+    batch = {"x": jnp.asarray(x, jnp.float32)}
+    return np.asarray(jax.jit(settings.predict)(variables(settings, weights), batch))
+
+
+def variables(settings: Settings, weights: Mapping[str, Floats]) -> Any:
+    """These weights as the variables of a teacher with these settings."""
+    shape = jax.eval_shape(_network(settings).init, jax.random.key(0), jnp.zeros((1, mnist1d.LENGTH), jnp.float32))
+    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[_name(path)]), shape)
+
+
+def vary(key: Array, batch: dict[str, Array]) -> dict[str, Array]:
+    """This batch with every example turned round, scaled, tilted and jittered at random, as the teacher was trained."""
+    return {**batch, "x": _vary(key, batch["x"])}
 
 
 def _name(path: Any) -> str:

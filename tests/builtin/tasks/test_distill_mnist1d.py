@@ -13,7 +13,7 @@ import optax
 import pytest
 from scipy import special
 
-from ev3x.builtin.tasks import mnist1d
+from ev3x.builtin.tasks import mnist1d, mnist1d_teacher
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.builtin.tasks.mnist1d_teacher import Teacher
 from ev3x.component import OptionError
@@ -174,3 +174,17 @@ def test_module_needs_neither_flax_nor_mnist1d_until_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout
+
+
+def test_a_teacher_on_the_fly_answers_for_examples_as_they_were_varied(teacher: Teacher) -> None:
+    task = DistillMnist1D(hidden=(7,), teaching="on_the_fly")
+    splits = task.load(3).splits
+    assert isinstance(splits, Splits) and set(splits.explore.source.tree) == {"x", "y"}
+    plain = TASK.load(3).splits.explore.source.tree["x"]
+    key = jax.random.key(5)
+    batch = jax.jit(lambda e: e.batch(jax.tree.map(lambda x: x[0], e.draw(key, 1))))(splits.explore)
+    assert batch["teacher"].shape == (64, 10)
+    settings = mnist1d_teacher.Settings()
+    expected = mnist1d_teacher.predict(settings, teacher.weights, batch["x"])
+    np.testing.assert_allclose(batch["teacher"], expected, atol=1e-4)
+    assert not (np.asarray(batch["x"])[:, None] == np.asarray(plain)[None]).all(-1).any()
