@@ -41,8 +41,12 @@ def summary(s: dict[str, Any]) -> None:
     }
     for what, times in s["transitions"].items():
         facts["rounds"] += f", {times} times {what}"
+    for name, model in s["kept"].items():
+        results = ", ".join(f"{metric} {value:.4g}" for metric, value in model["test"].items() if value is not None)
+        facts[name] = f"{model['parameters']:,} parameters, on the test set {results}"
+    wide = max(8, *(len(name) + 2 for name in facts))
     for name, fact in facts.items():
-        screen.print(Text(f"{name:8}{fact}"), soft_wrap=True)
+        screen.print(Text(f"{name:{wide}}{fact}"), soft_wrap=True)
 
 
 def _count(n: int, what: str) -> str:
