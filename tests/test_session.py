@@ -19,6 +19,7 @@ import ev3x
 from ev3x import loop, session
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.checkpoint import CheckpointError, load
@@ -625,6 +626,27 @@ def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(
     with np.load(export(tmp_path / "whole"), allow_pickle=False) as weights:
         assert weights["params/w"].shape == (1, 2)
     assert summary["test"] == summary["baseline"]
+
+
+def test_passes_resume_with_their_archive_and_the_summary_reports_it(tmp_path):
+    def passing(rounds):
+        adapters = (PROMOTE, ("synergy", Synergy(patience=1, passes=2, most=1)))
+        return dataclasses.replace(
+            setup(LoadedGrowing(), ("shift", Shift((0.0,))), rounds=rounds, adapters=adapters),
+            ids={"shift": "ev3:shift", "promote": "ev3:promote", "synergy": "ev3:synergy", "budget": "ev3:budget"},
+        )
+
+    summary = run(passing(10), tmp_path / "whole")
+    assert summary["transitions"]["pass"] == 1 and summary["transitions"]["done"] == 1
+    assert {name: model["parameters"] for name, model in summary["kept"].items()} == {
+        "synergy/size 1": 3,
+        "synergy/size 2": 6,
+    }
+    calls = [next(iter(r["calls"].values()), "") for r in rows(tmp_path / "whole")]
+    for at in (calls.index("grow") + 1, calls.index("pass") + 1, calls.index("done") + 1):
+        run(passing(at), tmp_path / str(at))
+        resume(passing(10), tmp_path / str(at))
+        assert_same_end(tmp_path / str(at), tmp_path / "whole")
 
 
 @dataclasses.dataclass(frozen=True)
