@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ev3x import Arrays, Assess, Data, Decide, Explore, Metric, Splits, Task
+from ev3x import Arrays, Assess, Data, Decide, Explore, Metric, Splits, Task, metrics
 from ev3x.component import Count
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ PIXELS, CLASSES = 64, 10
 TRAIN, ASSESS, DECIDE = 1000, 100, 100
 
 
-def correct(logits: Array, batch: Batch) -> Array:
-    """Which digits are recognized: bool[n]."""
-    return logits.argmax(-1) == batch["y"]
-
-
-def surprise(logits: Array, batch: Batch) -> Array:
-    """The cross-entropy with the label in nats: f32[n]."""
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], axis=-1)[:, 0]
-
-
 @dataclasses.dataclass(frozen=True)
 class Digits(Task):
     """Batches are {"x": f32[n, 64] in [0, 1], "y": i32[n]}; the model is a perceptron with ReLU."""
@@ -47,7 +37,10 @@ class Digits(Task):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy, which decides, and cross-entropy in nats."""
-        return (Metric("accuracy", correct, binary=True), Metric("cross_entropy", surprise, low=0.0, maximize=False))
+        return (
+            Metric("accuracy", metrics.accuracy, binary=True),
+            Metric("cross_entropy", metrics.cross_entropy, low=0.0, maximize=False),
+        )
 
     def init(self, key: Array) -> Any:
         """A fresh network: {"params": ...}."""

@@ -14,8 +14,9 @@ from typing_extensions import Doc
 
 from ev3x import Data
 from ev3x.component import Count, Real
+from ev3x.metrics import cross_entropy
 
-from .digits import CLASSES, Array, Batch, Digits, shuffled, surprise
+from .digits import CLASSES, Array, Batch, Digits, shuffled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class NoisyDigits(Digits):
 
     def loss(self, name: str, variables: Any, batch: Batch, key: Array, hypers: Mapping[str, Any]) -> tuple[Array, Any]:
         """The loss of each example in nats, f32[n]."""
-        each = surprise(self.predict(variables, batch), batch)
+        each = cross_entropy(self.predict(variables, batch), batch)
         if name == "weighted":
             weights = weigh(hypers["weigher"], jax.lax.stop_gradient(each))
             each *= weights / weights.mean()

@@ -13,8 +13,9 @@ from typing_extensions import Doc
 
 from ev3x import Data
 from ev3x.component import Real
+from ev3x.metrics import cross_entropy
 
-from .digits import Array, Batch, Digits, shuffled, surprise
+from .digits import Array, Batch, Digits, shuffled
 
 SIDE = 8
 
@@ -62,7 +63,7 @@ class RotatedDigits(Digits):
         """The cross-entropy of each example in nats, f32[n]."""
         if name == "turned":
             batch = {**batch, "x": turned(batch["x"], hypers["angle"])}
-        return surprise(self.predict(variables, batch), batch), variables
+        return cross_entropy(self.predict(variables, batch), batch), variables
 
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
