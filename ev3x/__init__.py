@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from . import training as training
     from .adapt import Adapter as Adapter
     from .adapt import Budget as Budget
+    from .adapt import Form as Form
+    from .adapt import TransformError as TransformError
     from .assess import Assessor as Assessor
     from .component import Component as Component
     from .component import OptionError as OptionError
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
 _HOMES = {
-    "adapt": ("Adapter", "Budget"),
+    "adapt": ("Adapter", "Budget", "Form", "TransformError"),
     "assess": ("Assessor",),
     "component": ("Component", "OptionError"),
     "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -27,7 +27,8 @@ class TransformError(ValueError):
 class Form:
     """What a host transition may change: the model, and the tasks that its variables belong to.
 
-    `task` is that of the current variables, `champion` that of the incumbent where it has another shape, else None.
+    `task` is that of the current variables. `champion` is that of the incumbent while a promotion is a host transition
+    (it has another shape, or the current variables were drawn anew), else None.
     `fresh` says that the current variables do not go on from those before: what optimizers learned of them is void.
     """
 
@@ -39,9 +40,16 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter(Component):
-    """Refines the decision of a round. Several form a chain: each gets what the one before decided."""
+    """Refines the decision of a round. Several form a chain: each gets what the one before decided.
+
+    `promotes` says that it sets the move or a promotion; `follows`, that it reads them: adapters that follow stand
+    after all that promote. `grows` says that it changes the shape of the model: a method has at most one such adapter.
+    """
 
     role: ClassVar[str] = "adapter"
+    promotes: ClassVar[bool] = False
+    follows: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
 
     def accept(self, metrics: tuple[Metric, ...], aims: tuple[float, ...]) -> None:
         """Raise ValueError when nothing can be adapted for metrics with these aims, signs and weights."""
@@ -102,6 +110,20 @@ class Budget(Component):
         return state
 
 
+def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None:
+    """The first adapter that cannot stand where it does in this chain, and why; None when all can."""
+    grown = None
+    for i, (name, adapter) in enumerate(adapters):
+        if adapter.follows and not any(a.promotes for _, a in adapters[:i]):
+            return i, f"{name} must stand after an adapter that promotes, such as `promote`"
+        if adapter.follows and (later := [n for n, a in adapters[i:] if a.promotes]):
+            return i, f"{name} must stand after all adapters that promote, but {later[0]} comes later"
+        if adapter.grows and grown is not None:
+            return i, f"{name} and {grown} both grow the model: choose one"
+        grown = name if adapter.grows else grown
+    return None
+
+
 def undecided(model: Model, adapters: int) -> Decision:
     """The decision before any adapter spoke: keep everything."""
     return Decision(
@@ -114,12 +136,12 @@ def without_restore(decision: Decision) -> Decision:
     return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.TAKE, decision.move))
 
 
-def move(model: Model, winner: PyTree, decision: Decision, *, same_shape: bool = True) -> Model:
+def move(model: Model, winner: PyTree, decision: Decision, *, succeeds: bool = True) -> Model:
     """The model after the decision. The only place under jit where variables change hands.
 
-    An incumbent of another shape stays as it is: its succession is a transition on the host.
+    Unless the winner `succeeds` the incumbent here, that stays as it is: its succession is a transition on the host.
     """
-    if not same_shape:
+    if not succeeds:
         return Model(select(decision.move == Move.TAKE, winner, model.current), model.incumbent, decision.aims)
     restored = select(decision.move == Move.RESTORE, model.incumbent, model.current)
     current = select(decision.move == Move.TAKE, winner, restored)

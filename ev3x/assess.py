@@ -25,9 +25,13 @@ ReadBlock = Callable[[Array, int], tuple[Batch, Array | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Assessor(Component):
-    """A fold over blocks of scores whose merge is a leafwise sum, so that evidence adds over blocks and devices."""
+    """A fold over blocks of scores whose merge is a leafwise sum, so that evidence adds over blocks and devices.
+
+    `weighted` says that it goes by the weights of the metrics when it selects: others refuse to be given any.
+    """
 
     role: ClassVar[str] = "assessor"
+    weighted: ClassVar[bool] = True
 
     block: Annotated[Count, Doc("examples scored at a time")] = 1024
     blocks: Annotated[Count, Doc("the most blocks read in a round")] = 1

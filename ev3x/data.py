@@ -136,6 +136,8 @@ class Explore:
             return batch
         if not isinstance(batch, Mapping):
             raise TypeError(f"teachers add entries to a batch, which must be a mapping, got {type(batch).__name__}")
+        if taken := sorted(self.teachers.keys() & batch.keys()):
+            raise ValueError(f"teachers may not replace entries of a batch, which has {taken} already")
         return {**batch, **{name: _taught(of, batch) for name, of in self.teachers.items()}}
 
     def read(self, drawn: Any) -> Batch:
@@ -312,8 +314,9 @@ def _check_source(name: str, source: Source) -> None:
 
 def _check_disjoint(sources: dict[str, Source]) -> None:
     seen: dict[bytes, tuple[str, int]] = {}
+    common = _common(sources)
     for name, source in sources.items():
-        rows = _rows(source) if isinstance(source, Arrays) else [_key_bytes(source)]
+        rows = _rows(source, common) if isinstance(source, Arrays) else [_key_bytes(source)]
         for i, row in enumerate(rows):
             other = seen.setdefault(row, (name, i))
             if other[0] != name:
@@ -330,8 +333,20 @@ def _key_bytes(source: Generated) -> bytes:
     return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes()
 
 
-def _rows(source: Arrays) -> list[bytes]:
-    columns = [np.asarray(leaf) for leaf in jax.tree.leaves(source.tree)]
+def _common(sources: dict[str, Source]) -> set[Any]:
+    """The paths of the entries that tell examples apart: what more some sources hold, a teacher's logits say, does not.
+
+    Those that all finite sources have, if they are all that one of them has; else all.
+    """
+    finite = [source.tree for source in sources.values() if isinstance(source, Arrays)]
+    paths = [{path for path, _ in jax.tree_util.tree_leaves_with_path(tree)} for tree in finite]
+    common = set.intersection(*paths) if paths else set()
+    return common if common in paths else set.union(*paths, set())
+
+
+def _rows(source: Arrays, paths: set[Any]) -> list[bytes]:
+    """A digest of each example."""
+    columns = [np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(source.tree) if path in paths]
     return [
         hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)
     ]

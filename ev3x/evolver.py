@@ -73,7 +73,7 @@ class Evolver:
             done += records.round.size
             if not records.round.size:
                 break
-        return state, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        return state, _joined(parts)
 
     def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
         """The state after one call of the compiled program, up to the limit, and the records of the rounds that ran.
@@ -81,17 +81,31 @@ class Evolver:
         `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once. Of a
         feed, a call uses up one block, whatever the limit on rounds: what is trained on must not depend on the calls.
         """
-        splits = self.data
-        if isinstance(splits, Feed):
-            limit, capacity = dataclasses.replace(limit, rounds=jnp.int32(splits.rounds)), splits.rounds
-            splits = splits.next(state.spent)
-            self.plan.check(splits, disjoint=self._fresh)
-            self._fresh = False
+        if isinstance(self.data, Splits):
+            state, records, _ = self._call(self.data, state, limit, capacity)
+            return state, records
+        splits, parts, left, called = self.data.next(state.spent), [], self.data.rounds, True
+        self.plan.check(splits, disjoint=self._fresh)
+        self._fresh = False
+        while left and called:  # after a transition, the rest of the block
+            limit = dataclasses.replace(limit, rounds=jnp.int32(left))
+            state, records, called = self._call(splits, state, limit, self.data.rounds)
+            parts.append(records)
+            left -= records.round.size
+        return state, _joined(parts)
+
+    def _call(self, splits: Splits, state: State, limit: Limit, capacity: int) -> tuple[State, Record, bool]:
+        """One call of the program and its host transition, and whether there was any."""
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
-        if int(done) and bool(loop.called(self.plan, records.decision)[-1]):
-            last = jax.tree.map(lambda x: x[-1], records.decision)
-            probe = splits.explore.batch(splits.explore.draw(state.key, 1)[0])
-            self.plan, state = loop.transition(self.plan, state, last, probe)
-        return state, records
+        if not int(done) or not bool(loop.called(self.plan, records.decision)[-1]):
+            return state, records, False
+        last = jax.tree.map(lambda x: x[-1], records.decision)
+        drawn = jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1))
+        self.plan, state = loop.transition(self.plan, state, last, splits.explore.batch(drawn))
+        return state, records, True
+
+
+def _joined(parts: list[Record]) -> Record:
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)

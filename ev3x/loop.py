@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .adapt import Adapter, Budget, Form, move, undecided, without_restore
+from .adapt import Adapter, Budget, Form, misplaced, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
 from .objectives import Amounts, aims
@@ -58,6 +58,8 @@ class Method:
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
         if not self.proposers:
             raise ValueError("method: at least one proposer is needed, got none")
+        if fault := misplaced(self.adapters):
+            raise ValueError(f"method: adapters: {fault[1]}")
         try:
             object.__setattr__(self, "weights", None if weights is None else Amounts.parse(weights))
         except ValueError as error:
@@ -68,7 +70,8 @@ class Method:
 class Plan:
     """All that a round is compiled for: the key of the compilation cache.
 
-    `champion` is the task of the incumbent while it has another shape than the current variables, after growth.
+    `champion` is the task of the incumbent while its succession is a transition on the host: after growth, or while the
+    current variables are ones drawn anew.
     """
 
     task: Task
@@ -101,6 +104,8 @@ class Plan:
                 raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
             check_needs(name, proposer, self.task, splits.explore)
         first = aims(self.method.weights, metrics)
+        if self.method.weights is not None and not self.method.select.weighted:
+            raise ValueError(f"weights: {type(self.method.select).__name__} does not select by weights: leave them out")
         for _, adapter in self.method.adapters:
             adapter.accept(metrics, first)
         self.method.select.accept(metrics)
@@ -186,7 +191,7 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         if plan.champion is not None:
             decision = without_restore(decision)
     decision = dataclasses.replace(decision, promote=decision.promote & found)
-    model = move(model, winner, decision, same_shape=plan.champion is None)
+    model = move(model, winner, decision, succeeds=plan.champion is None)
 
     proposers, offset = {}, 0  # feedback
     for name, p in method.proposers:

@@ -29,6 +29,8 @@ class Amounts(tuple[tuple[str, float], ...]):
     def parse(cls, value: Any) -> Self:
         """The amounts that a mapping, or a tuple of pairs, holds; ValueError says which is none."""
         if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+            if len(dict(value)) < len(value):
+                raise ValueError(f"names something twice: {value!r}")
             value = dict(value)
         if not isinstance(value, Mapping):
             raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")

@@ -208,7 +208,9 @@ class _Session:
             except StreamEnded as error:
                 return "stopped", str(error)
             except TransformError as error:
-                raise RunError(f"{error} ({len(self.rows)} rounds are kept)") from error
+                raise RunError(
+                    f"{error} ({len(self.rows)} rounds are kept, those since are lost; a resumed run ends here again)"
+                ) from error
             except Exception as error:
                 if not isinstance(error, StreamFault | jax.errors.JaxRuntimeError) and "Callback" not in str(error):
                     raise

@@ -31,7 +31,8 @@ class Metric:
     ratio). Set-level metrics are computed on each block of examples; what is reported is their mean over blocks, and
     their uncertainty is that between blocks (a short last block is filled up from the one before). `low` and `high`
     are the range of a single value; `binary` says that values are 0 or 1 only, which makes exact tests possible.
-    `margin` is the difference too small to care about.
+    `margin` is the difference too small to care about. `constant` says that a model has the same value on every example
+    (its size, a price): a difference then needs no test.
     `host=True` calls plain Python on numpy arrays through a callback: slow, outside XLA, but anything goes.
     """
 
@@ -43,6 +44,7 @@ class Metric:
     binary: bool = False
     maximize: bool = True
     margin: float = 0.0
+    constant: bool = False
     host: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class Metric:
             raise ValueError(f"metric {self.name!r}: kind must be 'example' or 'set', got {self.kind!r}")
         if self.binary and self.kind == "set":
             raise ValueError(f"metric {self.name!r}: a set-level metric cannot be binary")
+        if self.constant and (self.binary or self.kind == "set"):
+            raise ValueError(f"metric {self.name!r}: what is constant can be neither binary nor set-level")
         if not self.low < self.high:
             raise ValueError(f"metric {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
         if self.margin < 0:

@@ -662,7 +662,7 @@ def test_a_growth_that_changes_predictions_ends_the_run_in_words(tmp_path):
     adapters = (PROMOTE, ("grow", Grow(patience=2)))
     wrong = setup(LoadedWrong(), ("shift", Shift((0.0,))), rounds=7, adapters=adapters)
     ids = {"shift": "ev3:shift", "promote": "ev3:promote", "grow": "ev3:grow", "budget": "ev3:budget"}
-    with pytest.raises(RunError, match=r"grow: 'widen' of LoadedWrong is no morphism.*\(\d rounds are kept\)"):
+    with pytest.raises(RunError, match=r"grow: 'widen' of LoadedWrong is no morphism.*\(\d rounds are kept, "):
         run(dataclasses.replace(wrong, ids=ids), tmp_path / "run")
 
 

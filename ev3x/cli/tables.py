@@ -30,7 +30,7 @@ def summary(s: dict[str, Any]) -> None:
     screen = console()
     title = f"{s['task']}, seed {s['seed']}: {s['reason']}"
     screen.print(Text(title, style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)
-    scores = [(name, f"{s['baseline'][name]:.4g}", f"{value:.4g}") for name, value in s["test"].items()]
+    scores = [(name, _score(s["baseline"][name]), _score(value)) for name, value in s["test"].items()]
     screen.print(table(("test set", "start", "final incumbent"), scores))
     facts = {
         "rounds": f"{s['rounds']} with {_count(s['promotions'], 'promotion')}",
@@ -40,13 +40,17 @@ def summary(s: dict[str, Any]) -> None:
         "files": s["directory"] or "none",
     }
     for what, times in s["transitions"].items():
-        facts["rounds"] += f", {times} times {what}"
+        facts["rounds"] += f", {times} x {what}"
     for name, model in s["kept"].items():
-        results = ", ".join(f"{metric} {value:.4g}" for metric, value in model["test"].items() if value is not None)
+        results = ", ".join(f"{metric} {_score(value)}" for metric, value in model["test"].items())
         facts[name] = f"{model['parameters']:,} parameters, on the test set {results}"
     wide = max(8, *(len(name) + 2 for name in facts))
     for name, fact in facts.items():
         screen.print(Text(f"{name:{wide}}{fact}"), soft_wrap=True)
+
+
+def _score(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 def _count(n: int, what: str) -> str:

@@ -12,7 +12,7 @@ import jax
 from annotated_types import Lt
 from typing_extensions import Doc
 
-from ..adapt import Adapter, Budget
+from ..adapt import Adapter, Budget, misplaced
 from ..assess import Assessor
 from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
 from ..host import BUILTIN, Host, PluginError
@@ -88,7 +88,7 @@ class Builder:
         layout = self._options(Layout, ("layout",), self.tree.get("layout", {}))
         if task is not None:
             if run is not None and task.metrics:
-                self._weigh(run.weights, task, adapters)
+                self._weigh(run.weights, task, select, adapters)
             self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
         if not (run and task and select and confirm and budget and layout and not self.problems):
             raise ConfigError([text for _, text in sorted(self.problems)])
@@ -210,6 +210,9 @@ class Builder:
             if assessor is not None:
                 with self._told((section,)):
                     assessor.accept(task.metrics)
+        chain = [labelled for labelled in adapters if labelled is not None]
+        if len(chain) == len(adapters) and (fault := misplaced(chain)):
+            self._problem(("adapt", fault[0]), fault[1])
         for i, labelled in enumerate(adapters):
             if labelled is not None:
                 with self._told(("adapt", i)):
@@ -226,9 +229,17 @@ class Builder:
                 if not proposer.labels(site):
                     self._problem(("propose", i), "makes no candidates (K = 0)")
 
-    def _weigh(self, weights: Amounts | None, task: Task, adapters: Sequence[tuple[str, Adapter] | None]) -> None:
-        """Whether the weights suit the task, and the adapters these weights."""
+    def _weigh(
+        self,
+        weights: Amounts | None,
+        task: Task,
+        select: Assessor | None,
+        adapters: Sequence[tuple[str, Adapter] | None],
+    ) -> None:
+        """Whether the weights suit the task and the selection, and the adapters these weights."""
         with self._told(("weights",)):
+            if weights is not None and select is not None and not select.weighted:
+                raise ValueError(f"{type(select).__name__} does not select by weights: leave them out")
             first = aims(weights, task.metrics)
             for i, labelled in enumerate(adapters):
                 if labelled is not None:
@@ -251,7 +262,7 @@ class Builder:
         try:
             yield
         except ValueError as error:
-            self._problem(exact(self.tree, path, str(error)), str(error))
+            self._problem(exact(self.tree, path, str(error)), str(error).removeprefix(f"{path[0]}: "))
         except ModuleNotFoundError as error:
             self._problem(
                 path, f'needs the package {error.name!r}, which is not installed: pip install "ev3x[examples]"'

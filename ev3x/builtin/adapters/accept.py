@@ -15,6 +15,8 @@ from ...types import Assessment, Decision, Move
 class Accept(Adapter):
     """Every winner becomes current and incumbent, whatever the verdict: training without a gate, for comparison."""
 
+    promotes = True
+
     def decide(
         self, index: int, state: Any, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, Any]:

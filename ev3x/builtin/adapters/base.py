@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +17,13 @@ from ...types import Array
 _log = logging.getLogger(__name__)
 
 
-def operations(task: Task, how: tuple[str, ...]) -> tuple[str, ...]:
+def operations(asker: str, task: Task, how: tuple[str, ...]) -> tuple[str, ...]:
     """These operations, or all that the task has. Raises ValueError when it lacks any, or has none."""
     if not task.growths:
-        raise ValueError(f"grow: the task {type(task).__name__} cannot grow: it has no `growths`")
+        raise ValueError(f"{asker}: the task {type(task).__name__} cannot grow: it has no `growths`")
     for name in how:
         if name not in task.growths:
-            raise ValueError(f"grow: {unknown('operation', name, task.growths)}")
+            raise ValueError(f"{asker}: {unknown('operation', name, task.growths)}")
     return how or task.growths
 
 
@@ -35,14 +36,22 @@ def enlarged(key: Array, form: Form, how: str, morphism: bool) -> Form:
     return Form(task, form.champion or form.task, model, fresh=not morphism)
 
 
-def verify(name: str, before: Form, after: Form, probe: Batch, tolerance: float) -> None:
-    """Raise TransformError when a growth changed a prediction on the probe by more than the tolerance."""
+def verify(what: str, before: Form, after: Form, probe: Batch, tolerance: float) -> None:
+    """Raise TransformError when a growth changed a prediction on the probe, relative to max(1, |prediction|)."""
     predictions = [jax.tree.leaves(form.task.predict(form.model.current, probe)) for form in (before, after)]
-    pairs = [[np.asarray(x, np.float64) for x in pair] for pair in zip(*predictions, strict=True)]
-    change = max(float(np.max(np.abs(a - b))) for a, b in pairs)
+    change = max(_change(*(np.asarray(x, np.float64) for x in pair)) for pair in zip(*predictions, strict=True))
     if not change <= tolerance:
         raise TransformError(
-            f"grow: {name!r} of {type(before.task).__name__} is no morphism: it changes a prediction by "
+            f"{what} of {type(before.task).__name__} is no morphism: it changes a prediction by "
             f"{change:.3g}, more than tolerance = {tolerance:g} (or set morphism = false)"
         )
-    _log.info("%s changed predictions by at most %.3g", name, change)
+    _log.info("%s changed predictions by at most %.3g", what, change)
+
+
+def _change(before: Any, after: Any) -> float:
+    """The largest relative change; infinite where only one of them is finite."""
+    finite = np.isfinite(before)
+    if not np.array_equal(finite, np.isfinite(after)):
+        return float("inf")
+    gap = np.abs(after - before)[finite] / np.maximum(1.0, np.abs(before[finite]))
+    return float(gap.max(initial=0.0))

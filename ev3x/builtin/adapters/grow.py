@@ -22,7 +22,10 @@ _UNDO = 1  # calls above it grow by the first, second, ... operation
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GrowState:
-    """Rounds since a model was proven better or grown; whether one is on trial; its size; what each operation did."""
+    """Rounds since a model was proven better or grown; whether one is on trial; its size; what each operation did.
+
+    A random order draws its operation on the host: these counts are for the others.
+    """
 
     stalled: Array  # i32[]
     trial: Array  # bool[]
@@ -38,23 +41,27 @@ class Grow(Adapter):
     """Grows the current model when `patience` rounds proved none better; to be listed after the adapter that promotes.
 
     The update just selected grows, not the one before. The incumbent keeps its shape and stays the one to beat: the
-    grown model is on trial until it is promoted, and undone (current = incumbent, in the old shape) when another
-    `patience` rounds do not promote it. While it is on trial nothing is rolled back. The task says how it can grow.
+    grown model is on trial until it is promoted, and undone (current = incumbent, in the old shape, with fresh
+    optimizer states) when another `patience` rounds do not promote it. While it is on trial nothing is rolled back. The
+    task says how it can grow.
 
     `order = "learned"` tries every operation once, and then the one whose upper confidence bound of being promoted is
     highest (UCB1, Auer, Cesa-Bianchi and Fischer 2002).
     """
+
+    follows = True
+    grows = True
 
     patience: Annotated[Count, Doc("rounds without a promotion before a growth, and before it is undone")] = 5
     how: Annotated[tuple[str, ...], Doc("operations of the task; none named: all that it has")] = ()
     order: Annotated[Literal["in_turn", "random", "learned"], Doc("which operation is next")] = "in_turn"
     most: Annotated[Natural, Doc("growths that may stand at a time; 0: no limit")] = 0
     morphism: Annotated[bool, Doc("keep the function of the model; else the larger one starts afresh")] = True
-    tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction")] = 1e-4
+    tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction, per max(1, |it|)")] = 1e-4
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> GrowState:
         """No growth so far. Raises ValueError when the task cannot grow in this way."""
-        names = operations(site.task, self.how)
+        names = operations("grow", site.task, self.how)
         zero, none = jnp.int32(0), jnp.zeros(len(names), jnp.int32)
         return GrowState(zero, jnp.asarray(False), zero, last=zero, tried=none, proven=none, names=names)
 
@@ -104,7 +111,7 @@ class Grow(Adapter):
         name = state.names[number]
         grown = enlarged(key, form, name, self.morphism)
         if self.morphism and probe is not None:
-            verify(name, form, grown, probe, self.tolerance)
+            verify(f"grow: {name!r}", form, grown, probe, self.tolerance)
         return state, grown
 
     def _next(self, tried: Array, proven: Array) -> Array:

@@ -20,6 +20,8 @@ class Promote(Adapter):
     current = incumbent. Nothing moves when no candidate could win.
     """
 
+    promotes = True
+
     undecided: Annotated[
         Literal["take", "keep"], Doc("what becomes of current without a clear verdict: the winner, or as it was")
     ] = "take"

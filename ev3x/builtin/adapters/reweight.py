@@ -40,6 +40,8 @@ class Reweight(Adapter):
     by claims and guards.
     """
 
+    follows = True
+
     memory: Annotated[Real, Ge(0), Lt(1), Doc("what a running mean keeps of itself in a round")] = 0.9
     temperature: Annotated[Positive, Doc("lower ones prioritise more: weights can differ e^(2 / temperature)-fold")] = (
         1.0

@@ -62,19 +62,23 @@ class Synergy(Adapter):
     The incumbent is not reset. It keeps its shape and stays the one to beat, so that what was proven stays in hand;
     until a student of this pass and size is promoted, a rollback waits. A size is left after `patience` rounds without
     a promotion; while a fresh student catches up with the incumbent, it is progress too when it surely came closer to
-    it, on the same examples, than ever at this size. To be listed after the adapter that promotes, not beside `grow`.
+    it, on the same examples, than ever at this size. After the last pass the largest student trains on, and the archive
+    is closed. To be listed after the adapter that promotes, not beside `grow`.
     """
+
+    follows = True
+    grows = True
 
     patience: Annotated[Count, Doc("rounds without progress before the student grows, or the pass ends")] = 5
     passes: Annotated[Count, Doc("passes; the first learns from the task's teacher alone")] = 2
     most: Annotated[Count, Doc("growths in a pass: it has one size more")] = 2
     how: Annotated[tuple[str, ...], Doc("operations of the task, in turn; none named: all that it has")] = ()
     morphism: Annotated[bool, Doc("keep the function of the model when it grows; else the larger one is fresh")] = False
-    tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction")] = 1e-4
+    tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction, per max(1, |it|)")] = 1e-4
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> SynergyState:
         """The beginning of the first pass. Raises ValueError when the task cannot grow in this way."""
-        zero, names = jnp.int32(0), operations(site.task, self.how)
+        zero, names = jnp.int32(0), operations("synergy", site.task, self.how)
         return SynergyState(
             stalled=zero,
             size=zero,
@@ -93,6 +97,8 @@ class Synergy(Adapter):
         """Batches with the predictions of archived students, after the first pass."""
         if not state.teaching:
             return explore
+        if "students" in explore.teachers:
+            raise ValueError("synergy: the explore split has teachers named 'students' already: rename them")
         students = tuple(Teacher(student.task, student.variables) for student in state.archive)
         return dataclasses.replace(explore, teachers={**explore.teachers, "students": students})
 
@@ -145,7 +151,7 @@ class Synergy(Adapter):
         name = state.names[call - _DONE - 1]
         grown = enlarged(key, form, name, self.morphism)
         if self.morphism and probe is not None:
-            verify(name, form, grown, probe, self.tolerance)
+            verify(f"synergy: {name!r}", form, grown, probe, self.tolerance)
         return state, grown
 
     def _distance(self, sign: int, confirmation: Assessment) -> tuple[Array, Array]:
@@ -166,6 +172,6 @@ def _archived(state: SynergyState, form: Form) -> tuple[Student, ...]:
     if form.task not in sizes:
         return (*state.archive, student)
     place = sizes.index(form.task)
-    if np.nan_to_num(state.sign * state.archive[place].score, nan=-np.inf) >= state.sign * state.score:
+    if not state.sign * state.score > np.nan_to_num(state.sign * state.archive[place].score, nan=-np.inf):
         return state.archive
     return (*state.archive[:place], student, *state.archive[place + 1 :])

@@ -23,8 +23,10 @@ class Lexicographic(OfMoments):
 
     Candidates within the tolerance of the best on the first metric stay, of these those within that of the best of
     them on the second, and so on; the last decides. The value of a candidate is how many others it is ahead of: it
-    stayed longer, or it is better on the metric that sorted out both. Weights do not count here.
+    stayed longer, or it is better on the metric that sorted out both. There are no weights here.
     """
+
+    weighted = False
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
@@ -34,7 +36,9 @@ class Lexicographic(OfMoments):
     ] = Amounts()
 
     def check(self) -> list[Fault]:
-        """A tolerance is for a metric that is looked at."""
+        """No metric twice; a tolerance is for a metric that is looked at."""
+        if len(set(self.order)) < len(self.order):
+            return [Fault(("order",), f"names a metric twice: {self.order}")]
         idle = [name for name, _ in self.tolerance if self.order and name not in self.order]
         return [Fault(("tolerance", name), f"is for a metric that is not in the order {self.order}") for name in idle]
 

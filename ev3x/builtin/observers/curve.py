@@ -158,7 +158,8 @@ def _size(points: list[Point]) -> float:
 
 
 def _tests(axes: Axes, summary: dict[str, Any], metric: str) -> None:
-    """The test scores of the model at the start and of the final incumbent."""
+    """The test scores of the model at the start and of the final incumbent, where they are finite."""
     for key, style, words in (("baseline", ":", "start"), ("test", "--", "final incumbent")):
         score = summary[key][metric]
-        axes.axhline(score, color=TEST, linestyle=style, linewidth=1.3, label=f"test set, {words}: {score:.4g}")
+        if score is not None:
+            axes.axhline(score, color=TEST, linestyle=style, linewidth=1.3, label=f"test set, {words}: {score:.4g}")

@@ -91,7 +91,7 @@ class DistillCifar(Distillation):
         )
         about = (
             f"images of {folder}: {len(explore):,} to explore with a teacher's logits, {self.assess:,} to assess, "
-            f"{self.decide:,} to decide, {len(images.x_test):,} to test"
+            f"{self.decide:,} to decide (read again when they are spent), {len(images.x_test):,} to test"
         )
         return Data(splits, Arrays(_on_device(images.x_test, images.y_test, np.arange(len(images.y_test)))), about)
 

@@ -62,8 +62,9 @@ class DistillMnist1D(Distillation):
             assess=Assess(assess),
             decide=Decide(decide),
         )
+        varied = "" if self.teaching == "precomputed" else "varied at random whenever they are read, "
         about = (
-            f"MNIST-1D: {len(examples.y):,} training examples with the logits of a CNN that gets "
+            f"MNIST-1D: {len(examples.y):,} training examples, {varied}with the logits of a CNN that gets "
             f"{teacher.accuracy:.1%} of the {len(examples.y_test):,} test examples right; "
             "meta, assess and decide on fresh ones"
         )

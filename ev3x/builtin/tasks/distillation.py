@@ -192,4 +192,4 @@ def _square(temperature: Any) -> Array:
 @functools.cache
 def _size(network: Network, shape: tuple[int, ...]) -> Metric:
     count = network.parameters(jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    return Metric("parameters", measures.Constant(float(count)), low=0.0, maximize=False)
+    return Metric("parameters", measures.Constant(float(count)), low=0.0, maximize=False, constant=True)

@@ -77,7 +77,7 @@ def load(settings: Settings | None = None) -> Teacher:
     """
     settings = settings or Settings()
     path = cache_file(settings)
-    kept = _read(path)
+    kept = _read(path, settings)
     if kept is not None:
         return kept
     # Warnings, because those reach stderr even where nobody has set up logging.
@@ -123,13 +123,16 @@ def predict(settings: Settings, weights: Mapping[str, Floats], x: npt.ArrayLike)
 
 def variables(settings: Settings, weights: Mapping[str, Floats]) -> Any:
     """These weights as the variables of a teacher with these settings."""
-    shape = jax.eval_shape(_network(settings).init, jax.random.key(0), jnp.zeros((1, mnist1d.LENGTH), jnp.float32))
-    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[_name(path)]), shape)
+    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[_name(path)]), _shapes(settings))
 
 
 def vary(key: Array, batch: dict[str, Array]) -> dict[str, Array]:
     """This batch with every example turned round, scaled, tilted and jittered at random, as the teacher was trained."""
     return {**batch, "x": _vary(key, batch["x"])}
+
+
+def _shapes(settings: Settings) -> Any:
+    return jax.eval_shape(_network(settings).init, jax.random.key(0), jnp.zeros((1, mnist1d.LENGTH), jnp.float32))
 
 
 def _name(path: Any) -> str:
@@ -190,7 +193,7 @@ def _network(settings: Settings) -> nn.Module:
     return nn.Sequential([*layers, lambda x: x.reshape(x.shape[0], -1), nn.Dense(mnist1d.CLASSES)])
 
 
-def _read(path: Path) -> Teacher | None:
+def _read(path: Path, settings: Settings) -> Teacher | None:
     try:
         # Opened here, because np.load leaves a file that is no archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -199,6 +202,9 @@ def _read(path: Path) -> Teacher | None:
         # A whole archive may still be somebody else's.
         if logits.shape != (4000, mnist1d.CLASSES) or logits.dtype != np.float32:
             raise ValueError(f"bad logits: {logits.dtype}{logits.shape}")
+        expected = {_name(p): (x.shape, x.dtype) for p, x in jax.tree_util.tree_leaves_with_path(_shapes(settings))}
+        if {name: (x.shape, x.dtype) for name, x in arrays.items()} != expected:
+            raise ValueError("its weights are not those of this teacher")
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged archive fails in too many ways to name

@@ -16,6 +16,8 @@ from ev3x.adapt import undecided
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.adapters.reweight import Reweight
+from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.per_round import PerRound
 from ev3x.builtin.proposers.trajectories import Trajectories
@@ -118,9 +120,31 @@ def test_without_a_gate_a_grown_model_is_accepted_at_once_and_nothing_is_undone(
     assert run.plan.champion is None and not bool(state.adapters["grow"].trial)
 
 
-def test_listed_before_what_promotes_it_says_so():
+@pytest.mark.parametrize(
+    ("adapters", "text"),
+    [
+        ((Grow(), Accept()), "grow must stand after an adapter that promotes"),
+        ((Promote(), Grow(), Accept()), "grow must stand after all adapters that promote, but accept comes later"),
+        ((Promote(), Grow(), Synergy()), "synergy and grow both grow the model: choose one"),
+        ((Reweight(), Promote()), "reweight must stand after an adapter that promotes"),
+    ],
+)
+def test_adapters_that_cannot_stand_where_they_do_are_refused(adapters, text):
+    with pytest.raises(ValueError, match=text):
+        method(Shift((0.0,)), adapters=adapters)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sneaky(Accept):
+    """Promotes, and does not say so."""
+
+    promotes = False
+
+
+def test_a_promotion_behind_its_back_is_told():
     run = growing(patience=1)
-    run.plan = dataclasses.replace(run.plan, method=method(Shift((0.0,)), adapters=(Grow(patience=1), Accept())))
+    adapters = (Promote(), Grow(patience=1), Sneaky())
+    run.plan = dataclasses.replace(run.plan, method=method(Shift((0.0,)), adapters=adapters))
     state, _ = run.round(run.init(0))
     with pytest.raises(ValueError, match="promoted behind its back: list it after what promotes"):
         run.round(state)
@@ -223,6 +247,24 @@ def test_rounds_between_growths_compile_once_per_shape():
     for _ in range(12):  # grows, is undone, grows, is undone
         state, _ = run.chunk(state, loop.Limit(jnp.int32(1)), capacity=1)
     assert sorted(traced) == [1, 2]
+
+
+def test_a_size_compiles_on_trial_and_alone():
+    traced = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counting(Shift):
+        def propose(self, site, key, current, state, explore):
+            traced.append(site.task.width)
+            return super().propose(site, key, current, state, explore)
+
+    run = growing(patience=1, most=1)
+    adapters = (Accept(), Grow(patience=1, how=("zeros", "halves"), most=1))
+    run.plan = dataclasses.replace(run.plan, method=method(Counting((0.0,)), adapters=adapters))
+    state = run.init(0)
+    for _ in range(5):  # grows, is accepted on trial, goes on alone
+        state, _ = run.chunk(state, loop.Limit(jnp.int32(1)), capacity=1)
+    assert traced == [1, 2, 2]
 
 
 def test_many_rounds_in_one_call_are_the_same_rounds_one_by_one():

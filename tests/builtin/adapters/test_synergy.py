@@ -72,15 +72,31 @@ def test_a_pass_ends_when_the_largest_student_stalls_and_the_next_begins_with_a_
     assert int(state.adapters["synergy"].passes) == 2
 
 
-def test_the_better_student_of_a_size_stays_in_the_archive():
-    run = passing()
-    state, _ = run.rounds(run.init(0), 2)
-    first = state.adapters["synergy"].archive[0]
-    state, _ = run.rounds(state, 6)  # the second pass has left the first size
-    kept = state.adapters["synergy"].archive[0]
-    batch, _ = run.data.decide.source.block(0, 4096)
-    accuracy = [float(((TASK.predict(s.variables, batch) > 0) == batch["y"]).mean()) for s in (first, kept)]
-    assert accuracy[1] >= accuracy[0] and float(kept.score) >= float(first.score)
+@pytest.mark.parametrize(
+    ("sign", "old", "new", "kept"),
+    [
+        (1, 0.5, 0.6, 0.6),
+        (1, 0.5, 0.4, 0.5),
+        (1, 0.5, 0.5, 0.5),
+        (1, 0.5, np.nan, 0.5),
+        (1, np.nan, 0.1, 0.1),
+        (-1, 0.5, 0.6, 0.5),
+        (-1, 0.5, 0.4, 0.4),
+        (-1, 0.5, np.nan, 0.5),
+    ],
+)
+def test_the_better_student_of_a_size_stays_in_the_archive(sign, old, new, kept):
+    wide = Pupil(width=2)
+    archive = tuple(Student(t, t.init(jax.random.key(t.width)), jnp.float32(old)) for t in (TASK, wide))
+    begun = Synergy().init(ev3x.Site(TASK), TASK.metrics)
+    state = dataclasses.replace(begun, archive=archive, sign=sign, score=jnp.float32(new))
+    model = ev3x.Model(current=wide.init(jax.random.key(7)), incumbent=GOOD, aims=jnp.ones(1))
+    after, form = Synergy().transform(jax.random.key(0), 2, state, ev3x.Form(wide, TASK, model), None)  # 2: done
+    assert form.model is model and same(after.archive[0], archive[0])
+    assert float(after.archive[1].score) == pytest.approx(kept)
+    assert same(after.archive[1].variables, archive[1].variables if kept == old else model.current)
+    proven, _ = Synergy().transform(jax.random.key(0), 2, state, ev3x.Form(TASK, None, model), None)
+    assert same(proven.archive[0].variables, GOOD if kept == new else archive[0].variables)
 
 
 def test_archived_students_teach_from_the_second_pass_on():
@@ -135,3 +151,9 @@ def test_teachers_predict_on_the_fly_one_as_it_is_and_several_stacked():
     assert batch["teacher"].shape == (8,) and batch["students"].shape == (8, 2)
     np.testing.assert_array_equal(batch["teacher"], TASK.predict(one, batch))
     np.testing.assert_array_equal(batch["students"][:, 1], Pupil(width=2).predict(two, batch))
+
+
+def test_teachers_may_not_replace_what_a_batch_has():
+    explore = dataclasses.replace(splits().explore, teachers={"y": ev3x.Teacher(TASK, GOOD)})
+    with pytest.raises(ValueError, match=r"teachers may not replace entries of a batch, which has \['y'\] already"):
+        explore.batch(explore.draw(jax.random.key(2), 1)[0])
