@@ -178,8 +178,16 @@ def main() -> None:
         steps = float(np.mean([h["steps"] for h in have])) if have else 0.0
         for name, values in reached.items():
             found = {s: interval(x) if len(x) > 1 else None for s, x in values.items()}
-            cells = ["{:+.4f} [{:+.4f}, {:+.4f}]".format(*f) if f else "" for f in found.values()]
-            table.add_row(size, f"{parameters:,}", f"{way}: {name}", str(len(have)), f"{steps:,.0f}", *cells)
+            form = "{:+.4f} [{:+.4f}, {:+.4f}]" if name == "difference" else "{:.4f} [{:.4f}, {:.4f}]"
+            cells = [form.format(*f) if f else "" for f in found.values()]
+            table.add_row(
+                size,
+                f"{parameters:,}",
+                name if name == way else f"{way}: {name}",
+                str(len(have)),
+                f"{steps:,.0f}",
+                *cells,
+            )
             summary[f"{way} {size}: {name}"] = {"parameters": parameters, "n": len(have), "steps": steps, **found}
     Console(width=150).print(table)
     print(write("growth", {"settings": vars(args), "runs": runs, "summary": summary}))

@@ -140,6 +140,7 @@ def generated(i):
 
 SHARED = examples(0, 40)
 PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
+TAUGHT = ev3x.Arrays({**SHARED.tree, "teacher": jnp.arange(float(SHARED.size))})
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,11 @@ PART = ev3x.Arrays(jax.tree.map(lambda x: x[30:], SHARED.tree))
         ({"explore": ev3x.Explore(generated(0), batch_size=0)}, ValueError, "batch_size must be at least 1, got 0"),
         (
             {"explore": ev3x.Explore(SHARED), "assess": ev3x.Assess(PART)},
+            ValueError,
+            "must not share examples, but assess example 0 is also explore example 30; remove duplicates",
+        ),
+        (
+            {"explore": ev3x.Explore(TAUGHT), "assess": ev3x.Assess(PART)},
             ValueError,
             "must not share examples, but assess example 0 is also explore example 30; remove duplicates",
         ),

@@ -2,18 +2,20 @@
 
 import dataclasses
 import functools
+import itertools
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Wide, evolver, make, method, same, sgd
+from toys import Shift, Wide, evolver, examples, make, method, same, sgd, splits
 
 import ev3x
 from ev3x import loop
 from ev3x.adapt import undecided
 from ev3x.builtin.adapters.accept import Accept
+from ev3x.builtin.adapters.base import enlarged, verify
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.reweight import Reweight
@@ -312,3 +314,41 @@ def test_toys_grow_to_what_they_were(_=None):
     for how in ("zeros", "halves"):
         task, grown = TASK.grow(how, None, variables)
         np.testing.assert_allclose(task.predict(grown, batch), TASK.predict(variables, batch), rtol=1e-6)
+
+
+def shaken(key, batch):
+    return {**batch, "x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}
+
+
+def test_growth_is_verified_on_varied_examples_too():
+    explore = ev3x.Varied(examples(5, 64), 8, vary=shaken)
+    run = evolver(Shift((0.0,)), task=TASK, data=splits(explore=explore), adapters=(Promote(), Grow(patience=1)))
+    state, _ = run.round(run.init(0))
+    assert state.model.current["params"]["w"].shape == (2, 2)
+
+
+def test_the_block_of_a_feed_is_finished_after_a_growth():
+    split = splits()
+    stream = ev3x.Stream(lambda: (make(jax.random.key(i), 64) for i in itertools.count()), batches=4)
+    run = evolver(
+        Shift((0.0,)),
+        task=TASK,
+        data=ev3x.Feed(stream, split.assess, split.decide, rounds=4),
+        adapters=(Promote(), Grow(patience=3, how=("zeros",))),
+        confirm=Paired(block=256, blocks=2),
+    )
+    state, records = run.rounds(run.init(0), 4)
+    assert records.round.tolist() == [0, 1, 2, 3] and run.plan.task.width == 2
+    state, records = run.rounds(state, 4)
+    assert records.round.tolist() == [4, 5, 6, 7] and run.plan.task.width == 1
+
+
+def test_a_model_that_is_not_finite_may_grow_all_the_same():
+    broken = {"params": {"w": jnp.full((1, 2), jnp.nan), "b": jnp.zeros(1)}}
+    before = ev3x.Form(TASK, None, ev3x.Model(current=broken, incumbent=broken, aims=jnp.ones(1)))
+    batch = make(jax.random.key(0), 8)
+    verify("grow", before, enlarged(jax.random.key(1), before, "zeros", True), batch, 1e-6)
+    healed = {"params": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
+    after = ev3x.Form(Growing(width=2), TASK, dataclasses.replace(before.model, current=healed))
+    with pytest.raises(ev3x.TransformError, match="changes a prediction by inf"):
+        verify("grow", before, after, batch, 1e-6)

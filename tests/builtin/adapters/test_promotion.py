@@ -73,7 +73,7 @@ def test_an_incumbent_of_another_shape_stays_as_it_is():
     grown = dataclasses.replace(MODEL, current={"w": jnp.zeros(3)})
     for move, current in ((Move.KEEP, 0), (Move.TAKE, 5)):
         decision = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(move), promote=jnp.asarray(True))
-        after = ev3x.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, same_shape=False)
+        after = ev3x.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, succeeds=False)
         assert after.current["w"].tolist() == 3 * [current] and after.incumbent["w"].tolist() == [-1]
     restore = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(Move.RESTORE))
     assert int(ev3x.adapt.without_restore(restore).move) == Move.TAKE
