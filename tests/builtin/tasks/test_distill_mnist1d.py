@@ -17,7 +17,7 @@ from ev3x.builtin.tasks import mnist1d, mnist1d_teacher
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.builtin.tasks.mnist1d_teacher import Teacher
 from ev3x.component import OptionError
-from ev3x.data import Data, Splits
+from ev3x.data import Arrays, Data, Splits
 from ev3x.task import score
 
 TASK = DistillMnist1D(hidden=(7, 5))
@@ -179,8 +179,9 @@ def test_module_needs_neither_flax_nor_mnist1d_until_used() -> None:
 def test_a_teacher_on_the_fly_answers_for_examples_as_they_were_varied(teacher: Teacher) -> None:
     task = DistillMnist1D(hidden=(7,), teaching="on_the_fly")
     splits = task.load(3).splits
-    assert isinstance(splits, Splits) and set(splits.explore.source.tree) == {"x", "y"}
-    plain = TASK.load(3).splits.explore.source.tree["x"]
+    assert isinstance(splits, Splits) and isinstance(splits.explore.source, Arrays)
+    assert set(splits.explore.source.tree) == {"x", "y"}
+    plain = splits.explore.source.tree["x"]
     key = jax.random.key(5)
     batch = jax.jit(lambda e: e.batch(jax.tree.map(lambda x: x[0], e.draw(key, 1))))(splits.explore)
     assert batch["teacher"].shape == (64, 10)
