@@ -235,7 +235,8 @@ def test_tasks_that_cannot_grow_and_unknown_operations_are_refused():
         growing(how=("zero",)).init(0)
 
 
-def test_rounds_between_growths_compile_once_per_shape():
+def counting():
+    """A proposer of the current model, and the widths that it was traced for."""
     traced = []
 
     @dataclasses.dataclass(frozen=True)
@@ -244,7 +245,12 @@ def test_rounds_between_growths_compile_once_per_shape():
             traced.append(site.task.width)
             return super().propose(site, key, current, state, explore)
 
-    run = growing(Counting((0.0,)), patience=3, most=1)
+    return Counting((0.0,)), traced
+
+
+def test_rounds_between_growths_compile_once_per_shape():
+    still, traced = counting()
+    run = growing(still, patience=3, most=1)
     state = run.init(0)
     for _ in range(12):  # grows, is undone, grows, is undone
         state, _ = run.chunk(state, loop.Limit(jnp.int32(1)), capacity=1)
@@ -252,17 +258,10 @@ def test_rounds_between_growths_compile_once_per_shape():
 
 
 def test_a_size_compiles_on_trial_and_alone():
-    traced = []
-
-    @dataclasses.dataclass(frozen=True)
-    class Counting(Shift):
-        def propose(self, site, key, current, state, explore):
-            traced.append(site.task.width)
-            return super().propose(site, key, current, state, explore)
-
+    still, traced = counting()
     run = growing(patience=1, most=1)
     adapters = (Accept(), Grow(patience=1, how=("zeros", "halves"), most=1))
-    run.plan = dataclasses.replace(run.plan, method=method(Counting((0.0,)), adapters=adapters))
+    run.plan = dataclasses.replace(run.plan, method=method(still, adapters=adapters))
     state = run.init(0)
     for _ in range(5):  # grows, is accepted on trial, goes on alone
         state, _ = run.chunk(state, loop.Limit(jnp.int32(1)), capacity=1)
