@@ -212,7 +212,7 @@ def test_everything_that_a_config_says_arrives():
 def test_missing_sections_are_those_of_the_default():
     default, small = load(None), loads(SMALL)
     assert small.method.select == default.method.select and small.method.adapters == default.method.adapters
-    assert [label for label, _ in small.observers] == ["progress", "curve"]
+    assert [label for label, _ in small.observers] == ["progress", "curve", "lineage"]
     assert small.limits.rounds == 3 and default.limits.rounds is not None
 
 
@@ -377,5 +377,10 @@ w = 1979-05-27 07:32:00
 
 
 def test_growth_that_the_task_does_not_know_is_told_with_its_line():
-    text = 'rounds = 1\n[[adapt]]\nuse = "grow"\nhow = ["widen", "deeper"]\n'
-    assert problems(text) == ["my.toml:4: adapt[0].how[1]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]
+    text = 'rounds = 1\n[[adapt]]\nuse = "promote"\n[[adapt]]\nuse = "grow"\nhow = ["widen", "deeper"]\n'
+    assert problems(text) == ["my.toml:6: adapt[1].how[1]: grow: unknown operation 'deeper'; did you mean 'deepen'?"]
+
+
+def test_adapters_that_cannot_stand_where_they_do_are_told_with_their_line():
+    text = 'rounds = 1\n[[adapt]]\nuse = "grow"\n[[adapt]]\nuse = "promote"\n'
+    assert problems(text) == ["my.toml:2: adapt[0]: grow must stand after an adapter that promotes, such as `promote`"]

@@ -184,10 +184,10 @@ accuracy = 2.0
 brier = 1.0
 
 [select]
-use = "lexicographic"
+use = "pareto"
 block = 256
-order = ["accuracy", "brier"]
-tolerance = { accuracy = 0.02 }
+blocks = 1
+metrics = ["accuracy", "brier"]
 
 [confirm]
 use = "paired"
@@ -202,6 +202,10 @@ use = "promote"
 use = "reweight"
 temperature = 0.5
 """
+WEIGHTS = "[weights]\naccuracy = 2.0\nbrier = 1.0\n"
+PARETO = 'use = "pareto"\nblock = 256\nblocks = 1\nmetrics = ["accuracy", "brier"]\n'
+IN_ORDER = 'use = "lexicographic"\norder = ["accuracy", "brier"]\ntolerance = { accuracy = 0.02 }\n'
+REWEIGHT = '[[adapt]]\nuse = "reweight"\ntemperature = 0.5\n'
 
 
 def test_a_config_with_several_objectives_runs_and_resumes(host, tmp_path):
@@ -233,19 +237,38 @@ def test_the_explanation_says_what_weights_are(tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (("accuracy = 2.0", "acuracy = 2.0"), "my.toml:11: weights.acuracy: weights: unknown metric 'acuracy'"),
+        (("accuracy = 2.0", "acuracy = 2.0"), "my.toml:11: weights.acuracy: unknown metric 'acuracy'"),
         (("accuracy = 2.0", "accuracy = -2"), "my.toml:11: weights.accuracy: accuracy must be at least 0, got -2"),
         (("accuracy = 2.0", "accuracy = 0"), "my.toml:29: adapt[1]: reweight: needs at least two metrics"),
-        (('["accuracy", "brier"]', '["accuracy", "brie"]'), "my.toml:17: select.order[1]: lexicographic: unknown "),
-        (("{ accuracy = 0.02 }", "{ acc = 0.02 }"), "my.toml:18: select.tolerance.acc: is for a metric that is not in"),
+        (('["accuracy", "brier"]', '["accuracy", "brie"]'), "my.toml:18: select.metrics[1]: pareto: unknown "),
+        ((PARETO, IN_ORDER), "my.toml:10: weights: Lexicographic does not select by weights: leave them out"),
         (('["accuracy"]', '["acc"]'), "my.toml:23: confirm.claims[0]: paired: unknown metric 'acc'"),
         (("{ brier = 0.05,", "{ bier = 0.05,"), "my.toml:24: confirm.guards.bier: paired: unknown metric 'bier'"),
         (("{ brier = 0.05,", "{ brier = 0,"), "my.toml:24: confirm.guards.brier: must be above 0, got 0.0"),
         (("{ brier = 0.05,", "{ accuracy = 0.05,"), "my.toml:24: confirm.guards.accuracy: must be a claim or a guard"),
-        (("[weights]\naccuracy = 2.0\nbrier = 1.0\n", ""), "reweight: needs at least two metrics with weights above 0"),
+        ((WEIGHTS, ""), "reweight: needs at least two metrics with weights above 0"),
     ],
 )  # fmt: skip
 def test_problems_with_metrics_are_told_with_their_lines(host, change, problem):
     with pytest.raises(ConfigError) as caught:
         loads(CONFIG.replace(*change), "my.toml", host=host)
+    assert len(caught.value.problems) == 1 and problem in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("accuracy = 0.02", "accuracy = 0.02"), None),
+        (('["accuracy", "brier"]', '["accuracy", "brie"]'), "select.order[1]: lexicographic: unknown metric 'brie'"),
+        (('["accuracy", "brier"]', '["brier", "brier"]'), "select.order: names a metric twice"),
+        (("accuracy = 0.02", "acc = 0.02"), "select.tolerance.acc: is for a metric that is not in"),
+    ],
+)
+def test_an_order_of_metrics_is_checked_as_well(host, change, problem):
+    text = CONFIG.replace(WEIGHTS, "").replace(REWEIGHT, "").replace(PARETO, IN_ORDER.replace(*change))
+    if problem is None:
+        assert loads(text, "my.toml", host=host).method.select.order == ("accuracy", "brier")
+        return
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "my.toml", host=host)
     assert len(caught.value.problems) == 1 and problem in caught.value.problems[0]

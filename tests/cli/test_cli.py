@@ -17,7 +17,7 @@ SUMMARY = {
     "transitions": {"grow": 2, "undo": 1}, "gradient_steps": 1200,
     "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
     "reason": "3 rounds", "promise": "over the whole run, ...", "about": "MNIST-1D", "versions": {},
-    "directory": "runs/x",
+    "directory": "runs/x", "kept": {"synergy/size 1": {"parameters": 546, "test": {"accuracy": None}}},
 }  # fmt: skip
 
 
@@ -54,13 +54,14 @@ def test_a_run_ends_with_a_table(runs):
     result = invoke("run", "--out", "x")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["accuracy", "0.1", "0.65"] in lines
-    assert "rounds  3 with 1 promotion" in result.stdout and "files   runs/x" in result.stdout
-    assert "data    MNIST-1D" in result.stdout
+    assert ["rounds", "3", "with", "1", "promotion,", "2", "x", "grow,", "1", "x", "undo"] in lines
+    assert ["files", "runs/x"] in lines and ["data", "MNIST-1D"] in lines
+    assert "synergy/size 1  546 parameters, on the test set accuracy not finite" in result.stdout
 
 
 def test_quiet_shows_no_progress_and_no_table(runs):
     result = invoke("run", "--quiet", "--out", "x")
-    assert [label for label, _ in runs[0][0].observers] == ["curve"]
+    assert [label for label, _ in runs[0][0].observers] == ["curve", "lineage"]
     assert result.stdout == "a plugin prints this\n"
 
 
