@@ -1,5 +1,6 @@
 """Operations with a definition in jax.numpy and, where it pays, a native XLA custom call."""
 
+from .lexicase import lexicase as lexicase
 from .pareto_ranks import ParetoRanks as ParetoRanks
 from .pareto_ranks import pareto_ranks as pareto_ranks
 from .score_stats import ScoreStats as ScoreStats

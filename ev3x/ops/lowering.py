@@ -27,16 +27,16 @@ def custom_call(
 
 
 def agree(
-    call: Callable[..., tuple[Array, ...]],
-    definition: Callable[..., tuple[Array, ...]],
+    call: Callable[..., T],
+    definition: Callable[..., T],
     operands: Sequence[np.ndarray],
     names: Sequence[str],
     rtol: float = 0,
     atol: float = 0,
 ) -> None:
-    """Returns if both give the same on the CPU; else raises RuntimeError with the name of what differs."""
+    """Returns if both give the same leaves on the CPU; else raises RuntimeError with the name of the first other."""
     on_cpu = jax.device_put(list(operands), jax.local_devices(backend="cpu")[0])
-    got, want = jax.jit(call)(*on_cpu), jax.jit(definition)(*on_cpu)
+    got, want = (jax.tree.leaves(jax.jit(f)(*on_cpu)) for f in (call, definition))
     for name, a, b in zip(names, got, want, strict=True):
         if not np.allclose(a, b, rtol=rtol, atol=atol, equal_nan=True):
             raise RuntimeError(f"self-test: `{name}` differs from the definition")
