@@ -1,5 +1,7 @@
 """Operations with a definition in jax.numpy and, where it pays, a native XLA custom call."""
 
+from .count_stats import CountStats as CountStats
+from .count_stats import count_stats as count_stats
 from .lexicase import lexicase as lexicase
 from .pareto_ranks import ParetoRanks as ParetoRanks
 from .pareto_ranks import pareto_ranks as pareto_ranks
