@@ -11,6 +11,7 @@ namespace nb = nanobind;
   X(ev3x_count_stats_masked)       \
   X(ev3x_lexicase)                 \
   X(ev3x_pareto_ranks)             \
+  X(ev3x_rank_metrics)             \
   X(ev3x_score_stats_f32)          \
   X(ev3x_score_stats_bool)         \
   X(ev3x_score_stats_weighted_f32) \
