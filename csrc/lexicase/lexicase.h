@@ -7,16 +7,14 @@
 #define EV3X_LEXICASE_LEXICASE_H_
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
-namespace ev3x::lexicase {
+#include "floats.h"
 
-// XLA may run with subnormal numbers flushed, its fallback elsewhere may not: they count as zero throughout.
-inline float flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x; }
+namespace ev3x::lexicase {
 
 // A bijection of 32 bits with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants).
 inline uint32_t mix(uint32_t x) {
@@ -38,13 +36,6 @@ inline float clean(float score) { return std::isnan(score) ? -std::numeric_limit
 
 // The lowest score that passes beside `best`.
 inline float threshold(float best, float epsilon) { return std::isinf(best) ? best : flush(best - epsilon); }
-
-// Finite floats as integers of the same order, and back.
-inline int32_t to_key(float x) {
-  const auto bits = std::bit_cast<int32_t>(x);
-  return bits < 0 ? bits ^ 0x7fffffff : bits;
-}
-inline float from_key(int32_t key) { return std::bit_cast<float>(key < 0 ? key ^ 0x7fffffff : key); }
 
 inline int32_t count_to(const int32_t* keys, int32_t n, int32_t bar) {
   int32_t count = 0;

@@ -14,12 +14,11 @@
 #include <numeric>
 #include <vector>
 
+#include "floats.h"
+
 namespace ev3x::pareto_ranks {
 
 inline constexpr int64_t kRowsAtATime = 2048;  // whose dominators are held: 8 MB of bits at K = 32768
-
-// XLA may run with subnormal numbers flushed, its fallback elsewhere may not: they count as zero throughout.
-inline float flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x; }
 
 // Rows without NaN, in lexicographic order from the best, and equal rows once. Values stand by objective.
 struct Ordered {

@@ -7,23 +7,18 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <utility>
 #include <vector>
 
+#include "floats.h"
+
 namespace ev3x::rank_metrics {
 
 inline constexpr int kDigit = 11, kDigits = 3;
 inline constexpr int64_t kRadixFrom = 256;  // keys; fewer do not pay for the histograms
-
-// XLA may run with subnormal numbers flushed, its fallback elsewhere may not: they count as zero, which has no sign.
-inline uint32_t to_key(float x) {
-  const auto bits = std::bit_cast<uint32_t>(std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
 
 struct Scratch {
   std::vector<uint32_t> keys, spare;
@@ -64,7 +59,7 @@ inline Metrics row(const float* scores, const uint8_t* labels, int64_t n, Scratc
   for (int64_t i = 0; i < n; ++i) {
     nan |= std::isnan(scores[i]);
     // Both places are free: what is not kept is written over.
-    const uint32_t key = to_key(scores[i]);
+    const uint32_t key = static_cast<uint32_t>(to_key(flush(scores[i]))) ^ 0x80000000u;
     s.keys[positives] = key;
     s.spare[negatives] = key;
     positives += labels[i];

@@ -10,9 +10,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
+from .floats import TINY, flush
 
 _TARGET = "ev3x_lexicase"
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 def lexicase(
@@ -66,7 +66,7 @@ def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsil
     def random(t: Array) -> Array:
         return _mix(stream ^ _mix(_mix(t.astype(jnp.uint32) ^ b ^ np.uint32(0x9E3779B9)) + a))
 
-    x = jnp.where(jnp.isnan(scores), -jnp.inf, _flush(scores))
+    x = jnp.where(jnp.isnan(scores), -jnp.inf, flush(scores))
     x = jnp.where(eligible[..., None], x, -jnp.inf).swapaxes(-1, -2)  # [..., cases, K]
     margin = _deviations(x, eligible) if epsilon is None else jnp.full(x.shape[:-1], epsilon, jnp.float32)
 
@@ -79,9 +79,7 @@ def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsil
         order = jnp.put_along_axis(order, drawn, here, -1, inplace=False)
         score = jnp.take_along_axis(x, case, -2)
         best = jnp.where(pool, score, -jnp.inf).max(-1, keepdims=True)
-        least = jnp.where(
-            jnp.isinf(best), best, _flush(best - jnp.take_along_axis(margin, case[..., 0], -1)[..., None])
-        )
+        least = jnp.where(jnp.isinf(best), best, flush(best - jnp.take_along_axis(margin, case[..., 0], -1)[..., None]))
         return t + 1, order, pool & (score >= least)
 
     def undecided(state: tuple[Array, Array, Array]) -> Array:
@@ -107,12 +105,8 @@ def _mix(x: Array) -> Array:
     return x ^ (x >> 15)
 
 
-def _flush(x: Array) -> Array:
-    return jnp.where(jnp.abs(x) < _TINY, 0.0, x)
-
-
 def _flushed(x: float) -> float:
-    return 0.0 if abs(np.float32(x)) < _TINY else float(np.float32(x))
+    return 0.0 if abs(np.float32(x)) < TINY else float(np.float32(x))
 
 
 def _deviations(x: Array, eligible: Array) -> Array:
@@ -124,10 +118,10 @@ def _deviations(x: Array, eligible: Array) -> Array:
         ascending = jnp.sort(jnp.where(counts, values, jnp.inf), axis=-1)
         middle = (jnp.maximum(number - 1, 0) // 2, number // 2)
         low, high = (jnp.take_along_axis(ascending, at, -1) for at in middle)
-        return _flush(_flush(0.5 * low) + _flush(0.5 * high))
+        return flush(flush(0.5 * low) + flush(0.5 * high))
 
     centre = median(x)
-    deviation = median(_flush(jnp.abs(x - centre)))
+    deviation = median(flush(jnp.abs(x - centre)))
     return jnp.where(number > 0, deviation, 0)[..., 0]
 
 

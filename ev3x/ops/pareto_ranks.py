@@ -9,9 +9,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
+from .floats import flush
 
 _TARGET = "ev3x_pareto_ranks"
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 class ParetoRanks(NamedTuple):
@@ -49,14 +49,10 @@ def pareto_ranks(objectives: ArrayLike) -> ParetoRanks:
 
 def definition(objectives: Array) -> ParetoRanks:
     """Returns what `pareto_ranks` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
-    x = _flush(objectives)
+    x = flush(objectives)
     valid = ~jnp.isnan(x).any(-1)
     rank = _peel(x, valid)
     return ParetoRanks(rank, jnp.where(valid, _crowd(x, rank), 0))
-
-
-def _flush(x: Array) -> Array:
-    return jnp.where(jnp.abs(x) < _TINY, 0.0, x)
 
 
 def _peel(x: Array, valid: Array) -> Array:
@@ -92,8 +88,8 @@ def _crowd(x: Array, rank: Array) -> Array:
     begin = lax.cummax(jnp.where(first, at, 0), axis=axis)
     end = lax.cummin(jnp.where(last, at, size - 1), axis=axis, reverse=True)
     highest, lowest = jnp.take_along_axis(values, end, axis), jnp.take_along_axis(values, begin, axis)
-    span = _flush(highest - lowest)
-    gap = _flush(jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis))
+    span = flush(highest - lowest)
+    gap = flush(jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis))
     counts = (span > 0) & (span < jnp.inf)
     share = jnp.where(counts, gap, 0) / jnp.where(counts, span, 1)
     share = jnp.where(first | last, jnp.inf, share)

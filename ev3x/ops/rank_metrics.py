@@ -9,9 +9,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
+from .floats import flush
 
 _TARGET = "ev3x_rank_metrics"
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 class RankMetrics(NamedTuple):
@@ -57,7 +57,7 @@ def definition(scores: Array, labels: Array) -> RankMetrics:
     if size == 0:
         return RankMetrics(*[jnp.full(scores.shape[:-1], jnp.nan, jnp.float32)] * 2)
     known = ~jnp.isnan(scores)
-    x = jnp.where(jnp.abs(scores) < _TINY, 0.0, scores)
+    x = flush(scores)
     y = jnp.broadcast_to(labels[..., None, :], x.shape).astype(jnp.int32)
     x, y = lax.sort((x, y), dimension=axis, num_keys=1)
 
