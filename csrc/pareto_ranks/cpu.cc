@@ -20,8 +20,9 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> objectives, ffi::R
   int32_t* ranks = rank->typed_data();
   float* distances = crowding->typed_data();
   parallel_for(pool, batch, 1 + batch * rows / kRowsPerThread, [&](int64_t b) {
-    rank_rows(x + b * rows * width, rows, width, ranks + b * rows);
-    crowd_rows(x + b * rows * width, rows, width, ranks + b * rows, distances + b * rows);
+    const Table table = tabulate(x + b * rows * width, rows, width);
+    rank_rows(table, ranks + b * rows);
+    crowd_rows(table, ranks + b * rows, distances + b * rows);
   });
   return ffi::Error::Success();
 }

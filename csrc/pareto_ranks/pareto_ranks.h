@@ -11,63 +11,88 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "floats.h"
+#include "radix_sort.h"
 
 namespace ev3x::pareto_ranks {
 
 inline constexpr int64_t kRowsAtATime = 2048;  // whose dominators are held: 8 MB of bits at K = 32768
 
-// Rows without NaN, in lexicographic order from the best, and equal rows once. Values stand by objective.
-struct Ordered {
-  int64_t count = 0;           // distinct rows
-  std::vector<int32_t> place;  // [rows] of a row among them, -1 for a row with NaN
-  std::vector<float> values;   // [max(objectives, 2), count]
-  const float* column(int64_t m) const { return values.data() + m * count; }
+// The objectives of `rows` candidates, and those without NaN by each objective.
+struct Table {
+  int64_t rows = 0, width = 0, count = 0;
+  std::vector<float> values;    // [width, rows], flushed
+  std::vector<int32_t> sorted;  // [width, count], rows from the worst, equal ones by index
+  const float* column(int64_t m) const { return values.data() + m * rows; }
+  const int32_t* by(int64_t m) const { return sorted.data() + m * count; }
 };
 
-inline Ordered order(const float* x, int64_t rows, int64_t objectives) {
-  std::vector<int32_t> index;
-  Ordered out;
-  out.place.assign(rows, -1);
+inline Table tabulate(const float* x, int64_t rows, int64_t width) {
+  Table t{rows, width, 0, std::vector<float>(width * rows), {}};
+  std::vector<int32_t> valid;
   for (int64_t i = 0; i < rows; ++i) {
-    const float* row = x + i * objectives;
-    if (std::none_of(row, row + objectives, [](float v) { return std::isnan(v); })) index.push_back(i);
+    const float* row = x + i * width;
+    for (int64_t m = 0; m < width; ++m) t.values[m * rows + i] = flush(row[m]);
+    if (std::none_of(row, row + width, [](float v) { return std::isnan(v); })) valid.push_back(static_cast<int32_t>(i));
   }
-  auto compare = [&](int32_t i, int32_t j) {  // > 0 if row i comes first
-    for (int64_t m = 0; m < objectives; ++m) {
-      const float a = flush(x[i * objectives + m]), b = flush(x[j * objectives + m]);
-      if (a != b) return a > b ? 1 : -1;
-    }
-    return 0;
+  t.count = static_cast<int64_t>(valid.size());
+  t.sorted.resize(width * t.count);
+  std::vector<uint64_t> items(t.count), spare(t.count);  // a key, then a row
+  for (int64_t m = 0; m < width; ++m) {
+    for (int64_t j = 0; j < t.count; ++j)
+      items[j] = uint64_t{to_unsigned_key(t.column(m)[valid[j]])} << 32 | static_cast<uint32_t>(valid[j]);
+    const uint64_t* done = radix_sort(items.data(), spare.data(), t.count,
+                                      [](uint64_t item) { return static_cast<uint32_t>(item >> 32); });
+    for (int64_t j = 0; j < t.count; ++j) t.sorted[m * t.count + j] = static_cast<int32_t>(done[j] & 0xffffffff);
+  }
+  return t;
+}
+
+// The distinct rows in lexicographic order from the best: a row is dominated by earlier ones only.
+struct Ordered {
+  std::vector<int32_t> first;  // a row of each
+  std::vector<int32_t> place;  // [rows] of a row among them, -1 for a row with NaN
+};
+
+inline Ordered order(const Table& t) {
+  std::vector<int32_t> index(t.by(0), t.by(0) + t.count);
+  std::reverse(index.begin(), index.end());
+  auto before = [&t](int32_t i, int32_t j) {
+    for (int64_t m = 1; m < t.width; ++m)
+      if (t.column(m)[i] != t.column(m)[j]) return t.column(m)[i] > t.column(m)[j];
+    return false;
   };
-  std::sort(index.begin(), index.end(), [&](int32_t i, int32_t j) { return compare(i, j) > 0; });
-  std::vector<int32_t> first;  // one row of each that are equal
-  for (int32_t i : index) {
-    if (first.empty() || compare(first.back(), i) != 0) first.push_back(i);
-    out.place[i] = static_cast<int32_t>(first.size()) - 1;
+  Ordered out;
+  out.place.assign(t.rows, -1);
+  const float* v = t.column(0);
+  for (auto from = index.begin(); from != index.end();) {  // rows of one first objective
+    const auto to = std::find_if(from, index.end(), [&](int32_t i) { return v[i] != v[*from]; });
+    if (to - from > 1) std::sort(from, to, before);
+    for (auto i = from; i != to; ++i) {
+      if (i == from || before(*(i - 1), *i)) out.first.push_back(*i);
+      out.place[*i] = static_cast<int32_t>(out.first.size()) - 1;
+    }
+    from = to;
   }
-  out.count = static_cast<int64_t>(first.size());
-  out.values.assign(std::max<int64_t>(objectives, 2) * out.count, 0.0f);  // a missing second objective is constant
-  for (int64_t m = 0; m < objectives; ++m)
-    for (int64_t i = 0; i < out.count; ++i) out.values[m * out.count + i] = flush(x[first[i] * objectives + m]);
   return out;
 }
 
 // Of two objectives: a row is dominated by a front exactly if the front's best second objective so far is no less.
-inline std::vector<int32_t> staircase(const Ordered& all) {
-  std::vector<int32_t> rank(all.count);
+inline std::vector<int32_t> staircase(const Table& t, const Ordered& all) {
+  const auto count = static_cast<int64_t>(all.first.size());
+  std::vector<int32_t> rank(count);
   std::vector<float> best;  // per front; never rises from one front to the next
-  const float* second = all.column(1);
-  for (int64_t i = 0; i < all.count; ++i) {
-    const auto front = std::partition_point(best.begin(), best.end(), [&](float b) { return b >= second[i]; });
+  for (int64_t i = 0; i < count; ++i) {
+    const float second = t.width > 1 ? t.column(1)[all.first[i]] : 0;
+    const auto front = std::partition_point(best.begin(), best.end(), [second](float b) { return b >= second; });
     rank[i] = static_cast<int32_t>(front - best.begin());
     if (front == best.end())
-      best.push_back(second[i]);
+      best.push_back(second);
     else
-      *front = second[i];
+      *front = second;
   }
   return rank;
 }
@@ -97,28 +122,24 @@ struct Front {
 };
 
 // Of any number of objectives. The first is at least as good for all earlier rows, by their order.
-inline std::vector<int32_t> intersections(const Ordered& all, int64_t objectives) {
-  const int64_t count = all.count, stride = (count + 63) / 64;
-  std::vector<int32_t> rank(count), by(count * (objectives - 1));  // by: rows from the best in objective 1, 2, ..
-  for (int64_t m = 1; m < objectives; ++m) {
-    int32_t* sorted = by.data() + (m - 1) * count;
-    std::iota(sorted, sorted + count, 0);
-    const float* v = all.column(m);
-    std::sort(sorted, sorted + count, [v](int32_t i, int32_t j) { return v[i] > v[j]; });
-  }
+inline std::vector<int32_t> intersections(const Table& t, const Ordered& all) {
+  const auto count = static_cast<int64_t>(all.first.size()), stride = (count + 63) / 64;
+  std::vector<int32_t> rank(count);
   std::vector<uint64_t> seen(stride), held(std::min(count, kRowsAtATime) * stride);
   std::vector<Front> fronts;
   for (int64_t begin = 0; begin < count; begin += kRowsAtATime) {
     const int64_t end = std::min(count, begin + kRowsAtATime);
-    for (int64_t m = 1; m < objectives; ++m) {
-      const int32_t* sorted = by.data() + (m - 1) * count;
-      const float* v = all.column(m);
+    for (int64_t m = 1; m < t.width; ++m) {
+      const int32_t* sorted = t.by(m);
+      const float* v = t.column(m);
       std::fill(seen.begin(), seen.end(), 0);
-      for (int64_t from = 0, to = 0; from < count; from = to) {  // rows of one value
-        for (; to < count && v[sorted[to]] == v[sorted[from]]; ++to)
-          seen[sorted[to] / 64] |= uint64_t{1} << (sorted[to] % 64);
-        for (int64_t s = from; s < to; ++s) {
-          const int64_t i = sorted[s];
+      for (int64_t from = t.count - 1, to = from; from >= 0; from = to) {  // rows of one value, from the best
+        for (; to >= 0 && v[sorted[to]] == v[sorted[from]]; --to) {
+          const int32_t i = all.place[sorted[to]];
+          seen[i / 64] |= uint64_t{1} << (i % 64);
+        }
+        for (int64_t s = from; s > to; --s) {
+          const int64_t i = all.place[sorted[s]];
           if (i < begin || i >= end) continue;
           uint64_t* bits = held.data() + (i - begin) * stride;
           const uint64_t* good = seen.data();
@@ -148,57 +169,49 @@ inline std::vector<int32_t> intersections(const Ordered& all, int64_t objectives
 }
 
 // rank[rows]; rows with NaN get `rows`.
-inline void rank_rows(const float* x, int64_t rows, int64_t objectives, int32_t* rank) {
-  const Ordered all = order(x, rows, objectives);
-  const std::vector<int32_t> fronts = objectives <= 2 ? staircase(all) : intersections(all, objectives);
-  for (int64_t i = 0; i < rows; ++i) rank[i] = all.place[i] < 0 ? static_cast<int32_t>(rows) : fronts[all.place[i]];
+inline void rank_rows(const Table& t, int32_t* rank) {
+  const Ordered all = order(t);
+  const std::vector<int32_t> fronts = t.width <= 2 ? staircase(t, all) : intersections(t, all);
+  for (int64_t i = 0; i < t.rows; ++i) rank[i] = all.place[i] < 0 ? static_cast<int32_t>(t.rows) : fronts[all.place[i]];
 }
 
 // distance[rows] from the ranks: in every objective, the gap between a row's two neighbours in its front over the
 // front's range, equal values in the order of their indices; infinity for the first and the last.
-inline void crowd_rows(const float* x, int64_t rows, int64_t objectives, const int32_t* rank, float* distance) {
+inline void crowd_rows(const Table& t, const int32_t* rank, float* distance) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   struct Walk {
-    int32_t last, members;  // the member met last, and how many were
-    float low, before, high;  // the least value, the one before the last's, the greatest
+    int32_t last = -1, before = -1;  // the members met last
+    float low = 0, range = 0;        // of the whole front
   };
-  std::vector<Walk> walks(rows);  // by front
-  struct Entry {
-    float value;
-    int32_t row;
-  };
-  std::vector<Entry> sorted;
-  sorted.reserve(rows);
-  std::fill(distance, distance + rows, 0.0f);
-  for (int64_t m = 0; m < objectives; ++m) {
-    sorted.clear();
-    for (int64_t i = 0; i < rows; ++i)
-      if (rank[i] < rows) sorted.push_back({flush(x[i * objectives + m]), static_cast<int32_t>(i)});
-    std::sort(sorted.begin(), sorted.end(), [](const Entry& a, const Entry& b) {
-      return a.value != b.value ? a.value < b.value : a.row < b.row;
-    });
-    for (Walk& w : walks) w.members = 0;
-    for (const Entry& e : sorted) {
-      Walk& w = walks[rank[e.row]];
-      if (w.members++ == 0) w.low = e.value;
-      w.high = e.value;
+  std::fill(distance, distance + t.rows, 0.0f);
+  int32_t fronts = 0;
+  for (int64_t j = 0; j < t.count; ++j) fronts = std::max(fronts, rank[t.by(0)[j]] + 1);
+  std::vector<Walk> walks(fronts);
+  for (int64_t m = 0; m < t.width; ++m) {
+    const float* v = t.column(m);
+    const int32_t* sorted = t.by(m);
+    std::fill(walks.begin(), walks.end(), Walk{});
+    for (int64_t j = 0; j < t.count; ++j) {
+      Walk& w = walks[rank[sorted[j]]];
+      if (w.last < 0) w.low = v[sorted[j]];
+      w.last = sorted[j];
     }
-    for (Walk& w : walks) w.members = 0;
-    for (const Entry& e : sorted) {
-      Walk& w = walks[rank[e.row]];
-      const float last = w.members ? flush(x[w.last * objectives + m]) : e.value;
-      if (w.members == 0) {
-        distance[e.row] = kInfinity;
-      } else if (w.members > 1) {
-        const float range = flush(w.high - w.low);
-        if (range > 0 && range < kInfinity) distance[w.last] += flush(e.value - w.before) / range;
+    for (Walk& w : walks) {
+      distance[w.last] = kInfinity;
+      w.range = flush(v[w.last] - w.low);
+      if (!(w.range > 0 && w.range < kInfinity)) w.range = 0;
+      w.last = -1;
+    }
+    for (int64_t j = 0; j < t.count; ++j) {
+      const int32_t i = sorted[j];
+      Walk& w = walks[rank[i]];
+      if (w.last < 0) {
+        distance[i] = kInfinity;
+      } else if (w.before >= 0 && w.range > 0) {
+        distance[w.last] += flush(v[i] - v[w.before]) / w.range;
       }
-      w.before = last;
-      w.last = e.row;
-      ++w.members;
+      w.before = std::exchange(w.last, i);
     }
-    for (const Walk& w : walks)
-      if (w.members) distance[w.last] = kInfinity;
   }
 }
 

@@ -1,52 +1,26 @@
 // The arithmetic of rank_metrics, free of XLA and of threads: one row's area under the ROC curve and average precision.
 //
-// Scores become integers of the same order, those of positive and negative examples are sorted apart (by radix, three
-// digits of 11 bits), and for every positive the negatives below it are counted. Ties are exact: counts are integers.
+// Scores become integers of the same order, those of positive and negative examples are sorted apart, and
+// for every positive the negatives below it are counted. Ties are exact: counts are integers.
 #ifndef EV3X_RANK_METRICS_RANK_METRICS_H_
 #define EV3X_RANK_METRICS_RANK_METRICS_H_
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "floats.h"
+#include "radix_sort.h"
 
 namespace ev3x::rank_metrics {
-
-inline constexpr int kDigit = 11, kDigits = 3;
-inline constexpr int64_t kRadixFrom = 256;  // keys; fewer do not pay for the histograms
 
 struct Scratch {
   std::vector<uint32_t> keys, spare;
   std::vector<int32_t> below;
   explicit Scratch(int64_t n) : keys(n), spare(n), below(n) {}
 };
-
-// Sorts keys[0:n] with the help of spare[0:n]; returns whichever of the two then holds them.
-inline uint32_t* sort(uint32_t* keys, uint32_t* spare, int64_t n) {
-  if (n < kRadixFrom) {
-    std::sort(keys, keys + n);
-    return keys;
-  }
-  constexpr uint32_t kMask = (1u << kDigit) - 1;
-  std::array<std::array<int32_t, 1u << kDigit>, kDigits> places{};
-  for (int64_t i = 0; i < n; ++i)
-    for (int d = 0; d < kDigits; ++d) ++places[d][keys[i] >> (d * kDigit) & kMask];
-  for (int d = 0; d < kDigits; ++d) {
-    std::array<int32_t, 1u << kDigit>& place = places[d];
-    const int shift = d * kDigit;
-    if (place[keys[0] >> shift & kMask] == n) continue;  // all alike in this digit
-    int32_t before = 0;
-    for (int32_t& p : place) before += std::exchange(p, before);
-    for (int64_t i = 0; i < n; ++i) spare[place[keys[i] >> shift & kMask]++] = keys[i];
-    std::swap(keys, spare);
-  }
-  return keys;
-}
 
 struct Metrics {
   double auroc = std::numeric_limits<double>::quiet_NaN(), average_precision = auroc;
@@ -59,7 +33,7 @@ inline Metrics row(const float* scores, const uint8_t* labels, int64_t n, Scratc
   for (int64_t i = 0; i < n; ++i) {
     nan |= std::isnan(scores[i]);
     // Both places are free: what is not kept is written over.
-    const uint32_t key = static_cast<uint32_t>(to_key(flush(scores[i]))) ^ 0x80000000u;
+    const uint32_t key = to_unsigned_key(flush(scores[i]));
     s.keys[positives] = key;
     s.spare[negatives] = key;
     positives += labels[i];
@@ -67,8 +41,9 @@ inline Metrics row(const float* scores, const uint8_t* labels, int64_t n, Scratc
   }
   if (nan || positives == 0) return {};
   std::copy(s.spare.begin(), s.spare.begin() + negatives, s.keys.begin() + positives);
-  const uint32_t* right = sort(s.keys.data(), s.spare.data(), positives);
-  const uint32_t* wrong = sort(s.keys.data() + positives, s.spare.data() + positives, negatives);
+  const auto self = [](uint32_t key) { return key; };
+  const uint32_t* right = radix_sort(s.keys.data(), s.spare.data(), positives, self);
+  const uint32_t* wrong = radix_sort(s.keys.data() + positives, s.spare.data() + positives, negatives, self);
 
   int64_t met = 0;
   for (int64_t i = 0, j = 0;;) {  // without a branch on the scores
