@@ -44,43 +44,62 @@ inline int32_t count_to(const int32_t* keys, int32_t n, int32_t bar) {
   return count;
 }
 
-// Bisection of the keys' range: up to 32 passes that vectorise beat a partition that branches.
-inline float median(const int32_t* keys, int32_t n) {
+// Bisection of the keys' range, in passes that vectorise; keys outside of what is left of it are dropped now and then.
+// `held` is scratch for n keys.
+inline float median(const int32_t* keys, int32_t n, int32_t* held) {
   int32_t least = keys[0], high = keys[0];
 #pragma omp simd reduction(min : least) reduction(max : high)
   for (int32_t i = 0; i < n; ++i) {
     least = std::min(least, keys[i]);
     high = std::max(high, keys[i]);
   }
-  int32_t low = least;
+  int32_t low = least, below = 0, up_to = n;  // of all keys, how many are below `low`, and up to `high`
+  const int32_t* pool = keys;
+  int32_t size = n, dropped = 0;  // of the pool, and below it
   while (low < high) {
+    if (up_to - below < size / 4) {
+      const auto width = static_cast<uint32_t>(high) - static_cast<uint32_t>(low);
+      int32_t kept = 0;
+      for (int32_t i = 0; i < size; ++i) {
+        const int32_t key = held[kept] = pool[i];
+        kept += static_cast<uint32_t>(key) - static_cast<uint32_t>(low) <= width;
+      }
+      pool = held;
+      size = kept;
+      dropped = below;
+    }
     const auto middle = static_cast<int32_t>((int64_t{low} + high) >> 1);
-    if (count_to(keys, n, middle) > n / 2)
+    const int32_t count = dropped + count_to(pool, size, middle);
+    if (count > n / 2) {
       high = middle;
-    else
+      up_to = count;
+    } else {
       low = middle + 1;
+      below = count;
+    }
   }
-  int32_t below = low;  // the one before the upper middle
-  if (n % 2 == 0 && count_to(keys, n, low - 1) == n / 2) {
-    below = least;
-#pragma omp simd reduction(max : below)
-    for (int32_t i = 0; i < n; ++i) below = keys[i] < low ? std::max(below, keys[i]) : below;
+  int32_t before = low;  // the one before the upper middle
+  if (n % 2 == 0 && below == n / 2) {
+    before = least;
+#pragma omp simd reduction(max : before)
+    for (int32_t i = 0; i < n; ++i) before = keys[i] < low ? std::max(before, keys[i]) : before;
   }
-  return flush(flush(0.5f * from_key(below)) + flush(0.5f * from_key(low)));
+  return flush(flush(0.5f * from_key(before)) + flush(0.5f * from_key(low)));
 }
 
 // Median absolute deviation of the finite ones among scores[0:n]; 0 if there is none. `held` is scratch.
 inline float deviation(const float* scores, int64_t n, std::vector<int32_t>& held) {
-  held.resize(n);
+  held.resize(2 * n);
+  int32_t* spare = held.data() + n;
   int32_t finite = 0;
   for (int64_t i = 0; i < n; ++i) {
     held[finite] = to_key(scores[i]);
     finite += std::isfinite(scores[i]);
   }
   if (finite == 0) return 0;
-  const float centre = median(held.data(), finite);
+  const float centre = median(held.data(), finite, spare);
   for (int32_t i = 0; i < finite; ++i) held[i] = to_key(flush(std::fabs(from_key(held[i]) - centre)));
-  return median(held.data(), finite);
+  return median(held.data(), finite, spare);
 }
 
 // The eligible candidates' clean scores by case, and what each case alone leaves of them (places, ascending).
