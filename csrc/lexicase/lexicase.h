@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "floats.h"
@@ -104,13 +105,14 @@ inline float deviation(const float* scores, int64_t n, std::vector<int32_t>& hel
 
 // The eligible candidates' clean scores by case, and what each case alone leaves of them (places, ascending).
 struct Field {
-  int64_t count = 0, cases = 0;
-  std::vector<int32_t> candidates;  // [count], ascending
-  std::vector<float> scores;        // [cases, count]
-  std::vector<float> epsilon;       // [cases]
-  std::vector<int32_t> left;        // [cases, count], of which
-  std::vector<int32_t> left_count;  // [cases]
-  const float* row(int64_t c) const { return scores.data() + c * count; }
+  int64_t count = 0, cases = 0, stride = 0;  // of a case; no power of two: cache sets
+  std::vector<int32_t> candidates;           // [count], ascending
+  std::unique_ptr<float[]> scores;           // [cases, stride]
+  std::vector<float> epsilon;                // [cases]
+  std::unique_ptr<int32_t[]> left;           // [cases, stride], of which
+  std::vector<int32_t> left_count;           // [cases]
+  float* row(int64_t c) const { return scores.get() + c * stride; }
+  int32_t* rest(int64_t c) const { return left.get() + c * stride; }
 };
 
 inline Field field(const uint8_t* eligible, int64_t candidates, int64_t cases) {
@@ -119,8 +121,9 @@ inline Field field(const uint8_t* eligible, int64_t candidates, int64_t cases) {
   for (int64_t k = 0; k < candidates; ++k)
     if (eligible[k]) f.candidates.push_back(static_cast<int32_t>(k));
   f.count = static_cast<int64_t>(f.candidates.size());
-  f.scores.resize(cases * f.count);
-  f.left.resize(cases * f.count);
+  f.stride = (f.count | 15) + 18;
+  f.scores = std::make_unique_for_overwrite<float[]>(cases * f.stride);
+  f.left = std::make_unique_for_overwrite<int32_t[]>(cases * f.stride);
   f.epsilon.resize(cases);
   f.left_count.resize(cases);
   return f;
@@ -144,12 +147,12 @@ inline int64_t pass(const float* scores, float epsilon, const int32_t* pool, int
 inline void prepare(Field& f, const float* scores, int64_t from, int64_t to, float epsilon) {
   for (int64_t i = 0; i < f.count; ++i) {
     const float* row = scores + f.candidates[i] * f.cases;
-    for (int64_t c = from; c < to; ++c) f.scores[c * f.count + i] = clean(row[c]);
+    for (int64_t c = from; c < to; ++c) f.row(c)[i] = clean(row[c]);
   }
   std::vector<int32_t> held;
   for (int64_t c = from; c < to && f.count; ++c) {
     f.epsilon[c] = epsilon < 0 ? deviation(f.row(c), f.count, held) : epsilon;
-    f.left_count[c] = static_cast<int32_t>(pass(f.row(c), f.epsilon[c], nullptr, f.count, f.left.data() + c * f.count));
+    f.left_count[c] = static_cast<int32_t>(pass(f.row(c), f.epsilon[c], nullptr, f.count, f.rest(c)));
   }
 }
 
@@ -174,7 +177,7 @@ inline int32_t winner(const Field& f, Seeds seeds, const uint32_t* draws, int64_
     s.order[j] = s.order[t];
     s.touched.push_back(static_cast<int32_t>(j));
     if (t == 0) {
-      pool = f.left.data() + c * f.count;
+      pool = f.rest(c);
       n = f.left_count[c];
     } else {
       n = pass(f.row(c), f.epsilon[c], pool, n, s.pool.data());
