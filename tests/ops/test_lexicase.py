@@ -138,7 +138,7 @@ def test_the_definition_at_the_smallest_sizes(shape):
 def test_parents_do_not_depend_on_how_many_follow(compute):
     data = draw(np.random.default_rng(3), (12, 9), "ties")
     many = compute(*data, parents=65)
-    for parents in (0, 1, 64):
+    for parents in (0, 64):
         np.testing.assert_array_equal(compute(*data, parents=parents), many[:parents])
 
 
@@ -192,9 +192,9 @@ def test_frequencies_are_those_of_another_implementation(compute, epsilon):
 def test_the_final_draw_and_the_order_of_cases_are_uniform(compute):
     # Everybody ties: only the last draw counts. Candidate c alone is best on case c: only the first does.
     seeds, eligible = np.array([7, 7], np.uint32), np.ones(7, bool)
-    for scores in (np.zeros((7, 3), np.float32), np.eye(7, dtype=np.float32)):
-        counts = np.bincount(compute(scores, seeds, eligible, parents=70_000, epsilon=0.0), minlength=7)
-        assert ((counts - 10_000) ** 2 / 10_000).sum() < 30, counts  # chi square, 6 degrees: p = 4e-5
+    for scores in (np.zeros((7, 7), np.float32), np.eye(7, dtype=np.float32)):
+        counts = np.bincount(compute(scores, seeds, eligible, parents=98_000, epsilon=0.0), minlength=7)
+        assert ((counts - 14_000) ** 2 / 14_000).sum() < 30, counts  # chi square, 6 degrees: p = 4e-5
     # Runs of parents are independent: pairs of successive winners are uniform too.
     winners = np.asarray(compute(np.eye(7, dtype=np.float32), seeds, eligible, parents=98_000, epsilon=0.0))
     pairs = np.bincount(winners[::2] * 7 + winners[1::2], minlength=49)
@@ -203,7 +203,7 @@ def test_the_final_draw_and_the_order_of_cases_are_uniform(compute):
 
 @both
 def test_another_seed_gives_other_parents(compute):
-    scores, _, eligible = draw(np.random.default_rng(6), (50, 20))
+    scores, _, eligible = draw(np.random.default_rng(6), (20, 4), "ties")
     seen = {tuple(compute(scores, np.array(s, np.uint32), eligible).tolist()) for s in [(0, 0), (0, 1), (1, 0), (1, 1)]}
     assert len(seen) == 4
 
