@@ -7,6 +7,11 @@ namespace nb = nanobind;
 
 // Every handler of csrc/<op>/cpu.cc. A target's name is its symbol's.
 #define EV3X_FOR_EACH_TARGET(X)    \
+  X(ev3x_count_stats)              \
+  X(ev3x_count_stats_masked)       \
+  X(ev3x_lexicase)                 \
+  X(ev3x_pareto_ranks)             \
+  X(ev3x_rank_metrics)             \
   X(ev3x_score_stats_f32)          \
   X(ev3x_score_stats_bool)         \
   X(ev3x_score_stats_weighted_f32) \

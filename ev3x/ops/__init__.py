@@ -1,4 +1,11 @@
 """Operations with a definition in jax.numpy and, where it pays, a native XLA custom call."""
 
+from .count_stats import CountStats as CountStats
+from .count_stats import count_stats as count_stats
+from .lexicase import lexicase as lexicase
+from .pareto_ranks import ParetoRanks as ParetoRanks
+from .pareto_ranks import pareto_ranks as pareto_ranks
+from .rank_metrics import RankMetrics as RankMetrics
+from .rank_metrics import rank_metrics as rank_metrics
 from .score_stats import ScoreStats as ScoreStats
 from .score_stats import score_stats as score_stats

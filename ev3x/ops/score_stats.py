@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import native
+from . import lowering, native
 
 _CAST = "use .astype(jnp.float32)"
 
@@ -123,14 +123,11 @@ def definition(scores: Array, reference: Array, weights: Array | None, z: float)
 def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
     target = _target(scores, weights)
     operands = (scores, reference) if weights is None else (scores, reference, weights)
-    if not native.ensure(target):
-        return definition(scores, reference, weights, z)
+    return lowering.choose(target, functools.partial(_call, target, z=z), functools.partial(_portable, z=z), *operands)
 
-    def portable(scores: Array, reference: Array, weights: Array | None = None) -> ScoreStats:
-        return definition(scores, reference, weights, z)
 
-    call = functools.partial(_call, target, z=z)
-    return cast(ScoreStats, lax.platform_dependent(*operands, cpu=call, default=portable))
+def _portable(scores: Array, reference: Array, weights: Array | None = None, *, z: float) -> ScoreStats:
+    return definition(scores, reference, weights, z=z)
 
 
 @_stats.defjvp
@@ -149,8 +146,7 @@ def _call(target: str, *operands: Array, z: float) -> ScoreStats:
 
     fields = [(row, jnp.float32)] * 4 + [(column, jnp.float32)] * 4 + [(row, jnp.bool_), (column, jnp.int32)]
     results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]
-    call = jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")
-    return ScoreStats(*call(*operands, z=np.float64(z)))
+    return ScoreStats(*lowering.custom_call(target, results, *operands, z=np.float64(z)))
 
 
 def _checked(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
@@ -185,12 +181,8 @@ def _self_test(target: str) -> None:
         operands = [scores > 2.5, reference > 3.5]
     if "weighted" in target:
         operands.append(rng.uniform(0, 2, reference.shape).astype(np.float32).round(1))
-    on_cpu = jax.device_put(operands, jax.local_devices(backend="cpu")[0])
-    got = jax.jit(functools.partial(_call, target, z=1.0))(*on_cpu)
-    want = jax.jit(functools.partial(definition, z=1.0))(*on_cpu, *([None] if len(operands) == 2 else []))
-    for name, a, b in zip(ScoreStats._fields, got, want, strict=True):
-        if not np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise RuntimeError(f"self-test: `{name}` differs from the definition")
+    call, portable = functools.partial(_call, target, z=1.0), functools.partial(_portable, z=1.0)
+    lowering.agree(call, portable, operands, ScoreStats._fields, rtol=1e-4, atol=1e-5)
 
 
 for _name in ("f32", "bool", "weighted_f32", "weighted_bool"):

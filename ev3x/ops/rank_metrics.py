@@ -1,0 +1,102 @@
+"""Area under the ROC curve and average precision of candidates' scores, exact on ties."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from . import lowering, native
+from .floats import flush
+
+_TARGET = "ev3x_rank_metrics"
+
+
+class RankMetrics(NamedTuple):
+    """How well K candidates' scores order n examples by their label; see `rank_metrics`."""
+
+    auroc: Array
+    """f32[..., K], chance that a positive scores higher than a negative, ties counting one half"""
+    average_precision: Array
+    """f32[..., K], precision averaged over the positives, each at the threshold that just lets it in"""
+
+
+def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
+    """Returns the RankMetrics of K candidates' scores for the positives among n examples.
+
+    `scores` is float32 [..., K, n], the larger the more likely positive, `labels` bool [..., n], True for a
+    positive. Both agree with scikit-learn's roc_auc_score and average_precision_score (the step-wise sum, no
+    interpolation), equal scores forming one threshold. NaN: both without positives, `auroc` without negatives,
+    and both of a row with a NaN among its scores; infinite scores have their place. Subnormal scores count as
+    zero.
+
+    The native CPU code counts in integers and sums in double; `definition` sums in float32. Works under jit,
+    vmap, scan and while_loop. Ranks are constant almost everywhere: no derivative flows back to the scores.
+    Raises ValueError or TypeError at trace time, naming the argument.
+    """
+    x, y = jnp.asarray(scores), jnp.asarray(labels)
+    if x.ndim < 2:
+        raise ValueError(f"rank_metrics: `scores` must have shape (..., K, n), got {x.shape}")
+    if x.dtype != jnp.float32:
+        raise TypeError(f"rank_metrics: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    row = (*x.shape[:-2], x.shape[-1])
+    if y.shape != row:
+        raise ValueError(
+            f"rank_metrics: `labels` must have shape {row} (scores without the candidate axis), got {y.shape}"
+        )
+    if y.dtype != jnp.bool_:
+        raise TypeError(f"rank_metrics: `labels` must be bool, got {y.dtype}; use .astype(jnp.bool)")
+    return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y)
+
+
+def definition(scores: Array, labels: Array) -> RankMetrics:
+    """Returns what `rank_metrics` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
+    axis, size = scores.ndim - 1, scores.shape[-1]
+    if size == 0:
+        return RankMetrics(*[jnp.full(scores.shape[:-1], jnp.nan, jnp.float32)] * 2)
+    known = ~jnp.isnan(scores)
+    x = flush(scores)
+    y = jnp.broadcast_to(labels[..., None, :], x.shape).astype(jnp.int32)
+    x, y = lax.sort((x, y), dimension=axis, num_keys=1)
+
+    # Positives and examples below the tie group of each place, and up to its end.
+    edge, change = jnp.ones((*x.shape[:-1], 1), bool), x[..., 1:] != x[..., :-1]
+    first, last = jnp.concatenate([edge, change], axis), jnp.concatenate([change, edge], axis)
+    at, through = lax.broadcasted_iota(jnp.int32, x.shape, axis), y.cumsum(-1, dtype=jnp.int32)
+
+    def at_begin(a: Array) -> Array:  # for what never falls along the axis
+        return lax.cummax(jnp.where(first, a, 0), axis=axis)
+
+    def at_end(a: Array) -> Array:
+        return lax.cummin(jnp.where(last, a, size), axis=axis, reverse=True)
+
+    total = through[..., -1:]
+    below, positives_below = at_begin(at), at_begin(through - y)
+    up_to, positives_up_to = at_end(at + 1), at_end(through)
+    negatives_below, negatives_up_to = below - positives_below, up_to - positives_up_to
+
+    def average(a: Array) -> Array:  # over the positives; NaN without any
+        return jnp.where(y > 0, a, 0).sum(-1) / total[..., 0].astype(jnp.float32)
+
+    negatives = (size - total).astype(jnp.float32)
+    wins = (0.5 * negatives_below.astype(jnp.float32) + 0.5 * negatives_up_to.astype(jnp.float32)) / negatives
+    precision = (total - positives_below).astype(jnp.float32) / (size - below).astype(jnp.float32)
+    defined = known.all(-1)
+    return RankMetrics(*(jnp.where(defined, average(a), jnp.nan) for a in (wins, precision)))
+
+
+def _call(scores: Array, labels: Array) -> RankMetrics:
+    result = jax.ShapeDtypeStruct(scores.shape[:-1], jnp.float32)
+    return RankMetrics(*lowering.custom_call(_TARGET, [result, result], scores, labels))
+
+
+def _self_test(target: str) -> None:
+    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
+    rng = np.random.default_rng(0)
+    operands = [rng.normal(size=(2, 3, 41)).astype(np.float32).round(1), rng.random((2, 41)) < 0.4]
+    lowering.agree(_call, definition, operands, RankMetrics._fields, rtol=1e-5)
+
+
+native.declare(_TARGET, _self_test)
