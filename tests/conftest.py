@@ -1,5 +1,6 @@
 """Strict JAX in all tests: no silent broadcasting between ranks, no silent conversion between types."""
 
+import gc
 import importlib.metadata
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def alone():
             lambda: (d for d in installed() if getattr(d, "_path", None) not in others),
         )
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """Programs are freed after each file: Linux allows a process 65,530 memory maps, and one program has dozens."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 def pytest_configure(config: pytest.Config) -> None:
