@@ -102,8 +102,10 @@ class Evolver:
         if not int(done) or not bool(loop.called(self.plan, records.decision)[-1]):
             return state, records, False
         last = jax.tree.map(lambda x: x[-1], records.decision)
-        drawn = jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1))
-        self.plan, state = loop.transition(self.plan, state, last, splits.explore.batch(drawn))
+        probe = None
+        if last.calls.any():  # a promotion across shapes tries nothing out
+            probe = splits.explore.batch(jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1)))
+        self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records, True
 
 

@@ -103,9 +103,7 @@ class Plan:
             if not proposer.labels(self.site):
                 raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
             check_needs(name, proposer, self.task, splits.explore)
-        first = aims(self.method.weights, metrics)
-        if self.method.weights is not None and not self.method.select.weighted:
-            raise ValueError(f"weights: {type(self.method.select).__name__} does not select by weights: leave them out")
+        first = aims(self.method.weights, metrics, self.method.select)
         for _, adapter in self.method.adapters:
             adapter.accept(metrics, first)
         self.method.select.accept(metrics)
@@ -132,7 +130,7 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     if not isinstance(current, Mapping) or "params" not in current:
         got = sorted(current) if isinstance(current, Mapping) else type(current).__name__
         raise ValueError(f"the variables must be a mapping of collections with 'params', got {got}")
-    first = jnp.array(aims(method.weights, plan.task.metrics), jnp.float32)
+    first = jnp.array(aims(method.weights, plan.task.metrics, method.select), jnp.float32)
     return State(
         key=key,
         round=jnp.int32(0),

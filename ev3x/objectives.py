@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pydantic_core
 
 from .component import unknown
 from .task import Metric
+
+if TYPE_CHECKING:
+    from .assess import Assessor
 
 
 class Amounts(tuple[tuple[str, float], ...]):
@@ -55,11 +58,13 @@ def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tup
     return tuple(places[name] for name in names)
 
 
-def aims(weights: Amounts | None, metrics: tuple[Metric, ...]) -> tuple[float, ...]:
+def aims(weights: Amounts | None, metrics: tuple[Metric, ...], select: Assessor | None) -> tuple[float, ...]:
     """The sign and weight of each metric in selection; without weights the first counts 1, the others nothing.
 
-    Raises ValueError when a weight is for no metric, or none is above 0.
+    Raises ValueError when a weight is for no metric, none is above 0, or `select` does not go by them.
     """
+    if weights is not None and select is not None and not select.weighted:
+        raise ValueError(f"weights: {type(select).__name__} does not select by weights: leave them out")
     given = {metrics[0].name: 1.0} if weights is None else dict(weights)
     find("weights", given, metrics)
     if not any(given.values()):

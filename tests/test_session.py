@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Toy, Wide, examples, make, method, same, sgd, splits
+from toys import Shift, Toy, Wide, Widening, examples, make, method, same, sgd, splits
 
 import ev3x
 from ev3x import loop, session
@@ -593,16 +593,8 @@ def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedGrowing(LoadedWide):
-    """A wide toy that knows how to grow."""
-
-    @property
-    def growths(self):
-        return ("widen",)
-
-    def grow(self, how, key, variables):
-        wider = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), variables)
-        return dataclasses.replace(self, width=2 * self.width), wider
+class LoadedGrowing(Widening, Loaded):
+    """A toy that grows, with data of its own."""
 
 
 def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(tmp_path):

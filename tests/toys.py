@@ -75,6 +75,19 @@ class Wide(Toy):
 
 
 @dataclasses.dataclass(frozen=True)
+class Widening(Wide):
+    """A wide toy that grows to twice its width, the new part zero."""
+
+    @property
+    def growths(self):
+        return ("widen",)
+
+    def grow(self, how, key, variables):
+        wider = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), variables)
+        return dataclasses.replace(self, width=2 * self.width), wider
+
+
+@dataclasses.dataclass(frozen=True)
 class Tracking(Toy):
     """A toy with a second collection: a running mean of the inputs, moved by the loss."""
 

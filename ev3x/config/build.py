@@ -238,9 +238,7 @@ class Builder:
     ) -> None:
         """Whether the weights suit the task and the selection, and the adapters these weights."""
         with self._told(("weights",)):
-            if weights is not None and select is not None and not select.weighted:
-                raise ValueError(f"{type(select).__name__} does not select by weights: leave them out")
-            first = aims(weights, task.metrics)
+            first = aims(weights, task.metrics, select)
             for i, labelled in enumerate(adapters):
                 if labelled is not None:
                     with self._told(("adapt", i)):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modes import strict_and_wide
 
 from ev3x.ops import lexicase, native
 
@@ -307,9 +308,5 @@ def test_works_under_strict_jax_and_x64():
     def compute(scores, seeds, eligible):
         return lexicase(scores, seeds, 30, eligible=eligible), definition(scores, seeds, eligible, 30, None)
 
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        strict = jax.jit(compute)(*map(jnp.asarray, data))
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        wide = jax.jit(compute)(*data)
-    for got in (*strict, *wide):
+    for got in strict_and_wide(compute, data):
         check(got, *data)

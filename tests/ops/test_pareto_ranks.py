@@ -1,6 +1,5 @@
 """pareto_ranks against loops over all pairs, native and definition alike, and under JAX's transformations."""
 
-import functools
 import importlib
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modes import strict_and_wide
 
 from ev3x.ops import ParetoRanks, native, pareto_ranks
 
@@ -216,10 +216,5 @@ def test_compiled_code_holds_the_custom_call_and_no_conditional():
 
 def test_works_under_strict_jax_and_x64():
     x = draw(np.random.default_rng(9), (2, 20, 3), "special")
-    compute = jax.jit(lambda x: (pareto_ranks(x), definition(x)))
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        strict = compute(jnp.asarray(x))
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        wide = jax.jit(functools.partial(compute))(x)
-    for got in (*strict, *wide):
+    for got in strict_and_wide(lambda x: (pareto_ranks(x), definition(x)), [x]):
         check(got, x)

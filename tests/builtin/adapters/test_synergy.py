@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import Shift, Wide, evolver, make, same, splits
+from toys import Shift, Widening, evolver, make, same, splits
 
 import ev3x
 from ev3x.builtin.adapters.promote import Promote
@@ -18,20 +18,12 @@ from ev3x.builtin.proposers.trajectories import Trajectories
 
 
 @dataclasses.dataclass(frozen=True)
-class Pupil(Wide):
+class Pupil(Widening):
     """A toy that widens, and learns from what archived students say."""
 
     @property
     def losses(self):
         return (*super().losses, "first", "second")
-
-    @property
-    def growths(self):
-        return ("widen",)
-
-    def grow(self, how, key, variables):
-        wider = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), variables)
-        return dataclasses.replace(self, width=2 * self.width), wider
 
     def loss(self, name, variables, batch, key, hypers):
         if name not in ("first", "second"):
