@@ -3,12 +3,10 @@
 #include <vector>
 
 #include "count_stats/count_stats.h"
-#include "parallel_for.h"
+#include "handler.h"
 
 namespace ev3x::count_stats {
 namespace {
-
-namespace ffi = xla::ffi;
 
 constexpr int64_t kPerTask = 256 * 1024, kPerThread = 512 * 1024;  // predictions, at ~0.1 ns each from the cache
 
@@ -19,10 +17,11 @@ struct Outputs {
 // predictions [batch, candidates, n]; labels, reference and mask [batch, n].
 void run(ffi::ThreadPool& pool, const int32_t* predictions, const int32_t* labels, const int32_t* reference,
          const uint8_t* mask, int64_t batch, int64_t candidates, int64_t n, const Outputs& out) {
-  const int64_t blocks = (n + kBlock - 1) / kBlock;  // per batch member
+  const int64_t blocks = ceil_div(n, kBlock);  // per batch member
   const int64_t width = candidates + 1, all = batch * blocks;
   const int64_t group = std::clamp<int64_t>(kPerTask / (std::min(n, kBlock) * width + 1), 1, std::max<int64_t>(1, all));
-  const int64_t tasks = (all + group - 1) / group;
+  const int64_t tasks = ceil_div(all, group);
+  const Kernels& kernel = kernels();
 
   // What a task finds of up to `members` batch members, the reference in the last place.
   const int64_t members = blocks ? std::min(batch, (group - 1) / blocks + 2) : 0;
@@ -32,11 +31,11 @@ void run(ffi::ThreadPool& pool, const int32_t* predictions, const int32_t* label
     const int64_t first = task * group / blocks;
     for (int64_t i = task * group; i < std::min(all, (task + 1) * group); ++i) {
       const int64_t b = i / blocks, from = i % blocks * kBlock, at = b * n + from;
-      fill(shared, labels + at, reference + at, mask ? mask + at : nullptr, std::min(kBlock, n - from));
+      kernel.fill(shared, labels + at, reference + at, mask ? mask + at : nullptr, std::min(kBlock, n - from));
       Counts* mine = found.data() + (task * members + b - first) * width;
       mine[candidates].correct += shared.reference_correct;
       for (int64_t k = 0; k < candidates; ++k) {
-        const Counts more = count(shared, predictions + (b * candidates + k) * n + from);
+        const Counts more = kernel.count(shared, predictions + (b * candidates + k) * n + from);
         mine[k].correct += more.correct;
         mine[k].both += more.both;
       }
@@ -65,37 +64,32 @@ void run(ffi::ThreadPool& pool, const int32_t* predictions, const int32_t* label
 }
 
 using S32 = ffi::Buffer<ffi::S32>;
-using Pred = ffi::Buffer<ffi::PRED>;
-using Out = ffi::Result<S32>;
 
-ffi::Error handle(ffi::ThreadPool& pool, const S32& predictions, const S32& labels, const S32& reference,
-                  const uint8_t* mask, const Outputs& out) {
+// `rest` holds the mask, if any.
+ffi::Error handle(ffi::ThreadPool pool, S32 predictions, S32 labels, S32 reference, ffi::RemainingArgs rest,
+                  ffi::Result<S32> correct, ffi::Result<S32> reference_correct, ffi::Result<S32> wins,
+                  ffi::Result<S32> losses) {
   const auto shape = predictions.dimensions();
   if (shape.size() < 2) return ffi::Error::InvalidArgument("count_stats: predictions of rank < 2");
-  int64_t batch = 1;
-  for (size_t i = 0; i + 2 < shape.size(); ++i) batch *= shape[i];
-  run(pool, predictions.typed_data(), labels.typed_data(), reference.typed_data(), mask, batch,
-      shape[shape.size() - 2], shape[shape.size() - 1], out);
+  const uint8_t* mask = nullptr;
+  if (rest.size()) {
+    const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
+    if (given.has_error()) return given.error();
+    mask = reinterpret_cast<const uint8_t*>(given->typed_data());
+  }
+  run(pool, predictions.typed_data(), labels.typed_data(), reference.typed_data(), mask, leading(shape, 2),
+      shape[shape.size() - 2], shape[shape.size() - 1],
+      {correct->typed_data(), reference_correct->typed_data(), wins->typed_data(), losses->typed_data()});
   return ffi::Error::Success();
 }
 
-ffi::Error plain(ffi::ThreadPool pool, S32 predictions, S32 labels, S32 reference, Out a, Out b, Out c, Out d) {
-  return handle(pool, predictions, labels, reference, nullptr,
-                {a->typed_data(), b->typed_data(), c->typed_data(), d->typed_data()});
-}
-
-ffi::Error masked(ffi::ThreadPool pool, S32 predictions, S32 labels, S32 reference, Pred mask, Out a, Out b, Out c,
-                  Out d) {
-  return handle(pool, predictions, labels, reference, reinterpret_cast<const uint8_t*>(mask.typed_data()),
-                {a->typed_data(), b->typed_data(), c->typed_data(), d->typed_data()});
-}
-
-auto inputs() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<S32>().Arg<S32>().Arg<S32>(); }
-
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_count_stats, plain, inputs().Ret<S32>().Ret<S32>().Ret<S32>().Ret<S32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_count_stats_masked, masked,
-                              inputs().Arg<Pred>().Ret<S32>().Ret<S32>().Ret<S32>().Ret<S32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_count_stats, handle,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<S32>().Arg<S32>().Arg<S32>()
+                                  .RemainingArgs()
+                                  .Ret<S32>().Ret<S32>().Ret<S32>().Ret<S32>());
 
 }  // namespace ev3x::count_stats

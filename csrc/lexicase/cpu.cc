@@ -5,7 +5,7 @@
 namespace ev3x::lexicase {
 namespace {
 
-namespace ffi = xla::ffi;
+
 
 constexpr int64_t kScoresPerTask = 16 * 1024, kScoresPerThread = 32 * 1024;  // ~10 ns each with a median
 constexpr int64_t kParentsPerTask = 64, kParentsPerThread = 256;              // ~200 ns each and more

@@ -5,7 +5,7 @@
 namespace ev3x::pareto_ranks {
 namespace {
 
-namespace ffi = xla::ffi;
+
 
 constexpr int64_t kRowsPerThread = 500;  // ~100 ns each and more: what pays for waking a thread
 

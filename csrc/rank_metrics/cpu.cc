@@ -5,7 +5,7 @@
 namespace ev3x::rank_metrics {
 namespace {
 
-namespace ffi = xla::ffi;
+
 
 constexpr int64_t kPerTask = 4 * 1024, kPerThread = 8 * 1024;  // examples of a row, at ~10 ns each
 

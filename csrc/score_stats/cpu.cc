@@ -1,100 +1,76 @@
 // CPU handlers of score_stats: shapes, the thread pool, and the decisions in double. Python has checked the shapes.
 #include <vector>
 
-#include "parallel_for.h"
-#include "score_stats/score_stats.h"
+#include "handler.h"
+#include "score_stats/kernels.h"
 
 namespace ev3x::score_stats {
 namespace {
 
-namespace ffi = xla::ffi;
-
 constexpr int64_t kChunk = 64 * 1024;  // examples of a row in one piece, whatever the threads
 
-// Waking a thread costs tens of microseconds. Per 1000 examples of a row, without SIMD beyond the baseline:
-constexpr int64_t kNanosecondsPlain = 300, kNanosecondsWeighted = 1300, kNanosecondsBool = 40;
+// Per 1000 examples of a row. Waking a thread costs tens of microseconds.
+constexpr int64_t kNanosecondsPlain = 80, kNanosecondsWeighted = 250, kNanosecondsBool = 15;
 constexpr int64_t kNanosecondsTask = 20'000, kNanosecondsThread = 50'000;
 
-struct Outputs {
-  float *mean, *variance, *difference, *difference_variance, *reference_mean, *reference_variance;
-  float *weight, *square_weight;
-  bool* above;
-  int32_t* best;
+// Scores [batch, candidates, metrics, n]; reference and weights (or null) [batch, metrics, n].
+template <class T>
+struct Inputs {
+  int64_t batch, candidates, metrics, n;
+  const T *scores, *reference;
+  const float* weights;
 };
 
-// One column: the candidates' rows of one metric against their reference. Candidate k's row is at k * metrics.
-void finish_column(const Pair* rows, const Pair& reference, const Weight& w, int64_t candidates, int64_t metrics,
-                   double z, int64_t at, int64_t column, const Outputs& out) {
-  const Estimate ref = estimate(reference.own, w);
-  const double bar = ref.mean + margin(ref, w, z);
-  double best_bound = -std::numeric_limits<double>::infinity();
-  int32_t best = -1;
-  for (int64_t k = 0; k < candidates; ++k) {
-    const Pair& row = rows[k * metrics];
-    const Estimate own = estimate(row.own, w), difference = estimate(row.difference, w);
-    const double bound = own.mean - margin(own, w, z);
-    const int64_t i = at + k * metrics;
-    out.mean[i] = static_cast<float>(own.mean);
-    out.variance[i] = static_cast<float>(own.variance);
-    out.difference[i] = static_cast<float>(difference.mean);
-    out.difference_variance[i] = static_cast<float>(difference.variance);
-    out.above[i] = bound > bar;  // false for NaN
-    if (std::isfinite(bound) && bound > best_bound) {
-      best_bound = bound;
-      best = static_cast<int32_t>(k);
-    }
-  }
-  out.reference_mean[column] = static_cast<float>(ref.mean);
-  out.reference_variance[column] = static_cast<float>(ref.variance);
-  out.weight[column] = static_cast<float>(w.sum);
-  out.square_weight[column] = static_cast<float>(w.square);
-  out.best[column] = best;
-}
+// The moments of all rows and of the references, one column (batch member and metric) at a time: [columns, candidates].
+struct Found {
+  std::vector<Pair> rows;
+  std::vector<Moments> references;
+  std::vector<Weight> weights;
+};
 
-// scores [batch, candidates, metrics, n], reference and weights [batch, metrics, n].
 template <class T>
-void run(ffi::ThreadPool& pool, ffi::Span<const int64_t> shape, const T* scores, const T* reference,
-         const float* weights, double z, const Outputs& out) {
-  const size_t rank = shape.size();
-  const int64_t n = shape[rank - 1], metrics = shape[rank - 2], candidates = shape[rank - 3];
-  int64_t batch = 1;
-  for (size_t i = 0; i + 3 < rank; ++i) batch *= shape[i];
-
+Found find(ffi::ThreadPool& pool, const Inputs<T>& in, const Rows<T>& kernel) {
   // Row r of a batch member is candidate r / metrics; the one after the last candidate is the reference itself.
-  const int64_t rows_each = (candidates + 1) * metrics, rows = batch * rows_each;
-  const int64_t pieces = std::max<int64_t>(1, (n + kChunk - 1) / kChunk);  // per row
-  const int64_t piece_size = std::max<int64_t>(1, std::min(n, kChunk));
+  const int64_t rows_each = (in.candidates + 1) * in.metrics, rows = in.batch * rows_each;
+  const int64_t columns = in.batch * in.metrics;
+  const int64_t pieces = std::max<int64_t>(1, ceil_div(in.n, kChunk));  // per row
   const int64_t all = rows * pieces;
-  const int64_t cost = weights ? kNanosecondsWeighted : sizeof(T) == 1 ? kNanosecondsBool : kNanosecondsPlain;
+  const int64_t cost = in.weights ? kNanosecondsWeighted : sizeof(T) == 1 ? kNanosecondsBool : kNanosecondsPlain;
+  const int64_t piece_size = std::max<int64_t>(1, std::min(in.n, kChunk));
   const int64_t group = std::max<int64_t>(1, kNanosecondsTask * 1000 / (cost * piece_size));  // pieces per task
-  const int64_t threads = 1 + rows * n / 1000 * cost / kNanosecondsThread;
 
   std::vector<Pair> partial(all);
+  std::vector<Weight> weights(in.weights ? columns * pieces : 0);
   auto piece = [&](int64_t p) {
-    const int64_t r = p / pieces, from = p % pieces * kChunk, b = r / rows_each, in = r % rows_each;
-    const int64_t k = in / metrics, column = b * metrics + in % metrics, size = std::min(kChunk, n - from);
-    const T* y = reference + column * n + from;
-    const T* x = k == candidates ? y : scores + ((b * candidates + k) * metrics + in % metrics) * n + from;
-    partial[p] = row(x, y, weights ? weights + column * n + from : nullptr, size);
+    // Piece by piece of a column, all its rows after each other: the reference and the weights stay in the cache.
+    const int64_t width = in.candidates + 1, k = p % width, c = p / width % pieces, column = p / width / pieces;
+    const int64_t b = column / in.metrics, m = column % in.metrics, from = c * kChunk;
+    const int64_t size = std::min(kChunk, in.n - from);
+    const T* y = in.reference + column * in.n + from;
+    const T* x = k == in.candidates ? y : in.scores + ((b * in.candidates + k) * in.metrics + m) * in.n + from;
+    const float* w = in.weights ? in.weights + column * in.n + from : nullptr;
+    partial[p] = w ? kernel.weighted(x, y, w, size) : kernel.plain(x, y, size);
+    if (w && k == in.candidates) weights[column * pieces + c] = kernels().weigh(w, size);
   };
-  auto task = [&](int64_t t) {
+  parallel_for(pool, ceil_div(all, group), 1 + rows * in.n / 1000 * cost / kNanosecondsThread, [&](int64_t t) {
     for (int64_t p = t * group; p < std::min(all, (t + 1) * group); ++p) piece(p);
-  };
-  parallel_for(pool, (all + group - 1) / group, threads, task);
+  });
 
-  for (int64_t r = 0; pieces > 1 && r < rows; ++r) {
-    Pair sum = partial[r * pieces];
-    for (int64_t j = 1; j < pieces; ++j) sum = merge(sum, partial[r * pieces + j]);
-    partial[r] = sum;  // r <= r * pieces: read before it is written
+  Found found{std::vector<Pair>(columns * in.candidates), std::vector<Moments>(columns), std::vector<Weight>(columns)};
+  const auto n = static_cast<double>(in.n);
+  for (int64_t column = 0; column < columns; ++column) {
+    if (!in.weights) found.weights[column] = {n, n, in.n};
+    for (int64_t c = 0; c < pieces; ++c) {
+      const Pair* here = partial.data() + (column * pieces + c) * (in.candidates + 1);
+      for (int64_t k = 0; k < in.candidates; ++k) {
+        Pair& row = found.rows[column * in.candidates + k];
+        row = merge(row, here[k]);
+      }
+      found.references[column] = merge(found.references[column], here[in.candidates].own);
+      if (in.weights) found.weights[column] = merge(found.weights[column], weights[column * pieces + c]);
+    }
   }
-  for (int64_t column = 0; column < batch * metrics; ++column) {
-    const int64_t b = column / metrics, m = column % metrics;
-    const auto count = static_cast<double>(n);
-    const Weight w = weights ? weigh(weights + column * n, n) : Weight{count, count};
-    const Pair* first = partial.data() + b * rows_each + m;
-    finish_column(first, first[candidates * metrics], w, candidates, metrics, z, b * candidates * metrics + m, column,
-                  out);
-  }
+  return found;
 }
 
 using F32 = ffi::Buffer<ffi::F32>;
@@ -103,54 +79,125 @@ using S32 = ffi::Buffer<ffi::S32>;
 template <class B>
 using Out = ffi::Result<B>;
 
-const float* data(const F32& buffer) { return buffer.typed_data(); }
-const uint8_t* data(const Pred& buffer) { return reinterpret_cast<const uint8_t*>(buffer.typed_data()); }
-
-template <class Scores>
-ffi::Error handle(ffi::ThreadPool& pool, const Scores& scores, const Scores& reference, const float* weights,
-                  double z, const Outputs& out) {
-  if (scores.dimensions().size() < 3) return ffi::Error::InvalidArgument("score_stats: scores of rank < 3");
-  run(pool, scores.dimensions(), data(scores), data(reference), weights, z, out);
-  return ffi::Error::Success();
+// Calls then(inputs, found) for scores of any of the three types; `rest` holds the weights, if any.
+template <class Then>
+ffi::Error moments(ffi::ThreadPool& pool, ffi::AnyBuffer scores, ffi::AnyBuffer reference, ffi::RemainingArgs rest,
+                   Then then) {
+  const auto shape = scores.dimensions();
+  const size_t rank = shape.size();
+  if (rank < 3) return ffi::Error::InvalidArgument("score_stats: scores of rank < 3");
+  if (reference.element_type() != scores.element_type())
+    return ffi::Error::InvalidArgument("score_stats: scores and reference of different types");
+  const float* weights = nullptr;
+  if (rest.size()) {
+    const auto given = rest.get<F32>(0);
+    if (given.has_error()) return given.error();
+    weights = given->typed_data();
+  }
+  auto run = [&]<class T>(const Rows<T>& kernel) {
+    const Inputs<T> in{leading(shape, 3),
+                       shape[rank - 3],
+                       shape[rank - 2],
+                       shape[rank - 1],
+                       static_cast<const T*>(scores.untyped_data()),
+                       static_cast<const T*>(reference.untyped_data()),
+                       weights};
+    then(in.batch, in.candidates, in.metrics, find(pool, in, kernel));
+    return ffi::Error::Success();
+  };
+  switch (scores.element_type()) {
+    case ffi::F32:
+      return run(kernels().f32);
+    case ffi::BF16:
+      return run(kernels().bf16);
+    case ffi::PRED:
+      return run(kernels().boolean);
+    default:
+      return ffi::Error::InvalidArgument("score_stats: scores must be F32, BF16 or PRED");
+  }
 }
 
-template <class Scores>
-ffi::Error plain(ffi::ThreadPool pool, Scores scores, Scores reference, double z, Out<F32> a, Out<F32> b, Out<F32> c,
-                 Out<F32> d, Out<F32> e, Out<F32> f, Out<F32> g, Out<F32> h, Out<Pred> i, Out<S32> j) {
-  return handle(pool, scores, reference, nullptr, z,
-                {a->typed_data(), b->typed_data(), c->typed_data(), d->typed_data(), e->typed_data(), f->typed_data(),
-                 g->typed_data(), h->typed_data(), i->typed_data(), j->typed_data()});
+// The fields of ScoreStats, in its order.
+ffi::Error stats(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::AnyBuffer reference, ffi::RemainingArgs rest,
+                 double z, Out<F32> mean, Out<F32> variance, Out<F32> difference, Out<F32> difference_variance,
+                 Out<F32> reference_mean, Out<F32> reference_variance, Out<F32> weight, Out<F32> square_weight,
+                 Out<Pred> above, Out<S32> best) {
+  const auto conclude = [&](int64_t batch, int64_t candidates, int64_t metrics, const Found& found) {
+    for (int64_t column = 0; column < batch * metrics; ++column) {
+      const Weight& w = found.weights[column];
+      const Estimate ref = estimate(found.references[column], w);
+      const double bar = ref.mean + margin(ref, w, z);
+      double best_bound = -std::numeric_limits<double>::infinity();
+      int32_t leader = -1;
+      for (int64_t k = 0; k < candidates; ++k) {
+        const Pair& row = found.rows[column * candidates + k];
+        const Estimate own = estimate(row.own, w), paired = estimate(row.difference, w);
+        const double bound = own.mean - margin(own, w, z);
+        const int64_t i = ((column / metrics) * candidates + k) * metrics + column % metrics;
+        mean->typed_data()[i] = static_cast<float>(own.mean);
+        variance->typed_data()[i] = static_cast<float>(own.variance);
+        difference->typed_data()[i] = static_cast<float>(paired.mean);
+        difference_variance->typed_data()[i] = static_cast<float>(paired.variance);
+        above->typed_data()[i] = bound > bar;  // false for NaN
+        if (std::isfinite(bound) && bound > best_bound) {
+          best_bound = bound;
+          leader = static_cast<int32_t>(k);
+        }
+      }
+      reference_mean->typed_data()[column] = static_cast<float>(ref.mean);
+      reference_variance->typed_data()[column] = static_cast<float>(ref.variance);
+      weight->typed_data()[column] = static_cast<float>(w.sum);
+      square_weight->typed_data()[column] = static_cast<float>(w.square);
+      best->typed_data()[column] = leader;
+    }
+  };
+  return moments(pool, scores, reference, rest, conclude);
 }
 
-template <class Scores>
-ffi::Error weighted(ffi::ThreadPool pool, Scores scores, Scores reference, F32 weights, double z, Out<F32> a,
-                    Out<F32> b, Out<F32> c, Out<F32> d, Out<F32> e, Out<F32> f, Out<F32> g, Out<F32> h, Out<Pred> i,
-                    Out<S32> j) {
-  return handle(pool, scores, reference, weights.typed_data(), z,
-                {a->typed_data(), b->typed_data(), c->typed_data(), d->typed_data(), e->typed_data(), f->typed_data(),
-                 g->typed_data(), h->typed_data(), i->typed_data(), j->typed_data()});
+// The fields of ScoreMoments, in its order: a mean in two floats, so that near ones can be told apart.
+ffi::Error partial(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::AnyBuffer reference, ffi::RemainingArgs rest,
+                   Out<F32> mean, Out<F32> mean_rest, Out<F32> squares, Out<F32> difference,
+                   Out<F32> difference_squares, Out<F32> reference_mean, Out<F32> reference_rest,
+                   Out<F32> reference_squares, Out<F32> weight, Out<F32> square_weight, Out<S32> examples) {
+  const auto split = [](double value, float& high, float& low) {
+    high = static_cast<float>(value);
+    low = std::isfinite(high) ? static_cast<float>(value - high) : 0.0f;
+  };
+  const auto write = [&](int64_t batch, int64_t candidates, int64_t metrics, const Found& found) {
+    for (int64_t column = 0; column < batch * metrics; ++column) {
+      for (int64_t k = 0; k < candidates; ++k) {
+        const Pair& row = found.rows[column * candidates + k];
+        const int64_t i = ((column / metrics) * candidates + k) * metrics + column % metrics;
+        split(row.own.mean, mean->typed_data()[i], mean_rest->typed_data()[i]);
+        squares->typed_data()[i] = static_cast<float>(row.own.m2);
+        difference->typed_data()[i] = static_cast<float>(row.difference.mean);
+        difference_squares->typed_data()[i] = static_cast<float>(row.difference.m2);
+      }
+      const Moments& ref = found.references[column];
+      const Weight& w = found.weights[column];
+      split(ref.mean, reference_mean->typed_data()[column], reference_rest->typed_data()[column]);
+      reference_squares->typed_data()[column] = static_cast<float>(ref.m2);
+      weight->typed_data()[column] = static_cast<float>(w.sum);
+      square_weight->typed_data()[column] = static_cast<float>(w.square);
+      examples->typed_data()[column] = static_cast<int32_t>(w.examples);
+    }
+  };
+  return moments(pool, scores, reference, rest, write);
 }
 
-// The ten fields of ScoreStats, in its order.
-template <class Binding>
-auto results(Binding&& binding) {
-  return std::move(binding)
-      .template Attr<double>("z")
-      .template Ret<F32>().template Ret<F32>().template Ret<F32>().template Ret<F32>()
-      .template Ret<F32>().template Ret<F32>().template Ret<F32>().template Ret<F32>()
-      .template Ret<Pred>().template Ret<S32>();
-}
-
-template <class Scores>
 auto inputs() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Scores>().template Arg<Scores>();
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::AnyBuffer>().Arg<ffi::AnyBuffer>().RemainingArgs();
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_stats_f32, plain<F32>, results(inputs<F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_stats_bool, plain<Pred>, results(inputs<Pred>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_stats_weighted_f32, weighted<F32>, results(inputs<F32>().Arg<F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_stats_weighted_bool, weighted<Pred>, results(inputs<Pred>().Arg<F32>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_stats, stats,
+                              inputs().Attr<double>("z")
+                                  .Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
+                                  .Ret<F32>().Ret<Pred>().Ret<S32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ev3x_score_moments, partial,
+                              inputs()
+                                  .Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
+                                  .Ret<F32>().Ret<F32>().Ret<F32>().Ret<S32>());
 
 }  // namespace ev3x::score_stats

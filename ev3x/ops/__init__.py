@@ -7,5 +7,7 @@ from .pareto_ranks import ParetoRanks as ParetoRanks
 from .pareto_ranks import pareto_ranks as pareto_ranks
 from .rank_metrics import RankMetrics as RankMetrics
 from .rank_metrics import rank_metrics as rank_metrics
+from .score_stats import ScoreMoments as ScoreMoments
 from .score_stats import ScoreStats as ScoreStats
+from .score_stats import score_moments as score_moments
 from .score_stats import score_stats as score_stats

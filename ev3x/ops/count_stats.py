@@ -1,12 +1,12 @@
 """Candidates' correct predictions, and those that only they or only the reference got right, as counts."""
 
-import functools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
@@ -39,7 +39,8 @@ def count_stats(
 
     The counts are exact. The native CPU code reads the predictions once and holds no scores; where the same
     jit computes them (an argmax over logits), they must be written first. Works under jit, vmap, scan and
-    while_loop. Integers have no derivative. Raises ValueError or TypeError at trace time, naming the argument.
+    while_loop; operands that are sharded, over candidates or examples, stay where they are. Integers have no
+    derivative. Raises ValueError or TypeError at trace time, naming the argument.
     """
     p, operands = jnp.asarray(predictions), [jnp.asarray(labels), jnp.asarray(reference)]
     if p.ndim < 2:
@@ -57,8 +58,10 @@ def count_stats(
             )
         if a.dtype != dtype:
             raise TypeError(f"count_stats: `{name}` must be {dtype}, got {a.dtype}; use .astype(jnp.{dtype})")
-    target = _TARGET if mask is None else f"{_TARGET}_masked"
-    return lowering.choose(target, functools.partial(_call, target), definition, p, *operands)
+    layout = lowering.Layout(
+        ("kn", "n", "n", "n")[: 1 + len(operands)], ("k", "", "k", "k"), joined="n", across=_call_across
+    )
+    return lowering.choose(_TARGET, _call, definition, p, *operands, layout=layout)
 
 
 def definition(predictions: Array, labels: Array, reference: Array, mask: Array | None = None) -> CountStats:
@@ -71,23 +74,25 @@ def definition(predictions: Array, labels: Array, reference: Array, mask: Array 
     return CountStats(*(field.sum(-1, dtype=jnp.int32) for field in fields))
 
 
-def _call(target: str, *operands: Array) -> CountStats:
+def _call(*operands: Array) -> CountStats:
     candidates, column = operands[0].shape[:-1], operands[1].shape[:-1]
     shapes = (candidates, column, candidates, candidates)
     results = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
-    return CountStats(*lowering.custom_call(target, results, *operands))
+    return CountStats(*lowering.custom_call(_TARGET, results, *operands))
+
+
+def _call_across(axes: Mapping[str, Any], *operands: Array) -> CountStats:
+    return CountStats(*(lax.psum(counts, axes["n"]) for counts in _call(*operands)))
 
 
 def _self_test(target: str) -> None:
     """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
     rng = np.random.default_rng(0)
-    operands: list[np.ndarray] = [
+    predictions, labels, reference = (
         rng.integers(0, 3, shape).astype(np.int32) for shape in ((2, 3, 37), (2, 37), (2, 37))
-    ]
-    if target.endswith("masked"):
-        operands.append(rng.random((2, 37)) < 0.6)
-    lowering.agree(functools.partial(_call, target), definition, operands, CountStats._fields)
+    )
+    for mask in ([], [rng.random((2, 37)) < 0.6]):
+        lowering.agree(_call, definition, [predictions, labels, reference, *mask], CountStats._fields)
 
 
-for _name in (_TARGET, f"{_TARGET}_masked"):
-    native.declare(_name, _self_test)
+native.declare(_TARGET, _self_test)

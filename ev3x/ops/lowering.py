@@ -1,22 +1,76 @@
 """Native code on the CPU, the jnp definition elsewhere: what the operations' lowerings have in common."""
 
+import dataclasses
+import functools
+import inspect
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from . import native
 
 T = TypeVar("T")
+_FACTORS = inspect.signature(custom_partitioning.def_partition).parameters
 
 
-def choose(target: str, call: Callable[..., T], definition: Callable[..., T], *operands: Array) -> T:
-    """Returns `call(*operands)` where it runs on a CPU and `target` is usable, else `definition(*operands)`."""
-    if not native.ensure(target):
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an operation may be split over devices: the last axes of its arrays, a letter each.
+
+    Leading axes are shared by all arrays and may be split. So may the first operand's axes, but for those in
+    `whole`, along which it is gathered. `across(axes, *operands)` stands in for the operation where axes in `joined`
+    are split: it is run on each device's part, with the mesh axes of each such letter, over which to combine.
+    `targets` are those that only it calls.
+    """
+
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+    whole: str = ""
+    joined: str = ""
+    across: Callable[..., Any] | None = None
+    targets: tuple[str, ...] = ()
+
+    def axes(self, mesh: Any, spec: Sequence[Any], shape: tuple[int, ...]) -> Callable[[str], PartitionSpec]:
+        """How arrays with these letters lie on the mesh, given the first operand's sharding and shape."""
+        # Parts of unequal size would be padded.
+        filled = [*spec, *[None] * (len(shape) - len(spec))]
+        given = [a if n % _devices(mesh, a) == 0 else None for a, n in zip(filled, shape, strict=True)]
+        lead = given[: len(shape) - len(self.operands[0])]
+        own = dict(zip(self.operands[0], given[len(lead) :], strict=True)) | dict.fromkeys(self.whole)
+        return lambda letters: PartitionSpec(*lead, *(own.get(letter) for letter in letters))
+
+
+def choose(
+    target: str,
+    call: Callable[..., T],
+    definition: Callable[..., T],
+    *operands: Array,
+    layout: Layout | None = None,
+) -> T:
+    """Returns `call(*operands)` where it runs on a CPU and `target` is usable, else `definition(*operands)`.
+
+    With a layout, the native call is made on each device's part of sharded operands; without, they are gathered.
+    """
+    if not all(map(native.ensure, (target, *(layout.targets if layout else ())))):
         return definition(*operands)
-    return cast(T, lax.platform_dependent(*operands, cpu=call, default=definition))
+    if layout is None:
+        return cast(T, lax.platform_dependent(*operands, cpu=call, default=definition))
+    run = functools.partial(lax.platform_dependent, cpu=split(call, layout), default=definition)
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in mesh.axis_types:
+        return cast(T, run(*operands))
+    # The types of arrays say how they lie on such a mesh; within, XLA is free to choose, as it is elsewhere.
+    axes = layout.axes(mesh, jax.typeof(operands[0]).sharding.spec, operands[0].shape)
+    results = jax.tree.unflatten(jax.tree.structure(jax.eval_shape(call, *operands)), map(axes, layout.results))
+    return cast(T, jax.sharding.auto_axes(run, out_sharding=results)(*operands))
 
 
 def custom_call(
@@ -24,6 +78,54 @@ def custom_call(
 ) -> Sequence[Array]:
     """Returns the target's results. Its handler takes any leading axes: vmap adds one to every operand."""
     return jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")(*operands, **attributes)
+
+
+def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
+    """`call`, which takes any leading axes, run on each device's part of its operands."""
+
+    def partition(mesh: Any, operands: Sequence[Any], results: Any) -> tuple[Any, ...]:
+        axes = layout.axes(mesh, operands[0].sharding.spec, operands[0].shape)
+
+        def place(letters: str) -> NamedSharding:
+            return NamedSharding(mesh, axes(letters))
+
+        joined = {letter: a for letter in layout.joined if (a := axes(letter)[-1]) is not None}
+        lower = functools.partial(layout.across, joined) if layout.across and joined else call
+        flat = lambda *parts: tuple(jax.tree.leaves(lower(*parts)))  # noqa: E731
+        return mesh, flat, tuple(map(place, layout.results)), tuple(map(place, layout.operands))
+
+    def rule(arrays: tuple[str, ...]) -> str:
+        return ", ".join(" ".join(["...", *letters]) for letters in arrays)
+
+    factors = {
+        "reduction_factors": tuple(letter for letter in layout.joined if not any(letter in r for r in layout.results)),
+        "need_replication_factors": tuple(layout.whole),
+    }
+    partitioned = custom_partitioning(lambda *parts: tuple(jax.tree.leaves(call(*parts))))
+    partitioned.def_partition(
+        partition=partition,
+        sharding_rule=f"{rule(layout.operands)} -> {rule(layout.results)}",
+        **{name: letters for name, letters in factors.items() if letters and name in _FACTORS},
+    )
+
+    @custom_vmap
+    def batched(*operands: Array) -> tuple[Array, ...]:
+        return partitioned(*operands)
+
+    @batched.def_vmap
+    def _(size: int, split: list[bool], *operands: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        full = (a if s else jnp.broadcast_to(a, (size, *a.shape)) for a, s in zip(operands, split, strict=True))
+        return batched(*full), (True,) * len(layout.results)
+
+    def run(*operands: Array) -> T:
+        return cast(T, jax.tree.unflatten(jax.tree.structure(jax.eval_shape(call, *operands)), batched(*operands)))
+
+    return run
+
+
+def _devices(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+    names = (axes,) if isinstance(axes, str) else axes or ()
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def agree(

@@ -1,8 +1,14 @@
-"""Means, variances and paired differences of candidates' scores, with the decisions taken in double."""
+"""Means, variances and paired differences of candidates' scores, with the decisions taken in double.
+
+`score_stats` takes all examples at once, `ScoreMoments` some after others: begin, observe, merge, conclude.
+"""
+
+from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +18,10 @@ from jax.typing import ArrayLike
 
 from . import lowering, native
 
-_CAST = "use .astype(jnp.float32)"
+_STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
+_RESULTS = ("km",) * 4 + ("m",) * 4 + ("km", "m")
+_PARTS = ("km",) * 5 + ("m",) * 6
+_DTYPES = ("float32", "bfloat16", "bool")
 
 
 class ScoreStats(NamedTuple):
@@ -40,13 +49,152 @@ class ScoreStats(NamedTuple):
     """i32[..., M], argmax over K of mean - z*se; ties: lowest index; -1 if none is finite"""
 
 
+class ScoreMoments(NamedTuple):
+    """What is known of scores after some of their examples; see `score_moments`.
+
+    A mean is the sum of two floats, so that means that are near can be told apart.
+    """
+
+    mean: Array
+    """f32[..., K, M]"""
+    mean_rest: Array
+    """f32[..., K, M]"""
+    squares: Array
+    """f32[..., K, M], sum of w (x - mean)^2"""
+    difference: Array
+    """f32[..., K, M], mean of scores - reference"""
+    difference_squares: Array
+    """f32[..., K, M]"""
+    reference_mean: Array
+    """f32[..., M]"""
+    reference_rest: Array
+    """f32[..., M]"""
+    reference_squares: Array
+    """f32[..., M]"""
+    weight: Array
+    """f32[..., M], sum of the weights"""
+    square_weight: Array
+    """f32[..., M], sum of the squared weights"""
+    examples: Array
+    """i32[..., M], how many weights are not zero"""
+
+    @classmethod
+    def begin(cls, candidates: int, metrics: int) -> ScoreMoments:
+        """Returns the ScoreMoments of no example: merged with others, it leaves them as they are."""
+        own, column = jnp.zeros((candidates, metrics), jnp.float32), jnp.zeros(metrics, jnp.float32)
+        return ScoreMoments(
+            own, own, own, own, own, column, column, column, column, column, jnp.zeros(metrics, jnp.int32)
+        )
+
+    def observe(self, scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None) -> ScoreMoments:
+        """Returns the ScoreMoments with those of more examples; arguments as in `score_stats`."""
+        return self.merge(score_moments(scores, reference, weights))
+
+    def merge(self, other: ScoreMoments) -> ScoreMoments:
+        """Returns the ScoreMoments of the examples of both."""
+        both: ScoreMoments = jax.tree.map(lambda *parts: jnp.stack(parts), self, other)
+        return both.combine(lambda part: part.sum(0))
+
+    def combine(self, total: Callable[[Array], Array]) -> ScoreMoments:
+        """Returns the ScoreMoments of the examples of all parts that this one holds.
+
+        `total` adds up over the parts: `lambda x: x.sum(0)` for parts along a leading axis, or
+        `lambda x: lax.psum(x, axis_name)` for one on each device. Means are combined about a common shift (Chan, Golub
+        & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
+        """
+        weight, square_weight, examples = (total(x) for x in (self.weight, self.square_weight, self.examples))
+        read = self.weight > 0
+
+        def pool(
+            mean: Array, rest: Array, squares: Array, w: Array, read: Array, all_: Array
+        ) -> tuple[Array, Array, Array]:
+            mean, rest, squares = (jnp.where(read, x, 0) for x in (mean, rest, squares))
+            divisor = jnp.where(all_ > 0, all_, 1)
+            shift = total(w * mean) / divisor
+            off = (mean - shift) + rest
+            excess = total(w * off) / divisor
+            return shift, excess, total(squares + w * jnp.square(off - excess))
+
+        own = (self.weight[..., None, :], read[..., None, :], weight[..., None, :])
+        mean, mean_rest, squares = pool(self.mean, self.mean_rest, self.squares, *own)
+        none = jnp.zeros_like(self.difference)
+        difference, difference_rest, difference_squares = pool(self.difference, none, self.difference_squares, *own)
+        reference, reference_rest, reference_squares = pool(
+            self.reference_mean, self.reference_rest, self.reference_squares, self.weight, read, weight
+        )
+        return ScoreMoments(
+            mean,
+            mean_rest,
+            squares,
+            difference + difference_rest,
+            difference_squares,
+            reference,
+            reference_rest,
+            reference_squares,
+            weight,
+            square_weight,
+            examples,
+        )
+
+    def conclude(self, z: float = 1.0) -> ScoreStats:
+        """Returns the ScoreStats that `score_stats` gives for all the examples together."""
+        weight, square_weight = self.weight, self.square_weight
+        freedom = weight - square_weight / weight
+        # With one example, freedom is 0 but for rounding.
+        freedom = jnp.where((self.examples > 1) & (freedom > 0), freedom, jnp.nan)
+
+        def known(mean: Array, w: Array) -> Array:
+            return jnp.where((w > 0) & jnp.isfinite(mean), mean, jnp.nan)
+
+        def margin(variance: Array, w: Array, q: Array) -> Array:
+            return z * jnp.sqrt(variance * q) / w if z else jnp.zeros_like(variance)
+
+        w, q, f = (x[..., None, :] for x in (weight, square_weight, freedom))
+        shift, difference = known(self.mean, w), known(self.difference, w)
+        reference_shift = known(self.reference_mean, weight)
+        # The mean's own NaN, whatever came of the squares of infinities.
+        variance = jnp.where(jnp.isnan(shift), jnp.nan, self.squares / f)
+        difference_variance = jnp.where(jnp.isnan(difference), jnp.nan, self.difference_squares / f)
+        reference_variance = jnp.where(jnp.isnan(reference_shift), jnp.nan, self.reference_squares / freedom)
+
+        # Only small numbers are added to differences of shifts, which are exact for shifts that are near.
+        bound = self.mean_rest - margin(variance, w, q)
+        bar = margin(reference_variance, weight, square_weight)
+        above = (shift - reference_shift[..., None, :]) + (bound - self.reference_rest[..., None, :]) > bar[
+            ..., None, :
+        ]
+        rough = jnp.where(jnp.isfinite(shift + bound), shift + bound, -jnp.inf)
+        leading = jnp.where(rough == rough.max(-2, keepdims=True), shift, -jnp.inf)
+        near = leading.max(-2, keepdims=True)
+        fine = jnp.where(jnp.isfinite(rough), (shift - near) + bound, -jnp.inf)
+        best = jnp.where(jnp.isfinite(rough).any(-2), lax.argmax(fine, fine.ndim - 2, jnp.int32), -1)
+
+        return ScoreStats(
+            mean=shift + self.mean_rest,
+            variance=variance,
+            difference=difference,
+            difference_variance=difference_variance,
+            reference_mean=reference_shift + self.reference_rest,
+            reference_variance=reference_variance,
+            weight=weight,
+            square_weight=square_weight,
+            above=above,
+            best=best.astype(jnp.int32),
+        )
+
+
 def score_stats(
-    scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None, *, z: float = 1.0
+    scores: ArrayLike,
+    reference: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    z: float = 1.0,
+    in_memory: bool = True,
 ) -> ScoreStats:
     """Returns the ScoreStats of K candidates against one reference, over n examples and M metrics.
 
-    `scores` is float32 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights` float32
-    [..., M, n], not negative (not checked). Examples of weight 0 do not count, whatever their score.
+    `scores` is float32, bfloat16 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights`
+    float32 [..., M, n], not negative (not checked). Examples of weight 0 do not count, whatever their score.
 
     With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that
     is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of decisions.
@@ -54,19 +202,35 @@ def score_stats(
     A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
     never best. No example: NaN. One example: a mean, and NaN for its variance.
 
-    `z` is static. Works under jit, vmap, scan and while_loop; derivatives are those of `definition`. The
-    native CPU code needs its operands in memory: scores that the same jit computes elementwise from others
-    are as well off with `definition`, which XLA fuses. Raises ValueError or TypeError at trace time, naming
-    the argument.
+    `z` and `in_memory` are static. The native CPU code reads its operands from memory, so that XLA cannot fuse
+    what computes them. `in_memory=False` says that the same jit computes the scores elementwise: floats then go
+    by `definition`, which XLA fuses (bools do not: counting them natively pays all the same).
+
+    Works under jit, vmap, scan and while_loop. Operands that are sharded over candidates, metrics, examples or
+    leading axes stay where they are: only moments travel. Derivatives are those of `definition`. Raises
+    ValueError or TypeError at trace time, naming the argument.
     """
-    arrays = _checked(scores, reference, weights)
+    arrays = _checked("score_stats", scores, reference, weights)
     if not (math.isfinite(z) and z >= 0):
         raise ValueError(f"score_stats: `z` must be finite and not negative, got {z!r}")
-    return _stats(*arrays, float(z))
+    return _stats(*arrays, float(z), _native(arrays[0], in_memory))
+
+
+def score_moments(
+    scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None, *, in_memory: bool = True
+) -> ScoreMoments:
+    """Returns the ScoreMoments of these examples; arguments and transformations as in `score_stats`."""
+    arrays = _checked("score_moments", scores, reference, weights)
+    return _moments(*arrays, _native(arrays[0], in_memory))
 
 
 def definition(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
     """Returns what `score_stats` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
+    return _define_moments(scores, reference, weights).conclude(z)
+
+
+def _define_moments(scores: Array, reference: Array, weights: Array | None = None) -> ScoreMoments:
+    """Returns what `score_moments` does, in plain jnp, arguments unchecked."""
     x, y = scores.astype(jnp.float32), reference.astype(jnp.float32)[..., None, :, :]
     w = None if weights is None else weights[..., None, :, :]
 
@@ -78,52 +242,35 @@ def definition(scores: Array, reference: Array, weights: Array | None, z: float)
 
     weight = jnp.full(y.shape[:-1], y.shape[-1], jnp.float32) if w is None else w.sum(-1)
     square_weight = weight if w is None else (w * w).sum(-1)
-    freedom = weight - square_weight / weight
-    several = y.shape[-1] > 1 if w is None else (w > 0).sum(-1) > 1  # with one, freedom is 0 but for rounding
-    freedom = jnp.where(several & (freedom > 0), freedom, jnp.nan)
+    examples = jnp.full(y.shape[:-1], y.shape[-1]) if w is None else (w > 0).sum(-1)
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
-        """(shift, mean - shift, variance): a mean in two parts, so that near ones can be told apart."""
-        first = total(counted(x)) / weight
+        divisor = jnp.where(weight > 0, weight, 1)
+        first = total(counted(x)) / divisor
         shift = lax.stop_gradient(jnp.where(jnp.isfinite(first), first, jnp.nan))
         d = counted(x - shift[..., None])
-        rest = total(d) / weight
-        return shift, rest, jnp.maximum(total(d * d) - weight * rest * rest, 0) / freedom
+        rest = total(d) / divisor
+        return shift, rest, jnp.maximum(total(d * d) - weight * rest * rest, 0)
 
-    def margin(variance: Array) -> Array:
-        return z * jnp.sqrt(variance * square_weight) / weight if z else jnp.zeros_like(variance)
-
-    shift, rest, variance = rows(x)
-    difference_shift, difference, difference_variance = rows(x - y)
-    reference_shift, reference_rest, reference_variance = rows(y)
-
-    # Only small numbers are added to differences of shifts, which are exact for shifts that are near.
-    bound = rest - margin(variance)
-    above = (shift - reference_shift) + (bound - reference_rest) > margin(reference_variance)
-    rough = jnp.where(jnp.isfinite(shift + bound), shift + bound, -jnp.inf)
-    near = jnp.take_along_axis(shift, rough.argmax(-2, keepdims=True), -2)
-    fine = jnp.where(jnp.isfinite(rough), (shift - near) + bound, -jnp.inf)
-    best = jnp.where(jnp.isfinite(rough).any(-2), lax.argmax(fine, fine.ndim - 2, jnp.int32), -1)
-
-    return ScoreStats(
-        mean=shift + rest,
-        variance=variance,
-        difference=difference_shift + difference,
-        difference_variance=difference_variance,
-        reference_mean=(reference_shift + reference_rest)[..., 0, :],
-        reference_variance=reference_variance[..., 0, :],
-        weight=weight[..., 0, :],
-        square_weight=square_weight[..., 0, :],
-        above=above,
-        best=best.astype(jnp.int32),
-    )
+    shift, rest, squares = rows(x)
+    difference_shift, difference_rest, difference_squares = rows(x - y)
+    reference_parts = (a[..., 0, :] for a in (*rows(y), weight, square_weight, examples.astype(jnp.int32)))
+    return ScoreMoments(shift, rest, squares, difference_shift + difference_rest, difference_squares, *reference_parts)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
-    target = _target(scores, weights)
+def _native(scores: Array, in_memory: bool) -> bool:
+    return in_memory or scores.dtype == jnp.bool_
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _stats(scores: Array, reference: Array, weights: Array | None, z: float, native: bool) -> ScoreStats:
     operands = (scores, reference) if weights is None else (scores, reference, weights)
-    return lowering.choose(target, functools.partial(_call, target, z=z), functools.partial(_portable, z=z), *operands)
+    portable = functools.partial(_portable, z=z)
+    if not native:
+        return portable(*operands)
+
+    layout = _layout(len(operands), _RESULTS, functools.partial(_call_across, z=z), joined="kn")
+    return lowering.choose(_STATS, functools.partial(_call, z=z), portable, *operands, layout=layout)
 
 
 def _portable(scores: Array, reference: Array, weights: Array | None = None, *, z: float) -> ScoreStats:
@@ -131,59 +278,120 @@ def _portable(scores: Array, reference: Array, weights: Array | None = None, *, 
 
 
 @_stats.defjvp
-def _stats_jvp(z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[ScoreStats, ScoreStats]:
+def _stats_jvp(
+    z: float, native: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[ScoreStats, ScoreStats]:
     return jax.jvp(functools.partial(definition, z=z), primals, tangents)
 
 
-def _target(scores: Array, weights: Array | None) -> str:
-    weighted = "" if weights is None else "weighted_"
-    return f"ev3x_score_stats_{weighted}{'bool' if scores.dtype == jnp.bool_ else 'f32'}"
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _moments(scores: Array, reference: Array, weights: Array | None, native: bool) -> ScoreMoments:
+    operands = (scores, reference) if weights is None else (scores, reference, weights)
+    if not native:
+        return _define_moments(*operands)
+
+    layout = _layout(len(operands), _PARTS, _call_moments_across, joined="n")
+    return lowering.choose(_MOMENTS, _call_moments, _define_moments, *operands, layout=layout)
 
 
-def _call(target: str, *operands: Array, z: float) -> ScoreStats:
-    row = operands[0].shape[:-1]
-    column = operands[1].shape[:-1]
+@_moments.defjvp
+def _moments_jvp(
+    native: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[ScoreMoments, ScoreMoments]:
+    return jax.jvp(_define_moments, primals, tangents)
 
+
+def _layout(operands: int, results: tuple[str, ...], across: Callable[..., Any], joined: str) -> lowering.Layout:
+    return lowering.Layout(("kmn", "mn", "mn")[:operands], results, joined=joined, across=across, targets=(_MOMENTS,))
+
+
+def _call(*operands: Array, z: float, target: str = _STATS) -> ScoreStats:
+    row, column = operands[0].shape[:-1], operands[1].shape[:-1]
     fields = [(row, jnp.float32)] * 4 + [(column, jnp.float32)] * 4 + [(row, jnp.bool_), (column, jnp.int32)]
     results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]
     return ScoreStats(*lowering.custom_call(target, results, *operands, z=np.float64(z)))
 
 
-def _checked(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
+def _call_moments(*operands: Array) -> ScoreMoments:
+    row, column = operands[0].shape[:-1], operands[1].shape[:-1]
+    fields = [(row, jnp.float32)] * 5 + [(column, jnp.float32)] * 5 + [(column, jnp.int32)]
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in fields]
+    return ScoreMoments(*lowering.custom_call(_MOMENTS, results, *operands))
+
+
+def _call_moments_across(axes: Mapping[str, Any], *parts: Array) -> ScoreMoments:
+    """Of examples that are split over the mesh axes axes["n"]: sums travel."""
+    moments = _call_moments(*parts)
+    return moments.combine(lambda x: lax.psum(x, axes["n"])) if "n" in axes else moments
+
+
+def _call_across(axes: Mapping[str, Any], *parts: Array, z: float) -> ScoreStats:
+    """The same, of candidates that may be split over axes["k"]: their moments travel too, for the best of all."""
+    moments = _call_moments_across(axes, *parts)
+    if "k" not in axes:
+        return moments.conclude(z)
+
+    def everyone(x: Array, letters: str) -> Array:
+        return lax.all_gather(x, axes["k"], axis=x.ndim - 2, tiled=True) if letters == "km" else x
+
+    def own(x: Array, letters: str) -> Array:
+        size = parts[0].shape[-3]
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(axes["k"]) * size, size, x.ndim - 2) if letters == "km" else x
+
+    stats = ScoreMoments(*map(everyone, moments, _PARTS)).conclude(z)
+    return ScoreStats(*map(own, stats, _RESULTS))
+
+
+def _checked(
+    op: str, scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
     x, y = jnp.asarray(scores), jnp.asarray(reference)
     if x.ndim < 3 or x.shape[-3] < 1:
-        raise ValueError(f"score_stats: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
-    if x.dtype not in (jnp.float32, jnp.bool_):
-        raise TypeError(f"score_stats: `scores` must be float32 or bool, got {x.dtype}; {_CAST}")
+        raise ValueError(f"{op}: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
+    if x.dtype.name not in _DTYPES:
+        raise TypeError(f"{op}: `scores` must be {', '.join(_DTYPES)}, got {x.dtype}; use .astype(jnp.float32)")
     column = (*x.shape[:-3], *x.shape[-2:])
     expected = f"must have shape {column} (scores without the candidate axis)"
     if y.shape != column:
-        raise ValueError(f"score_stats: `reference` {expected}, got {y.shape}")
+        raise ValueError(f"{op}: `reference` {expected}, got {y.shape}")
     if y.dtype != x.dtype:
-        raise TypeError(f"score_stats: `reference` must be {x.dtype} like `scores`, got {y.dtype}")
+        raise TypeError(f"{op}: `reference` must be {x.dtype} like `scores`, got {y.dtype}")
     if weights is None:
         return x, y, None
     w = jnp.asarray(weights)
     if w.shape != column:
-        raise ValueError(f"score_stats: `weights` {expected}, got {w.shape}")
+        raise ValueError(f"{op}: `weights` {expected}, got {w.shape}")
     if w.dtype != jnp.float32:
-        raise TypeError(f"score_stats: `weights` must be float32, got {w.dtype}; {_CAST}")
+        raise TypeError(f"{op}: `weights` must be float32, got {w.dtype}; use .astype(jnp.float32)")
     return x, y, w
 
 
 def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
+    """Returns if the native target agrees with the definition on small inputs; else RuntimeError."""
     rng = np.random.default_rng(0)
-    scores = rng.normal(3, 2, (2, 3, 2, 37)).astype(np.float32)
-    reference = rng.normal(3, 2, (2, 2, 37)).astype(np.float32)
-    operands: list[np.ndarray] = [scores, reference]
-    if target.endswith("bool"):
-        operands = [scores > 2.5, reference > 3.5]
-    if "weighted" in target:
-        operands.append(rng.uniform(0, 2, reference.shape).astype(np.float32).round(1))
-    call, portable = functools.partial(_call, target, z=1.0), functools.partial(_portable, z=1.0)
-    lowering.agree(call, portable, operands, ScoreStats._fields, rtol=1e-4, atol=1e-5)
+    scores, reference = rng.normal(3, 2, (2, 3, 2, 37)), rng.normal(3, 2, (2, 2, 37))
+    weights = rng.uniform(0, 2, reference.shape).astype(np.float32).round(1)
+    floats, bools = (scores.astype(np.float32), reference.astype(np.float32)), (scores > 2.5, reference > 3.5)
+    for operands in ([*floats], [*bools], [*floats, weights]):
+        if target == _MOMENTS:
+            names = tuple(name for name in ScoreMoments._fields if not name.endswith("_rest"))
+            lowering.agree(_whole(_call_moments), _whole(_define_moments), operands, names, rtol=1e-4, atol=1e-5)
+        else:
+            call, portable = functools.partial(_call, z=1.0, target=target), functools.partial(_portable, z=1.0)
+            lowering.agree(call, portable, operands, ScoreStats._fields, rtol=1e-4, atol=1e-5)
 
 
-for _name in ("f32", "bool", "weighted_f32", "weighted_bool"):
-    native.declare(f"ev3x_score_stats_{_name}", _self_test)
+def _whole(function: Callable[..., ScoreMoments]) -> Callable[..., tuple[Array, ...]]:
+    """`function` with each mean as one float: its two parts may be cut anywhere."""
+
+    def whole(*operands: Array) -> tuple[Array, ...]:
+        m = function(*operands)._asdict()
+        m["mean"] += m.pop("mean_rest")
+        m["reference_mean"] += m.pop("reference_rest")
+        return tuple(m.values())
+
+    return whole
+
+
+for _name in (_STATS, _MOMENTS):
+    native.declare(_name, _self_test)
