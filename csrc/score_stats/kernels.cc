@@ -1,14 +1,14 @@
 #include "score_stats/kernels.h"
 
-#include <cstring>
+#include "simd.h"
 
 namespace ev3x::score_stats {
 namespace EV3X_ISA {
 namespace {
 
-constexpr int64_t kBlock = 4096;         // 2 x 16 KiB of operands stay in L1
-constexpr int64_t kShiftSamples = 128;   // (mean - shift)^2 <= 31 * variance within a block: 5 bits at most
-constexpr int64_t kWeightedBlock = 2048; // is read twice, with its weights
+constexpr int64_t kBlock = 4096;        // 2 x 16 KiB of operands stay in L1
+constexpr int64_t kShiftSamples = 128;  // (mean - shift)^2 <= 31 * variance within the first block: 5 bits at most
+constexpr double kShare = 0.125;        // of a block's weight, for the mean so far to be its shift
 
 float widen(float x) { return x; }
 float widen(uint8_t x) { return x; }
@@ -19,11 +19,17 @@ float widen(BFloat16 x) {
   return value;
 }
 
+Floats load(const BFloat16* x) {
+  const auto bits = widened(&x->bits) << 16;
+  return load_as<Floats>(&bits);
+}
+using ev3x::load;
+
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// In double: equal values give exactly that value, hence a variance of exactly zero.
+// A first block's shift, in double: equal values give exactly that value, hence a variance of exactly zero.
 template <class T>
-float shift(const T* x, int64_t n) {
+float sample(const T* x, int64_t n) {
   const int64_t m = smaller(n, kShiftSamples);
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -31,96 +37,97 @@ float shift(const T* x, int64_t n) {
   return static_cast<float>(sum / static_cast<double>(m));
 }
 
-// Both halves at once: twice as many sums under way as one stream would have.
+struct Shifts {
+  float own, difference;
+};
+
+// Sums of w, w*a, w*a^2, w*b and w*b^2 with a = x - shift and b = (x - y) - shift, in as many lanes as V has.
+template <class V>
+struct Sums {
+  V w{}, a{}, aa{}, b{}, bb{};
+
+  void add(V x, V y, Shifts shift) {
+    const V own = x - shift.own, difference = (x - y) - shift.difference;
+    a += own;
+    aa += own * own;
+    b += difference;
+    bb += difference * difference;
+  }
+
+  // The compare keeps what is not finite out where the weight is 0.
+  void add(V x, V y, V weight, Shifts shift) {
+    const V own = weight > 0 ? x - shift.own : V{}, difference = weight > 0 ? (x - y) - shift.difference : V{};
+    const V weighted_own = weight * own, weighted_difference = weight * difference;
+    w += weight;
+    a += weighted_own;
+    aa += weighted_own * own;
+    b += weighted_difference;
+    bb += weighted_difference * difference;
+  }
+};
+
+// x[0:n] and x - y around the shifts; w is null without weights.
 template <class T>
-Pair plain_block(const T* __restrict x, const T* __restrict y, int64_t n) {
-  const float cx = shift(x, n), cd = cx - shift(y, n);
-  const int64_t half = n / 2;
-  const T *__restrict v = x + half, *__restrict u = y + half;
-  float sx = 0, qx = 0, sd = 0, qd = 0, sv = 0, qv = 0, se = 0, qe = 0;
-#pragma omp simd reduction(+ : sx, qx, sd, qd, sv, qv, se, qe)
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = widen(x[i]) - cx, b = (widen(x[i]) - widen(y[i])) - cd;
-    const float c = widen(v[i]) - cx, d = (widen(v[i]) - widen(u[i])) - cd;
-    sx += a;
-    qx += a * a;
-    sd += b;
-    qd += b * b;
-    sv += c;
-    qv += c * c;
-    se += d;
-    qe += d * d;
+Pair block(const T* __restrict x, const T* __restrict y, const float* __restrict w, Shifts shift, int64_t n) {
+  Sums<Floats> even, odd;  // two chains of additions under way
+  Sums<float> rest;
+  int64_t i = 0;
+  if (w) {
+    for (; i + 2 * kFloats <= n; i += 2 * kFloats) {
+      even.add(load(x + i), load(y + i), load(w + i), shift);
+      odd.add(load(x + i + kFloats), load(y + i + kFloats), load(w + i + kFloats), shift);
+    }
+    for (; i < n; ++i) rest.add(widen(x[i]), widen(y[i]), w[i], shift);
+  } else {
+    for (; i + 2 * kFloats <= n; i += 2 * kFloats) {
+      even.add(load(x + i), load(y + i), shift);
+      odd.add(load(x + i + kFloats), load(y + i + kFloats), shift);
+    }
+    for (; i < n; ++i) rest.add(widen(x[i]), widen(y[i]), shift);
   }
-  if (n % 2) {
-    const float a = widen(x[n - 1]) - cx, b = (widen(x[n - 1]) - widen(y[n - 1])) - cd;
-    sx += a;
-    qx += a * a;
-    sd += b;
-    qd += b * b;
-  }
-  const auto weight = static_cast<double>(n);
-  return {unshift(weight, cx, static_cast<double>(sx) + sv, static_cast<double>(qx) + qv),
-          unshift(weight, cd, static_cast<double>(sd) + se, static_cast<double>(qd) + qe)};
+  const auto sum = [](Floats a, Floats b, float c) { return static_cast<double>(total(a + b)) + c; };
+  const double weight = w ? sum(even.w, odd.w, rest.w) : static_cast<double>(n);
+  return {unshift(weight, shift.own, sum(even.a, odd.a, rest.a), sum(even.aa, odd.aa, rest.aa)),
+          unshift(weight, shift.difference, sum(even.b, odd.b, rest.b), sum(even.bb, odd.bb, rest.bb))};
 }
 
+Shifts means(const Pair& p) { return {static_cast<float>(p.own.mean), static_cast<float>(p.difference.mean)}; }
+
+// Later blocks are summed around the mean so far: what that is off by is part of the whole variance, of which
+// rounding then is a small share.
 template <class T>
 Pair plain(const T* x, const T* y, int64_t n) {
+  if (n == 0) return {};
+  const float own = sample(x, n);
+  Shifts shift{own, own - sample(y, n)};
   Pair sum;
-  for (int64_t i = 0; i < n; i += kBlock) sum = merge(sum, plain_block(x + i, y + i, smaller(kBlock, n - i)));
+  for (int64_t i = 0; i < n; i += kBlock) {
+    sum = merge(sum, block(x + i, y + i, nullptr, shift, smaller(kBlock, n - i)));
+    shift = means(sum);
+  }
   return sum;
 }
 
-// The shift is the block's weighted mean, whatever the weights: no few examples could stand for it. The compare keeps
-// what is not finite out where the weight is 0.
-template <class T>
-Pair weighted_block(const T* __restrict x, const T* __restrict y, const float* __restrict w, int64_t n) {
-  float weight = 0, mx = 0, md = 0;
-#pragma omp simd reduction(+ : weight, mx, md)
-  for (int64_t i = 0; i < n; ++i) {
-    const float a = widen(x[i]), b = a - widen(y[i]);
-    weight += w[i];
-    mx += w[i] > 0 ? w[i] * a : 0;
-    md += w[i] > 0 ? w[i] * b : 0;
-  }
-  if (weight == 0) return {};
-  const float cx = mx / weight, cd = md / weight;
-  float sx = 0, qx = 0, sd = 0, qd = 0;
-#pragma omp simd reduction(+ : sx, qx, sd, qd)
-  for (int64_t i = 0; i < n; ++i) {
-    const float a = w[i] > 0 ? widen(x[i]) - cx : 0, b = w[i] > 0 ? (widen(x[i]) - widen(y[i])) - cd : 0;
-    const float wa = w[i] * a, wb = w[i] * b;
-    sx += wa;
-    qx += wa * a;
-    sd += wb;
-    qd += wb * b;
-  }
-  return {unshift(weight, cx, sx, qx), unshift(weight, cd, sd, qd)};
-}
-
+// While little weight has been read, a block is read twice, first for its own mean: no few examples could stand for it.
 template <class T>
 Pair weighted(const T* x, const T* y, const float* w, int64_t n) {
   Pair sum;
-  for (int64_t i = 0; i < n; i += kWeightedBlock)
-    sum = merge(sum, weighted_block(x + i, y + i, w + i, smaller(kWeightedBlock, n - i)));
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t size = smaller(kBlock, n - i);
+    Pair next = block(x + i, y + i, w + i, means(sum), size);
+    if (sum.own.weight < kShare * next.own.weight) next = block(x + i, y + i, w + i, means(next), size);
+    sum = merge(sum, next);
+  }
   return sum;
 }
 
 // Counts, hence exact: a byte lane holds 255 additions of 0 or 1.
 Pair plain_bool(const uint8_t* __restrict x, const uint8_t* __restrict y, int64_t n) {
-  typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes)));
   int64_t xs = 0, ys = 0, boths = 0, i = 0;
-  const auto total = [](const Bytes& lanes) {
-    int32_t sum = 0;
-    for (int lane = 0; lane < kVectorBytes; ++lane) sum += lanes[lane];
-    return sum;
-  };
   while (n - i >= kVectorBytes) {
-    const int64_t rounds = smaller(255, (n - i) / kVectorBytes);
     Bytes sx{}, sy{}, sb{};
-    for (int64_t r = 0; r < rounds; ++r, i += kVectorBytes) {
-      Bytes a, b;
-      std::memcpy(&a, x + i, kVectorBytes);
-      std::memcpy(&b, y + i, kVectorBytes);
+    for (const int64_t end = i + smaller(255, (n - i) / kVectorBytes) * kVectorBytes; i < end; i += kVectorBytes) {
+      const auto a = load_as<Bytes>(x + i), b = load_as<Bytes>(y + i);
       sx += a;
       sy += b;
       sb += a & b;
