@@ -93,14 +93,15 @@ class ScoreMoments(NamedTuple):
     def merge(self, other: ScoreMoments) -> ScoreMoments:
         """Returns the ScoreMoments of the examples of both."""
         both: ScoreMoments = jax.tree.map(lambda *parts: jnp.stack(parts), self, other)
-        return both.combine(lambda part: part.sum(0))
+        merged: ScoreMoments = jax.tree.map(lambda x: x[0], both.combine(lambda part: part.sum(0, keepdims=True)))
+        return merged
 
     def combine(self, total: Callable[[Array], Array]) -> ScoreMoments:
         """Returns the ScoreMoments of the examples of all parts that this one holds.
 
-        `total` adds up over the parts: `lambda x: x.sum(0)` for parts along a leading axis, or
-        `lambda x: lax.psum(x, axis_name)` for one on each device. Means are combined about a common shift (Chan, Golub
-        & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
+        `total` adds up over the parts: `lambda x: x.sum(0, keepdims=True)` for parts along a leading axis, which
+        stays, or `lambda x: lax.psum(x, axis_name)` for one on each device. Means are combined about a common
+        shift (Chan, Golub & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
         """
         weight, square_weight, examples = (total(x) for x in (self.weight, self.square_weight, self.examples))
         read = self.weight > 0
