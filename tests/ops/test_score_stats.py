@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ev3x.ops import ScoreStats, native, score_stats
+from ev3x.ops import ScoreMoments, ScoreStats, native, score_moments, score_stats
 
 definition = importlib.import_module("ev3x.ops.score_stats").definition
 TARGETS = ["ev3x_score_stats", "ev3x_score_moments"]
@@ -236,6 +236,66 @@ def test_examples_of_weight_zero_do_not_count(compute, bad):
 
 
 @both
+@pytest.mark.parametrize("weighting", ["none", "real"])
+def test_bfloat16_scores_are_what_they_are_in_float32(compute, weighting):
+    x, y, w = draw(np.random.default_rng(17), (3, 2, 5001), "normal", weighting)
+    x, y = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16)
+    check(compute(x, y, w), np.asarray(x, np.float32), np.asarray(y, np.float32), w)
+
+
+@pytest.mark.parametrize("weighting", ["none", "mask", "real"])
+@pytest.mark.parametrize("kind", ["normal", "bool", "narrow", "constant", "nan"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_in_parts_of_any_size(kind, weighting, in_memory):
+    x, y, w = draw(np.random.default_rng(18), (3, 2, 1200), kind, weighting)
+    moments, start = ScoreMoments.begin(3, 2), 0
+    for end in (0, 1, 2, 500, 500, 1200):
+        part = [None if a is None else a[..., start:end] for a in (x, y, w)]
+        moments, start = moments.merge(score_moments(*part, in_memory=in_memory)), end
+    for z in (0.0, 1.0):
+        check(moments.conclude(z), x, y, w, z=z, rtol=1e-4 if kind == "constant" else 1e-5)
+
+
+def test_observing_is_merging_and_no_example_changes_nothing():
+    x, y, w = draw(np.random.default_rng(19), (3, 2, 500), "narrow", "real")
+    empty, part = ScoreMoments.begin(3, 2), score_moments(x, y, w)
+    same(empty.observe(x, y, w).conclude(), part.conclude())
+    same(part.merge(empty).conclude(), part.conclude())
+    assert np.isnan(empty.conclude().mean).all() and empty.conclude().best.tolist() == [-1, -1]
+
+
+def test_parts_are_combined_along_an_axis_or_over_devices():
+    x, y, w = draw(np.random.default_rng(20), (5, 3, 2, 300), "narrow", "real")
+    parts = score_moments(x, y, w)
+    whole = [np.concatenate(list(a), -1) for a in (x, y, w)]
+    along = parts.combine(lambda a: a.sum(0, keepdims=True)).conclude()
+    check(jax.tree.map(lambda a: a[0], along), *whole)
+    over = jax.vmap(lambda m: m.combine(lambda a: jax.lax.psum(a, "i")).conclude(), axis_name="i")(parts)
+    check(jax.tree.map(lambda a: a[0], over), *whole)
+
+
+def test_decisions_on_parts_tell_means_of_1e4_apart():
+    rng = np.random.default_rng(21)
+    y = rng.normal(1e4, 1e-2, (1, 200_000)).astype(np.float32)
+    lifted = np.stack([y, y])
+    lifted[1, :, :20_000] += np.float32(2**-10)
+    moments = ScoreMoments.begin(2, 1)
+    for i in range(0, 200_000, 50_000):
+        moments = moments.observe(lifted[..., i : i + 50_000], y[..., i : i + 50_000])
+    want, got = oracle(lifted, y, z=0.5), moments.conclude(0.5)
+    assert np.asarray(got.above)[:, 0].tolist() == want.above[:, 0].tolist() == [False, True]
+    assert got.best.tolist() == [1]
+
+
+@pytest.mark.parametrize("kind", ["normal", "bool"])
+def test_scores_of_the_same_program_go_by_the_definition_unless_they_are_bools(kind):
+    x, y, _ = draw(np.random.default_rng(22), (3, 2, 50), kind, "none")
+    text = jax.jit(functools.partial(score_stats, in_memory=False)).lower(x, y).as_text()
+    assert ("ev3x_score_stats" in text) == (kind == "bool" and native.ensure("ev3x_score_stats"))
+    check(jax.jit(functools.partial(score_stats, in_memory=False))(x, y), x, y)
+
+
+@both
 def test_a_mask_equals_leaving_examples_out(compute):
     x, y, w = draw(np.random.default_rng(8), (3, 1, 500), "normal", "mask")
     keep = w[0] > 0
@@ -328,6 +388,13 @@ def test_derivatives_are_those_of_numpy_moments(weighting):
     variance = jax.grad(lambda x: score_stats(x, y, w).variance.sum())(x)
     centred = np.where(counted > 0, x - np.nansum(x * counted, -1, keepdims=True) / total, 0)
     np.testing.assert_allclose(variance, 2 * centred / (total - 1), rtol=1e-4, atol=1e-6)
+
+
+def test_derivatives_of_moments_are_those_of_their_definition():
+    x, y, w = draw(np.random.default_rng(23), (2, 1, 30), "normal", "real")
+    fast = jax.grad(lambda x: score_moments(x, y, w).conclude().variance.sum())(x)
+    plain = jax.grad(lambda x: score_moments(x, y, w, in_memory=False).conclude().variance.sum())(x)
+    np.testing.assert_allclose(fast, plain, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
