@@ -48,9 +48,7 @@ def test_a_handler_built_with_the_headers_at_hand_tells_their_version(tmp_path):
     """With state of its own, too: what newer headers tell besides needs room."""
     (tmp_path / "h.cc").write_text(SOURCE)
     include = ["-isystem", jax.ffi.include_dir()]
-    subprocess.run(
-        ["g++", "-std=c++17", "-shared", "-fPIC", *include, "h.cc", "-o", "h.so"], cwd=tmp_path, check=True
-    )
+    subprocess.run(["g++", "-std=c++17", "-shared", "-fPIC", *include, "h.cc", "-o", "h.so"], cwd=tmp_path, check=True)
     library = ctypes.CDLL(str(tmp_path / "h.so"))
     assert ffi.probe(jax.ffi.pycapsule(library.run)) == native.runtime_ffi_version()
     try:
