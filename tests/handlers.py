@@ -1,6 +1,7 @@
 """XLA FFI handlers made in Python: they answer what they are asked for, and compute nothing."""
 
 import ctypes
+import functools
 
 import jax
 
@@ -9,6 +10,7 @@ from ev3x import ffi
 _alive = []  # XLA and capsules keep addresses, not objects
 
 
+@functools.cache  # XLA takes a handler again under the same name, but no other one
 def handler(major, minor, error=None):
     """A capsule whose handler says that it was built with this FFI version, or refuses with this error."""
 
