@@ -376,7 +376,7 @@ class _Session:
 
 @contextmanager
 def _natively(setup: Setup) -> Iterator[None]:
-    """What is traced inside has native code as the setup says; RunError, with the config's line, if it cannot have it."""
+    """What is traced inside has native code as the setup says; RunError has the config's line if it cannot."""
     try:
         with native.using(setup.native):
             yield

@@ -173,7 +173,7 @@ class Registry:
         """
         use = _use.get()
         mode, by = _mode(use)
-        if mode == "off" or not _here(platform):
+        if mode == "off" or not here(platform):
             return False
         status = self._find((target, platform))
         if status.state == "jnp" and mode == "require":
@@ -188,7 +188,7 @@ class Registry:
         if mode == "off":
             return [TargetStatus(name, "cpu", "jnp", by) for name in self._declared]
         with self._lock:
-            for platform in filter(_here, PLATFORMS):
+            for platform in filter(here, PLATFORMS):
                 self._ask(platform)
             keys = [*((name, "cpu") for name in self._declared), *self._offered]
             return [self._find(key) for key in dict.fromkeys(keys)]
@@ -208,11 +208,9 @@ class Registry:
         with self._lock:
             self._ask(key[1])
             if key not in self._status and key[0] not in self._declared and key not in self._offered:
-                # Not kept: a plugin that is loaded later may offer it.
+                # Not kept: a plugin that is loaded later may offer it. One without native code is no fault.
                 reason = "; ".join(["no plugin that has been loaded offers it", *self.faults])
-                if not self.faults:
-                    self._say(f"native target {key[0]} is not used, its jnp definition is: {reason}")
-                return TargetStatus(*key, "jnp", reason, owner="nobody", fault=True)
+                return TargetStatus(*key, "jnp", reason, owner="nobody")
             if key not in self._status:
                 self._status[key] = self._bring_up(key)
             return self._status[key]
@@ -312,7 +310,7 @@ def _mode(use: Use | None) -> tuple[Literal["on", "off", "require"], str]:
     return mode, f"EV3X_NATIVE={mode}"  # type: ignore[return-value]
 
 
-def _here(platform: str) -> bool:
+def here(platform: str) -> bool:
     """Whether this process has devices of a platform; its backend is up then."""
     if platform not in PLATFORMS:
         raise ValueError(f"platform must be one of {PLATFORMS}, got {platform!r}")
