@@ -388,7 +388,8 @@ def _natively(setup: Setup) -> Iterator[None]:
 def versions() -> dict[str, str]:
     """What the bits of a run depend on."""
     packages = {name: version(name) for name in ("ev3x", "jax", "jaxlib", "optax", "numpy")}
-    return {**packages, "python": platform.python_version(), "backend": jax.default_backend()}
+    here = {"python": platform.python_version(), "backend": jax.default_backend(), "native": native.version()}
+    return packages | here
 
 
 def _strong(state: State) -> State:

@@ -7,7 +7,7 @@ import jax
 
 from ev3x import ffi
 
-_alive = []  # XLA and capsules keep addresses, not objects
+_alive: list[object] = []  # XLA and capsules keep addresses, not objects
 
 
 @functools.cache  # XLA takes a handler again under the same name, but no other one

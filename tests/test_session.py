@@ -381,6 +381,14 @@ def test_another_configuration_is_refused_in_words(tmp_path):
         resume(setup(proposer=other), tmp_path)
 
 
+def test_a_run_that_goes_on_without_native_code_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    summary = run(setup(rounds=1), tmp_path)
+    then = summary["versions"]["native"]
+    with pytest.warns(UserWarning, match=re.escape(f"bits may differ: native {then} -> off")):
+        resume(dataclasses.replace(setup(rounds=2), native="off"), tmp_path)
+
+
 def test_other_versions_are_told(tmp_path, monkeypatch):
     run(setup(rounds=1), tmp_path)
     monkeypatch.setattr(session, "versions", lambda: {"jax": "9.9"})

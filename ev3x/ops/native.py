@@ -195,11 +195,12 @@ class Registry:
 
     def library(self) -> Library:
         """The bundled native module, or what is wrong with it, the same each time."""
-        if self._library is None:
-            try:
-                self._library = self._load()
-            except Exception as error:  # remembered: a broken library is not loaded once per target
-                self._library = error
+        with self._lock:
+            if self._library is None:
+                try:
+                    self._library = self._load()
+                except Exception as error:  # remembered: a broken library is not loaded once per target
+                    self._library = error
         if isinstance(self._library, Exception):
             raise self._library
         return self._library
@@ -336,3 +337,14 @@ def ensure(target: str, platform: str = "cpu") -> bool:
 def status() -> list[TargetStatus]:
     """What became of every target of this process; see `Registry.status`."""
     return registry.status()
+
+
+def version() -> str:
+    """The native code that results depend on, in a few words: "off", "none", or its instruction set and compiler."""
+    if _mode(_use.get())[0] == "off":
+        return "off"
+    try:
+        library = registry.library()
+    except Exception:  # said where a target is asked for
+        return "none"
+    return f"{library.isa}, compiler {library.compiler}"
