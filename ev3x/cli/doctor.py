@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import platform
-import warnings
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -60,9 +59,7 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
             host.load(name)
         except PluginError as error:
             faults.append(str(error))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", native.NativeWarning)  # the table says it
-        targets = native.status()
+    targets = native.status()
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": f"{platform.system()} {platform.machine()}",

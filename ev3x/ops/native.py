@@ -25,7 +25,7 @@ import jax
 from ..ffi import PLATFORMS, FfiTarget, SelfTest, Version, check_version, probe
 
 MODULE = "ev3x.ops._native"
-OWNER = "ev3x"
+OWNER, NOBODY = "ev3x", "nobody"
 
 Mode = Literal["auto", "off", "require"]
 Key = tuple[str, str]
@@ -176,11 +176,15 @@ class Registry:
         if mode == "off" or not here(platform):
             return False
         status = self._find((target, platform))
-        if status.state == "jnp" and mode == "require":
-            if use is None:
-                raise NativeError(by, [status])
+        if status.state == "native":
+            return True
+        if mode == "on":
+            self._tell(status)
+        elif use is None:
+            raise NativeError(by, [status])
+        else:
             use.missing[target, platform] = status
-        return status.state == "native"
+        return False
 
     def status(self) -> list[TargetStatus]:
         """One record per target that is offered for a platform of this process; those not yet tried are brought up."""
@@ -211,7 +215,7 @@ class Registry:
             if key not in self._status and key[0] not in self._declared and key not in self._offered:
                 # Not kept: a plugin that is loaded later may offer it. One without native code is no fault.
                 reason = "; ".join(["no plugin that has been loaded offers it", *self.faults])
-                return TargetStatus(*key, "jnp", reason, owner="nobody")
+                return TargetStatus(*key, "jnp", reason, NOBODY)
             if key not in self._status:
                 self._status[key] = self._bring_up(key)
             return self._status[key]
@@ -227,7 +231,6 @@ class Registry:
                     targets = list(source.offers(platform))
             except Exception as error:  # the host words it
                 self.faults.append(str(error))
-                self._say(f"{error}; its jnp definitions are used")
                 continue
             for target in targets:
                 self._offer(source, target)
@@ -245,7 +248,6 @@ class Registry:
         )
         reason = f"offered by {name} and by {source.name}; uninstall one of them"
         self._status[key] = TargetStatus(*key, "jnp", reason, f"{owner}, {source.owner}", fault=True)
-        self._say(f"native target {target.name} is not used, its jnp definition is: {reason}")
 
     def _bring_up(self, key: Key) -> TargetStatus:
         name, platform = key
@@ -266,13 +268,6 @@ class Registry:
             return TargetStatus(name, platform, "jnp", str(absence), owner)
         except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            whole = isinstance(self._library, Exception) and owner == OWNER
-            what = (
-                "native code is not used, the jnp definitions are"
-                if whole
-                else (f"native target {name} is not used, its jnp definition is")
-            )
-            self._say(f"{what}: {reason}")
             return TargetStatus(name, platform, "jnp", reason, owner, fault=True)
         finally:
             self._busy.discard(key)
@@ -294,11 +289,19 @@ class Registry:
         jax.ffi.register_ffi_target(target.name, target.handler, platform=target.platform)
         return built
 
-    def _say(self, text: str) -> None:
-        """Warns, once."""
-        if text not in self._said:
-            self._said.add(text)
-            warnings.warn(f"ev3x: {text}", NativeWarning, stacklevel=2)
+    def _tell(self, status: TargetStatus) -> None:
+        """Warns of a fault that leads to a definition: once per target, and once for what stops several."""
+        texts = []
+        if status.fault and status.owner == OWNER and isinstance(self._library, Exception):
+            texts = [f"native code is not used, the jnp definitions are: {status.reason}"]
+        elif status.fault:
+            texts = [f"native target {status.target} is not used, its jnp definition is: {status.reason}"]
+        elif status.owner == NOBODY:
+            texts = [f"{fault}; its jnp definitions are used" for fault in self.faults]
+        for text in texts:
+            if text not in self._said:
+                self._said.add(text)
+                warnings.warn(f"ev3x: {text}", NativeWarning, stacklevel=2)
 
 
 def _mode(use: Use | None) -> tuple[Literal["on", "off", "require"], str]:

@@ -201,7 +201,7 @@ def test_require_is_an_error_with_the_reason(monkeypatch):
 
 def test_where_it_is_required_every_missing_target_is_named_with_its_reason():
     made = registry(lambda: library(u=handler(0, 99)), "t", "u", "v")
-    with pytest.raises(native.NativeError) as error, pytest.warns(native.NativeWarning), native.using("require"):
+    with pytest.raises(native.NativeError) as error, native.using("require"):
         assert [made.ensure(name) for name in "tuv"] == [False] * 3
     assert str(error.value).startswith(
         "native = \"require\", but native code cannot be used for 't': KeyError: 't'; 'u': "
