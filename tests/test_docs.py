@@ -21,6 +21,12 @@ BLOCKS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader's environment asks for nothing; CI asks for native code everywhere."""
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+
+
 @pytest.mark.loose_types("a user's JAX is not strict")
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
 def test_a_block_runs(page, block):

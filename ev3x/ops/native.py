@@ -86,7 +86,7 @@ class _NotBuilt(Exception):
     """There is no native module, which is a fine way to install ev3x: no warning."""
 
 
-class Use:
+class _Use:
     """What is traced inside of `using`: its mode, and the targets that are required and missing."""
 
     def __init__(self, mode: Mode) -> None:
@@ -94,7 +94,7 @@ class Use:
         self.missing: dict[Key, TargetStatus] = {}
 
 
-_use: ContextVar[Use | None] = ContextVar("use", default=None)
+_use: ContextVar[_Use | None] = ContextVar("use", default=None)
 
 
 def checked(mode: Mode) -> Mode:
@@ -112,7 +112,7 @@ def using(mode: Mode) -> Iterator[None]:
     required, NativeError at the end names every target that was wanted inside and cannot be used.
     """
     outer = _use.get()
-    use = Use(outer.mode if outer is not None and checked(mode) == "auto" else checked(mode))
+    use = _Use(outer.mode if outer is not None and checked(mode) == "auto" else checked(mode))
     token = _use.set(use)
     try:
         yield
@@ -212,7 +212,7 @@ class Registry:
     def _find(self, key: Key) -> TargetStatus:
         with self._lock:
             self._ask(key[1])
-            if key not in self._status and key[0] not in self._declared and key not in self._offered:
+            if key not in self._status and not self._bundled(key) and key not in self._offered:
                 # Not kept: a plugin that is loaded later may offer it. One without native code is no fault.
                 reason = "; ".join(["no plugin that has been loaded offers it", *self.faults])
                 return TargetStatus(*key, "jnp", reason, NOBODY)
@@ -238,20 +238,16 @@ class Registry:
     def _offer(self, source: Source, target: FfiTarget) -> None:
         """Adds one target. A name that is offered twice is used by nobody: whose handler it is would be chance."""
         key = (target.name, target.platform)
-        if target.name not in self._declared and key not in self._offered:
+        if not self._bundled(key) and key not in self._offered:
             self._offered[key] = (source, target)
             return
-        name, owner = (
-            (OWNER, OWNER)
-            if target.name in self._declared
-            else (self._offered[key][0].name, self._offered[key][0].owner)
-        )
+        name = OWNER if self._bundled(key) else self._offered[key][0].name
         reason = f"offered by {name} and by {source.name}; uninstall one of them"
-        self._status[key] = TargetStatus(*key, "jnp", reason, f"{owner}, {source.owner}", fault=True)
+        self._status[key] = TargetStatus(*key, "jnp", reason, f"{self._owner(key)}, {source.owner}", fault=True)
 
     def _bring_up(self, key: Key) -> TargetStatus:
         name, platform = key
-        owner = self._offered[key][0].owner if key in self._offered else OWNER
+        owner = self._owner(key)
         if key in self._busy:
             raise RuntimeError(
                 "the self-test asks for the target that it tests: it must compare the custom call itself"
@@ -276,7 +272,16 @@ class Registry:
     def _target(self, key: Key) -> FfiTarget:
         if key in self._offered:
             return self._offered[key][1]
-        return FfiTarget(key[0], self.library().targets[key[0]], self._declared[key[0]])
+        name, library = key[0], self.library()
+        if name not in library.targets:
+            raise RuntimeError("the native module does not hold it: it is not of these sources; install ev3x again")
+        return FfiTarget(name, library.targets[name], self._declared[name])
+
+    def _bundled(self, key: Key) -> bool:
+        return key[1] == "cpu" and key[0] in self._declared
+
+    def _owner(self, key: Key) -> str:
+        return self._offered[key][0].owner if key in self._offered else OWNER
 
     def _register(self, target: FfiTarget, owner: str) -> Version:
         """The FFI version that the target was built with, once XLA knows it."""
@@ -304,7 +309,7 @@ class Registry:
                 warnings.warn(f"ev3x: {text}", NativeWarning, stacklevel=2)
 
 
-def _mode(use: Use | None) -> tuple[Literal["on", "off", "require"], str]:
+def _mode(use: _Use | None) -> tuple[Literal["on", "off", "require"], str]:
     """The mode that holds, and who says so."""
     if use is not None and use.mode != "auto":
         return use.mode, f'native = "{use.mode}"'
