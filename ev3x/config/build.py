@@ -47,9 +47,9 @@ class Run(Component):
     )
     seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
     save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
-    native: Annotated[Mode, Doc("native code: never, always, or where it can be used (auto: as EV3X_NATIVE says)")] = (
-        "auto"
-    )
+    native: Annotated[
+        Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
+    ] = "auto"
     weights: Annotated[
         Amounts | None, Doc("what each metric counts in selection, those not named nothing; not set: the first alone")
     ] = None
