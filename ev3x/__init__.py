@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data import Teacher as Teacher
     from .data import Varied as Varied
     from .evolver import Evolver as Evolver
+    from .ffi import FfiTarget as FfiTarget
     from .hookspecs import Offer as Offer
     from .hookspecs import hookimpl as hookimpl
     from .host import Host as Host
@@ -68,6 +69,7 @@ _HOMES = {
     "component": ("Component", "OptionError"),
     "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),
     "evolver": ("Evolver",),
+    "ffi": ("FfiTarget",),
     "hookspecs": ("Offer", "hookimpl"),
     "host": ("Host",),
     "loop": ("Method", "Plan"),

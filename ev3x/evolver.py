@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from . import loop
 from .data import Splits
 from .loop import Limit, Method, Plan
+from .ops import native as _native
 from .propose import Layout
 from .streams import Feed, StreamEnded, StreamFault
 from .task import Task, Variables
@@ -23,11 +24,19 @@ class Evolver:
         state = evolver.init(0)
         state, records = evolver.rounds(state, 60)
 
-    All that a run needs to go on is in `state`, except for the plan, which changes when the model grows.
+    All that a run needs to go on is in `state`, except for the plan, which changes when the model grows. `native`:
+    "off" keeps to jax.numpy, "require" makes it an error when native code that a round asks for cannot be used.
     """
 
-    def __init__(self, task: Task, method: Method, data: Splits | Feed, layout: Layout | None = None) -> None:
-        self.plan = Plan(task, method, layout or Layout())
+    def __init__(
+        self,
+        task: Task,
+        method: Method,
+        data: Splits | Feed,
+        layout: Layout | None = None,
+        native: _native.Mode = "auto",
+    ) -> None:
+        self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
         self._fresh = True  # the first block of a feed is searched for shared examples; all would cost too much
         if not isinstance(data, Splits | Feed):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pluggy
 
 from .component import Component
+from .ffi import FfiTarget
 
 GROUP = "ev3x"
 API_VERSION = 1
@@ -59,4 +60,14 @@ def ev3x_tasks() -> Iterable[Offer]:
 @hookspec
 def ev3x_observers() -> Iterable[Offer]:
     """Observers: they watch a run from the host, between chunks of rounds."""
+    raise NotImplementedError
+
+
+@hookspec
+def ev3x_ffi_targets(platform: str) -> Iterable[FfiTarget]:
+    """Native targets for a platform ("cpu", "CUDA", "ROCM"), as data: the host registers them.
+
+    Asked once per platform that is here, after its backend is up. Names begin with the distribution's, in lower case
+    and with underscores: `ev3x_lexicase_...` for ev3x-lexicase. Targets of other platforms may come too; they wait.
+    """
     raise NotImplementedError

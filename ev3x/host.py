@@ -1,4 +1,7 @@
-"""The plugin host: finds plugins without importing them, imports the ones that a run names, and builds components."""
+"""The plugin host: finds plugins without importing them, imports the ones that a run names, and builds components.
+
+What a loaded plugin offers as native code is handed to the registry of this process, which registers it with XLA.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -15,6 +19,7 @@ import pluggy
 
 from . import hookspecs
 from .component import Component, unknown
+from .ffi import PLATFORMS, FfiTarget
 from .hookspecs import GROUP, Offer
 
 BUILTIN = "ev3"
@@ -93,10 +98,12 @@ class Host:
         plugin = self.index.plugins[name]
         if not self._manager.has_plugin(name):
             try:
-                self._register(plugin, importlib.import_module(plugin.module))
+                module = importlib.import_module(plugin.module)
+                self._register(plugin, module)
             except (Exception, SystemExit) as error:
                 self._failed[name] = _fault(plugin, "cannot be loaded", error)
                 raise self._failed[name] from error
+            self._attach(plugin, module)
         return plugin
 
     def offers(self, role: str, name: str) -> dict[str, type[Component]]:
@@ -111,6 +118,21 @@ class Host:
             return {offer.name: offer.component for offer in offers}
         except (Exception, SystemExit) as error:
             raise _fault(plugin, f"cannot offer its {role}s", error) from error
+
+    def targets(self, name: str, platform: str) -> list[FfiTarget]:
+        """The native targets that a plugin offers for a platform; nothing of them is known to XLA yet."""
+        plugin = self.load(name)
+        hook: Any = self._manager.hook.ev3x_ffi_targets
+        try:
+            impls = [impl for impl in hook.get_hookimpls() if impl.plugin_name == name]
+            made = [t for impl in impls for t in impl.function(*[platform][: len(impl.argnames)])]
+            targets = [_checked_target(plugin, target) for target in made]
+            keys = [(t.name, t.platform) for t in targets]
+            if twice := {n for n, p in keys if keys.count((n, p)) > 1}:
+                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+            return [target for target in targets if target.platform == platform]
+        except (Exception, SystemExit) as error:
+            raise _fault(plugin, "cannot offer its native targets", error) from error
 
     def find(self, role: str, use: str) -> tuple[str, type[Component]]:
         """The full id and the class of a component; a name without a plugin means a built-in one."""
@@ -138,6 +160,15 @@ class Host:
             self._manager.unregister(module)
             raise
 
+    def _attach(self, plugin: Plugin, module: ModuleType) -> None:
+        """Lets the process's registry ask this plugin for native targets, when it comes to that."""
+        if not hasattr(module, "ev3x_ffi_targets"):
+            return
+        from .ops import native
+
+        owner = f"{plugin.distribution} {plugin.version}"
+        native.registry.attach(native.Source(str(plugin), owner, lambda platform: self.targets(plugin.name, platform)))
+
 
 def _checked(role: str, offer: Any) -> Offer:
     if not isinstance(offer, Offer):
@@ -150,6 +181,19 @@ def _checked(role: str, offer: Any) -> Offer:
     if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
     return offer
+
+
+def _checked_target(plugin: Plugin, target: Any) -> FfiTarget:
+    if not isinstance(target, FfiTarget):
+        raise TypeError(f"ev3x_ffi_targets must return FfiTarget(name, handler, self_test) records, got {target!r}")
+    prefix = re.sub(r"[-_.]+", "_", plugin.distribution).lower()
+    if target.name != prefix and not target.name.startswith(f"{prefix}_"):
+        raise ValueError(f"the names of its targets must begin with {prefix + '_'!r}, got {target.name!r}")
+    if target.platform not in PLATFORMS:
+        raise ValueError(f"{target.name!r}: platform must be one of {PLATFORMS}, got {target.platform!r}")
+    if not callable(target.self_test):
+        raise TypeError(f"{target.name!r}: self_test must be a function of the target's name, got {target.self_test!r}")
+    return target
 
 
 def _fault(plugin: Plugin, what: str, error: BaseException) -> PluginError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,14 @@ from .adapt import Adapter, Budget, Form, misplaced, move, undecided, without_re
 from .assess import Assessor, assess
 from .data import Splits
 from .objectives import Amounts, aims
+from .ops import native
 from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
 from .task import Batch, Task
 from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, Question, Record, State
 
 Variables = Any
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -71,13 +74,14 @@ class Plan:
     """All that a round is compiled for: the key of the compilation cache.
 
     `champion` is the task of the incumbent while its succession is a transition on the host: after growth, or while the
-    current variables are ones drawn anew.
+    current variables are ones drawn anew. `native` says whether native code is used: see `native.using`.
     """
 
     task: Task
     method: Method
     layout: Layout = Layout()
     champion: Task | None = None
+    native: native.Mode = "auto"
 
     @property
     def site(self) -> Site:
@@ -122,7 +126,19 @@ class Plan:
         return self
 
 
+def _natively(f: Callable[Concatenate[Plan, P], R]) -> Callable[Concatenate[Plan, P], R]:
+    """The function, traced with native code as its plan says."""
+
+    @functools.wraps(f)
+    def wrapped(plan: Plan, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with native.using(plan.native):
+            return f(plan, *args, **kwargs)
+
+    return wrapped
+
+
 @functools.partial(jax.jit, static_argnames="plan")
+@_natively
 def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     """The state before the first round. `variables` (default: fresh ones) become current and incumbent."""
     site, method = plan.site, plan.method
@@ -143,6 +159,7 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
 
 
 @functools.partial(jax.jit, static_argnames="plan")
+@_natively
 def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     """The state after one round, and its record."""
     method, site, model = plan.method, plan.site, state.model
@@ -265,6 +282,7 @@ def called(plan: Plan, decision: Decision) -> Array:
     return calls if plan.champion is None else calls | decision.promote
 
 
+@_natively
 def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None = None) -> tuple[Plan, State]:
     """The plan and state after a round whose decision `called`.
 

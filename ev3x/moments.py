@@ -38,8 +38,7 @@ def begin(blocks: int, k: int, m: int) -> Moments:
 
 def observe(moments: Moments, block: Block) -> Moments:
     """The moments with those of one more block in its slot."""
-    # The scores come from metrics in the same program.
-    more = score_moments(block.scores, block.reference, block.weights, in_memory=False)
+    more = score_moments(block.scores, block.reference, block.weights)
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), moments, more)
 
 

@@ -30,6 +30,7 @@ from .evaluate import evaluate
 from .evolver import Evolver
 from .loop import Limit, Method
 from .observe import Limits, Observer, Progress, RunInfo, Watchers
+from .ops import native
 from .propose import Layout
 from .report import Row, number, rows
 from .rundir import LOCK, alone, check_run, claim, draft, write
@@ -44,7 +45,10 @@ CAPACITY = 128
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All that a config says, as components. `ids` gives the `plugin:component` of every label."""
+    """All that a config says, as components. `ids` gives the `plugin:component` of every label.
+
+    `native_origin` is where the config says `native`, for messages.
+    """
 
     task_id: str
     task: Task
@@ -56,6 +60,8 @@ class Setup:
     ids: Mapping[str, str]
     save_every: float
     config: str
+    native: native.Mode = "auto"
+    native_origin: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +97,15 @@ class _Point:
 def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
     """The summary of a new run. `directory`, if given, must not exist or be empty, and then holds the run."""
     if directory is None:
-        return _Session(setup, None).go()
+        with _natively(setup):
+            session = _Session(setup, None)
+        return session.go()
     claim(directory)
     with alone(directory):
         write(directory / "config.toml", setup.config)
         try:
-            session = _Session(setup, directory)
+            with _natively(setup):
+                session = _Session(setup, directory)
         except BaseException:  # nothing has begun: the directory is free for the next try
             (directory / "config.toml").unlink()
             (directory / LOCK).unlink(missing_ok=True)
@@ -112,9 +121,10 @@ def resume(setup: Setup, directory: Path) -> dict[str, Any]:
     check_run(directory)
     with alone(directory):
         saved = load(directory / "checkpoints")
-        session = _Session(setup, directory)
-        if saved:
-            session.restore(saved)
+        with _natively(setup):
+            session = _Session(setup, directory)
+            if saved:
+                session.restore(saved)
         return session.go()
 
 
@@ -138,7 +148,7 @@ class _Session:
         """All that can be wrong with a run is found here, before anything is trained or written."""
         self.setup, self.directory = setup, directory
         self.data = setup.task.load(setup.seed)
-        self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout)
+        self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
         self.watchers = Watchers(setup.observers)
         self.meta: dict[str, Any] = {"task": setup.task_id, "data": self.data.fingerprint(), "versions": versions()}
@@ -184,12 +194,13 @@ class _Session:
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
             write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
         self.watchers.start(info, self.rows)
-        with _interrupts() as interrupted:
-            try:
-                outcome, reason = self._rounds(interrupted)
-            finally:
-                self._save()
-        summary = self._summary(outcome, reason)
+        with _natively(setup):
+            with _interrupts() as interrupted:
+                try:
+                    outcome, reason = self._rounds(interrupted)
+                finally:
+                    self._save()
+            summary = self._summary(outcome, reason)
         if self.directory:
             write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         self.watchers.end(summary)
@@ -363,10 +374,22 @@ class _Session:
         return f"{rounds} are kept, `ev3x resume {self.directory}` goes on" if self.directory else f"after {rounds}"
 
 
+@contextmanager
+def _natively(setup: Setup) -> Iterator[None]:
+    """What is traced inside has native code as the setup says; RunError has the config's line if it cannot."""
+    try:
+        with native.using(setup.native):
+            yield
+    except native.NativeError as error:
+        said = setup.native == "require" and setup.native_origin
+        raise RunError(f"{setup.native_origin}: {error}" if said else str(error)) from error
+
+
 def versions() -> dict[str, str]:
     """What the bits of a run depend on."""
     packages = {name: version(name) for name in ("ev3x", "jax", "jaxlib", "optax", "numpy")}
-    return {**packages, "python": platform.python_version(), "backend": jax.default_backend()}
+    here = {"python": platform.python_version(), "backend": jax.default_backend(), "native": native.version()}
+    return packages | here
 
 
 def _strong(state: State) -> State:

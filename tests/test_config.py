@@ -79,6 +79,17 @@ use = 3
     ]
 
 
+def test_native_code_is_never_always_or_where_it_can_be():
+    setup = loads('native = "require"\n' + SMALL, "my.toml")
+    assert (setup.native, setup.native_origin) == ("require", "my.toml:1")
+    setup = loads(SMALL, "my.toml", [Override.parse("native=off")])
+    assert (setup.native, setup.native_origin) == ("off", "--set native=off")
+    assert loads(SMALL).native == "auto" and tomllib.loads(loads(SMALL).config)["native"] == "auto"
+    assert problems("native = true\n" + SMALL) == [
+        "my.toml:1: native: must be 'auto', 'off' or 'require', got True",
+    ]
+
+
 def test_what_does_not_suit_the_task_is_told_with_its_line():
     text = """\
 rounds = 1

@@ -1,10 +1,16 @@
 """What the docs show as Python runs as it stands there; the files and tests that they name exist."""
 
+import importlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import jax
 import pytest
+
+import ev3x
+from ev3x.ops import native
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -13,6 +19,12 @@ BLOCKS = [
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
+
+
+@pytest.fixture(autouse=True)
+def _by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader's environment asks for nothing; CI asks for native code everywhere."""
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
 
 
 @pytest.mark.loose_types("a user's JAX is not strict")
@@ -29,3 +41,29 @@ def test_the_page_on_the_paper_names_tests_that_are_there():
     assert len(named) > 20 and [name for name in sorted(named) if f"def {name}(" not in sources] == []
     files = set(re.findall(r"`((?:\w+/)*test_\w+\.py)`", text))
     assert len(files) > 5 and [name for name in sorted(files) if not (ROOT / "tests" / name).exists()] == []
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.loose_types("a user's JAX is not strict")
+def test_the_native_plugin_of_the_docs_works_from_source_to_use(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "native.md").read_text()
+    cpp, python = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("cpp", "python"))
+    package, info = tmp_path / "ev3x_halve", tmp_path / "ev3x_halve-1.0.dist-info"
+    package.mkdir(), info.mkdir()
+    (package / "__init__.py").write_text(python)
+    (package / "halve.cc").write_text(cpp)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ev3x-halve\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ev3x]\nhalve = ev3x_halve\n")
+    build = ["g++", "-O2", "-std=c++17", "-shared", "-fPIC", "-isystem", jax.ffi.include_dir()]
+    subprocess.run([*build, "halve.cc", "-o", "halve.so"], cwd=package, check=True)
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(native, "registry", native.Registry())
+    host = ev3x.Host()
+    host.load("halve")
+    halve = importlib.import_module("ev3x_halve").halve
+    with native.using("require"):
+        assert "ev3x_halve_f32" in jax.jit(halve).lower(jax.numpy.ones(3)).as_text()
+        assert jax.vmap(halve)(jax.numpy.arange(4.0).reshape(2, 2)).tolist() == [[0.0, 0.5], [1.0, 1.5]]
+    (record,) = native.status()
+    assert (record.target, record.state, record.owner) == ("ev3x_halve_f32", "native", "ev3x-halve 1.0")

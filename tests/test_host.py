@@ -8,6 +8,7 @@ import pytest
 
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.host import Host, PluginError, discover
+from ev3x.ops import native
 
 GOOD = """
 import dataclasses
@@ -21,6 +22,28 @@ class Mine(ev3x.Assessor):
 def ev3x_assessors():
     return [ev3x.Offer("mine", Mine)]
 """
+
+
+NATIVE = """
+import ev3x
+from handlers import handler
+
+def agrees(name):
+    pass
+
+@ev3x.hookimpl
+def ev3x_ffi_targets(platform):
+    return [ev3x.FfiTarget("ev3x_{name}_op", handler(0, 1), agrees)]
+"""
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A registry without the bundled targets, in place of this process's."""
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    made = native.Registry()
+    monkeypatch.setattr(native, "registry", made)
+    return made
 
 
 @pytest.fixture
@@ -193,3 +216,73 @@ def test_hosts_share_no_plugins(site):
 def test_finding_plugins_imports_no_jax():
     code = "import sys; from ev3x.host import Host; Host(); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_native_targets_are_taken_over_when_they_are_wanted(site, registry):
+    site("fast", NATIVE.format(name="fast"))
+    host = Host()
+    host.load("fast")
+    Host().load("fast")  # another host of this process
+    assert registry.ensure("ev3x_fast_op")
+    (record,) = registry.status()
+    assert (record.state, record.owner, record.fault) == ("native", "ev3x-fast 1.5", False)
+
+
+def test_targets_of_other_platforms_wait(site, registry):
+    site("gpu", NATIVE.format(name="gpu").replace("agrees)]", 'agrees, platform="CUDA")]'))
+    host = Host()
+    assert host.targets("gpu", "cpu") == []
+    assert [t.name for t in host.targets("gpu", "CUDA")] == ["ev3x_gpu_op"]
+
+
+WRONG_TARGETS = {
+    "the prefix is another's": (
+        ('"ev3x_{name}_op"', '"ev3x_op"'),
+        "ValueError: the names of its targets must begin with 'ev3x_bad_', got 'ev3x_op'",
+    ),
+    "the prefix only begins like its own": (
+        ('"ev3x_{name}_op"', '"ev3x_badly_op"'),
+        "ValueError: the names of its targets must begin with 'ev3x_bad_', got 'ev3x_badly_op'",
+    ),
+    "the platform is misspelt": (
+        ("agrees)]", 'agrees, platform="cuda")]'),
+        "ValueError: 'ev3x_bad_op': platform must be one of ('cpu', 'CUDA', 'ROCM'), got 'cuda'",
+    ),
+    "the hook raises": (
+        ("return [", "raise OSError('libfoo.so.1: cannot open') #"),
+        "OSError: libfoo.so.1: cannot open",
+    ),
+    "the hook exits": (("return [", "raise SystemExit(4) #"), "it called sys.exit(4)"),
+    "the hook returns nothing": (("return [", "x = ["), "TypeError: 'NoneType' object is not iterable"),
+    "the hook returns other records": (
+        ("return [", "return ['ev3x_bad_op'] #"),
+        "TypeError: ev3x_ffi_targets must return FfiTarget(name, handler, self_test) records, got 'ev3x_bad_op'",
+    ),
+    "there is no self-test": (
+        ("agrees)]", "None)]"),
+        "TypeError: 'ev3x_bad_op': self_test must be a function of the target's name, got None",
+    ),
+    "a name comes twice": (("agrees)]", "agrees)] * 2"), "ValueError: offered more than once: ev3x_bad_op"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TARGETS)
+def test_a_wrong_offer_of_targets_costs_only_native_code(site, registry, case):
+    change, text = WRONG_TARGETS[case]
+    site("bad", GOOD + NATIVE.replace(*change).format(name="bad"))
+    site("fine", NATIVE.format(name="fine"))
+    host = Host()
+    host.load("fine")
+    assert host.find("assessor", "bad:mine")[0] == "bad:mine"
+    with pytest.warns(native.NativeWarning) as seen:
+        assert not registry.ensure("ev3x_bad_op")
+    said = (
+        f"plugin 'bad' of ev3x-bad 1.5 cannot offer its native targets: {text}; "
+        f"to go on without it: {sys.executable} -m pip uninstall ev3x-bad"
+    )
+    assert [str(w.message) for w in seen] == [f"ev3x: {said}; its jnp definitions are used"]
+    assert registry.ensure("ev3x_fine_op")
+    assert registry.faults == [said]
+    with pytest.raises(native.NativeError) as error, native.using("require"):
+        registry.ensure("ev3x_bad_op")
+    assert str(error.value).endswith(f"'ev3x_bad_op': no plugin that has been loaded offers it; {said}")

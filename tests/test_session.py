@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Shift, Toy, Wide, Widening, examples, make, method, same, sgd, splits
+from toys import Shift, Toy, Wide, Widening, examples, make, method, right, same, sgd, splits
 
 import ev3x
 from ev3x import loop, session
@@ -24,6 +25,7 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.checkpoint import CheckpointError, load
 from ev3x.observe import Limits
+from ev3x.ops import native
 from ev3x.session import RunError, export, resume, run
 
 PAIR = Trajectories(losses=["xent"], optimizers=[sgd(momentum=0.9)], length=4)
@@ -196,6 +198,45 @@ def test_a_run_leaves_its_config_rows_summary_and_checkpoints(whole):
     assert not list(whole.glob("*.new"))
 
 
+@pytest.fixture
+def unbuilt(monkeypatch):
+    """A process in which ev3x was installed without native code."""
+
+    def load():
+        raise native._NotBuilt("built without native code")
+
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    monkeypatch.setattr(native, "registry", native.Registry(load))
+    for target in ("ev3x_score_moments", "ev3x_score_stats"):
+        native.declare(target, lambda target: None)
+
+
+@pytest.mark.parametrize("kind", ["endless", "functions"])
+def test_where_native_code_is_required_and_missing_a_run_ends_before_its_first_round(kind, unbuilt, tmp_path):
+    required = dataclasses.replace(on(kind), native="require", native_origin="my.toml:3")
+    with pytest.raises(RunError) as error:
+        run(required, tmp_path / "run")
+    assert re.fullmatch(
+        r"my\.toml:3: native = \"require\", but native code cannot be used for ('ev3x_score_\w+'(, )?)+: "
+        "built without native code",
+        str(error.value),
+    )
+    assert not (tmp_path / "run/rounds.jsonl").exists() or not rows(tmp_path / "run")
+
+
+def test_what_the_environment_requires_is_said_without_a_line(unbuilt, monkeypatch):
+    monkeypatch.setenv("EV3X_NATIVE", "require")
+    other = setup(Loaded(measured=(ev3x.Metric("right", right),)))  # traced nowhere else
+    with pytest.raises(RunError, match="EV3X_NATIVE=require, but native code cannot be used for 'ev3x_"):
+        run(other, None)
+
+
+def test_a_run_keeps_to_definitions_where_native_code_is_off(monkeypatch):
+    monkeypatch.setattr(native, "registry", native.Registry(lambda: pytest.fail("loaded")))
+    summary = run(dataclasses.replace(setup(rounds=1), native="off"), None)
+    assert summary["rounds"] == 1
+
+
 def test_a_run_needs_no_directory():
     summary = run(setup(rounds=2), None)
     assert summary["rounds"] == 2 and summary["directory"] is None
@@ -338,6 +379,14 @@ def test_another_configuration_is_refused_in_words(tmp_path):
     other = dataclasses.replace(PAIR, optimizers=[sgd(momentum=0.9), sgd()])
     with pytest.raises(CheckpointError, match=r"does not fit this configuration: .*(is missing|must be)"):
         resume(setup(proposer=other), tmp_path)
+
+
+def test_a_run_that_goes_on_without_native_code_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    summary = run(setup(rounds=1), tmp_path)
+    then = summary["versions"]["native"]
+    with pytest.warns(UserWarning, match=re.escape(f"bits may differ: native {then} -> off")):
+        resume(dataclasses.replace(setup(rounds=2), native="off"), tmp_path)
 
 
 def test_other_versions_are_told(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line: `ev3x run`, `resume`, `export`, `plugins` and `config`. Nothing here imports jax at its top."""
+"""The command line: `ev3x run`, `resume`, `export`, `plugins`, `config`, `doctor`. Nothing imports jax at its top."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import config, plugins, run
+from . import config, doctor, plugins, run
 from .console import Guarded, out
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.command("export")(run.export)
+app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
 

@@ -19,6 +19,7 @@ from ..host import BUILTIN, Host, PluginError
 from ..loop import Method
 from ..objectives import Amounts, aims
 from ..observe import Limits, Observer
+from ..ops.native import Mode
 from ..propose import Layout, Proposer, Site
 from ..rules import Loss
 from ..session import Setup
@@ -36,7 +37,7 @@ LAST = 10**9  # where problems with overrides stand, after those with lines
 
 @dataclasses.dataclass(frozen=True)
 class Run(Component):
-    """When a run stops, where it begins, how often it is saved, and what counts in it."""
+    """When a run stops, where it begins, how often it is saved, what counts in it, and whether its code is native."""
 
     rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
     seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
@@ -46,6 +47,9 @@ class Run(Component):
     )
     seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
     save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
+    native: Annotated[
+        Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
+    ] = "auto"
     weights: Annotated[
         Amounts | None, Doc("what each metric counts in selection, those not named nothing; not set: the first alone")
     ] = None
@@ -106,6 +110,8 @@ class Builder:
             ids=self.ids,
             save_every=run.save_every,
             config=render(parts),
+            native=run.native,
+            native_origin=self.source.where(("native",))[1],
         )
         return setup, parts
 

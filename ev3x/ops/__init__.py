@@ -1,8 +1,14 @@
-"""Operations with a definition in jax.numpy and, where it pays, a native XLA custom call."""
+"""Operations with a definition in jax.numpy and, where it pays, a native XLA custom call.
+
+`choose`, `custom_call` and `agree` are what plugins build theirs from.
+"""
 
 from .count_stats import CountStats as CountStats
 from .count_stats import count_stats as count_stats
 from .lexicase import lexicase as lexicase
+from .lowering import agree as agree
+from .lowering import choose as choose
+from .lowering import custom_call as custom_call
 from .pareto_ranks import ParetoRanks as ParetoRanks
 from .pareto_ranks import pareto_ranks as pareto_ranks
 from .rank_metrics import RankMetrics as RankMetrics

@@ -1,5 +1,6 @@
 """Candidates' correct predictions, and those that only they or only the reference got right, as counts."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,11 +75,11 @@ def definition(predictions: Array, labels: Array, reference: Array, mask: Array 
     return CountStats(*(field.sum(-1, dtype=jnp.int32) for field in fields))
 
 
-def _call(*operands: Array) -> CountStats:
+def _call(*operands: Array, target: str = _TARGET) -> CountStats:
     candidates, column = operands[0].shape[:-1], operands[1].shape[:-1]
     shapes = (candidates, column, candidates, candidates)
     results = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
-    return CountStats(*lowering.custom_call(_TARGET, results, *operands))
+    return CountStats(*lowering.custom_call(target, results, *operands))
 
 
 def _call_across(axes: Mapping[str, Any], *operands: Array) -> CountStats:
@@ -92,7 +93,8 @@ def _self_test(target: str) -> None:
         rng.integers(0, 3, shape).astype(np.int32) for shape in ((2, 3, 37), (2, 37), (2, 37))
     )
     for mask in ([], [rng.random((2, 37)) < 0.6]):
-        lowering.agree(_call, definition, [predictions, labels, reference, *mask], CountStats._fields)
+        call = functools.partial(_call, target=target)
+        lowering.agree(call, definition, [predictions, labels, reference, *mask], CountStats._fields)
 
 
 native.declare(_TARGET, _self_test)

@@ -1,65 +1,126 @@
-"""Which native targets are in use, and why not: loads `_native`, checks each target, registers it with XLA.
+"""Which native targets are in use, and why not: gathers what is offered, checks each target, registers it with XLA.
 
-A target is brought up at the first trace that wants it. Whatever goes wrong then, the operation's jnp
-definition is used instead and one warning says why. The environment variable EV3X_NATIVE, read at run time,
-can be `on` (the default), `off` (always the definition) or `require` (trouble is an error).
+A target is brought up at the first trace that wants it: its handler is asked for the FFI version that it was built
+with, it is registered once the backend is up, and compared with its definition on a tiny input. Whatever goes wrong,
+the definition is used instead, and one warning says why. The environment variable EV3X_NATIVE, read at run time, can
+be `on` (the default), `off` (always the definition) or `require` (trouble is an error); `using` overrides it.
+EV3X_ISA names an instruction set to use instead of the machine's best, as `ev3x doctor` lists them.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import threading
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 
+from ..ffi import PLATFORMS, FfiTarget, SelfTest, Version, check_version, probe
+
 MODULE = "ev3x.ops._native"
-# XLA's own platform names: register_ffi_target takes any other in silence.
-PLATFORMS = ("cpu", "CUDA", "ROCM")
+OWNER, NOBODY = "ev3x", "nobody"
 
-SelfTest = Callable[[str], None]
-Version = tuple[int, int]
-
-
-class NativeError(RuntimeError):
-    """A native target is required (EV3X_NATIVE=require) and cannot be used."""
-
-
-@dataclass(frozen=True)
-class FfiTarget:
-    """One XLA custom call: name, capsule (or dict of stages) with the handler, XLA's platform name."""
-
-    name: str
-    capsule: object
-    platform: str = "cpu"
+Mode = Literal["auto", "off", "require"]
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Library:
-    """The targets that a native module holds, and the FFI version of the headers that it was built with."""
+    """What the bundled native module holds: capsules by target, how it was built, and what runs of it here."""
 
-    targets: Mapping[str, FfiTarget]
+    targets: Mapping[str, object]
     ffi_version: Version
     compiler: str
+    isa: str
+    isas: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TargetStatus:
-    """What became of one target: `native`, or `jnp` with the reason."""
+    """What became of one target: `native`, or `jnp` with the reason, which is a `fault` unless it was to be expected.
+
+    `owner` is the distribution that offers the target; `seconds` is what its self-test took, None if there was none.
+    """
 
     target: str
     platform: str
     state: Literal["native", "jnp"]
     reason: str
+    owner: str = OWNER
+    seconds: float | None = None
+    fault: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A plugin that may offer targets. `offers(platform)` is asked once per platform, when its backend is up."""
+
+    name: str
+    owner: str
+    offers: Callable[[str], Iterable[FfiTarget]]
+
+
+class NativeError(RuntimeError):
+    """Native code is required and cannot be used; the text names every target in question, and why."""
+
+    def __init__(self, by: str, unusable: Sequence[TargetStatus]) -> None:
+        reasons: dict[str, list[str]] = {}
+        for status in unusable:
+            reasons.setdefault(status.reason, []).append(repr(status.target))
+        each = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+        super().__init__(f"{by}, but native code cannot be used for {each}")
+
+
+class NativeWarning(UserWarning):
+    """Native code is there and cannot be used; definitions take its place."""
 
 
 class _NotBuilt(Exception):
     """There is no native module, which is a fine way to install ev3x: no warning."""
+
+
+class _Use:
+    """What is traced inside of `using`: its mode, and the targets that are required and missing."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.missing: dict[Key, TargetStatus] = {}
+
+
+_use: ContextVar[_Use | None] = ContextVar("use", default=None)
+
+
+def checked(mode: Mode) -> Mode:
+    """The mode, or ValueError if there is no such one."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"native must be one of {', '.join(map(repr, get_args(Mode)))}, got {mode!r}")
+    return mode
+
+
+@contextlib.contextmanager
+def using(mode: Mode) -> Iterator[None]:
+    """What is traced inside uses native code where it can (`auto`), never (`off`), or must (`require`).
+
+    `auto` leaves it to what is outside, in the end to EV3X_NATIVE; the others stand above it. Where native code is
+    required, NativeError at the end names every target that was wanted inside and cannot be used.
+    """
+    outer = _use.get()
+    use = _Use(outer.mode if outer is not None and checked(mode) == "auto" else checked(mode))
+    token = _use.set(use)
+    try:
+        yield
+    finally:
+        _use.reset(token)
+    if use.missing:
+        raise NativeError(_mode(use)[1], list(use.missing.values()))
 
 
 def load_library() -> Library:
@@ -67,8 +128,9 @@ def load_library() -> Library:
     if importlib.util.find_spec(MODULE) is None:
         raise _NotBuilt("built without native code")
     module = importlib.import_module(MODULE)
-    targets = {name: FfiTarget(name, capsule) for name, capsule in module.targets().items()}
-    return Library(targets, module.FFI_API_VERSION, module.COMPILER)
+    if wanted := os.environ.get("EV3X_ISA"):
+        module.use_isa(wanted)
+    return Library(module.targets(), module.FFI_API_VERSION, module.COMPILER, module.isa(), tuple(module.isas()))
 
 
 def runtime_ffi_version() -> Version:
@@ -78,111 +140,221 @@ def runtime_ffi_version() -> Version:
     return int(found["MAJOR"]), int(found["MINOR"])
 
 
-def check_version(built: Version, running: Version) -> None:
-    """Returns if a handler built with FFI version `built` runs under `running`; raises RuntimeError if not.
-
-    XLA runs older handlers. A newer one, once registered, stops the whole backend from starting.
-    """
-    if built[0] != running[0] or built[1] > running[1]:
-        raise RuntimeError(
-            f"built with XLA FFI {built[0]}.{built[1]}, but this jaxlib has {running[0]}.{running[1]}: "
-            "upgrade jaxlib, or reinstall ev3x without --no-build-isolation"
-        )
-
-
 class Registry:
-    """Brings up targets one by one, each at most once. Tests make their own with another `load`."""
+    """The targets of a process: what is offered, by whom, and what became of it. Tests make their own."""
 
     def __init__(self, load: Callable[[], Library] = load_library) -> None:
         self._load = load
         self._library: Library | Exception | None = None
         self._declared: dict[str, SelfTest] = {}
-        self._status: dict[str, TargetStatus] = {}
+        self._sources: dict[str, Source] = {}
+        self._asked: set[Key] = set()
+        self._offered: dict[Key, tuple[Source, FfiTarget]] = {}
+        self._status: dict[Key, TargetStatus] = {}
+        self._busy: set[Key] = set()
+        self._said: set[str] = set()
         self._lock = threading.RLock()
+        self.faults: list[str] = []
 
     def declare(self, target: str, self_test: SelfTest) -> None:
-        """Announces a target. `self_test(target)` compares it with its definition, raising on a mismatch."""
+        """Announces a bundled target. `self_test(target)` compares it with its definition, raising on a mismatch."""
         if target in self._declared:
             raise ValueError(f"native target {target!r} is already declared")
         self._declared[target] = self_test
 
-    def ensure(self, target: str, require: bool = False) -> bool:
+    def attach(self, source: Source) -> None:
+        """Adds what a plugin offers; a second source of the same name changes nothing."""
+        with self._lock:
+            self._sources.setdefault(source.name, source)
+
+    def ensure(self, target: str, platform: str = "cpu") -> bool:
         """Whether `target` is registered and agrees with its definition; False means: use the definition.
 
-        Safe under any trace. If required, here or by EV3X_NATIVE, False becomes a NativeError.
+        Safe under any trace. Where native code is required, a target that cannot be used is a NativeError: here, or
+        inside of `using` at its end.
         """
-        mode = _mode()
-        if mode == "off" and not require:
+        use = _use.get()
+        mode, by = _mode(use)
+        if mode == "off" or not here(platform):
             return False
-        with self._lock:
-            if target not in self._status:
-                self._status[target] = self._bring_up(target)
-            status = self._status[target]
-        if status.state == "jnp" and (require or mode == "require"):
-            raise NativeError(f"native target {target!r} is required but not usable: {status.reason}")
-        return status.state == "native"
+        status = self._find((target, platform))
+        if status.state == "native":
+            return True
+        if mode == "on":
+            self._tell(status)
+        elif use is None:
+            raise NativeError(by, [status])
+        else:
+            use.missing[target, platform] = status
+        return False
 
     def status(self) -> list[TargetStatus]:
-        """One record per declared target, after bringing up those not yet tried."""
-        if _mode() == "off":
-            return [TargetStatus(name, "cpu", "jnp", "EV3X_NATIVE=off") for name in self._declared]
-        for name in self._declared:
-            with self._lock:
-                if name not in self._status:
-                    self._status[name] = self._bring_up(name)
-        return [self._status[name] for name in self._declared]
+        """One record per target that is offered for a platform of this process; those not yet tried are brought up."""
+        mode, by = _mode(_use.get())
+        if mode == "off":
+            return [TargetStatus(name, "cpu", "jnp", by) for name in self._declared]
+        with self._lock:
+            for platform in filter(here, PLATFORMS):
+                self._ask(platform)
+            keys = [*((name, "cpu") for name in self._declared), *self._offered]
+            return [self._find(key) for key in dict.fromkeys(keys)]
 
-    def _bring_up(self, name: str) -> TargetStatus:
-        platform = "cpu"
-        try:
-            library = self._get_library()
-            target = library.targets[name]
-            platform = target.platform
-            _register(target, library.ffi_version)
-            # Concrete even while an outer function is traced.
-            with jax.ensure_compile_time_eval():
-                self._declared[name](name)
-        except _NotBuilt as absence:
-            return TargetStatus(name, platform, "jnp", str(absence))
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            warnings.warn(
-                f"ev3x: native target {name} is not used, its jnp definition is: {reason}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return TargetStatus(name, platform, "jnp", reason)
-        reason = f"XLA FFI {library.ffi_version[0]}.{library.ffi_version[1]}, compiler {library.compiler}"
-        return TargetStatus(name, platform, "native", reason)
-
-    def _get_library(self) -> Library:
-        if self._library is None:
-            try:
-                self._library = self._load()
-            except Exception as error:  # remembered: a broken library is not loaded once per target
-                self._library = error
+    def library(self) -> Library:
+        """The bundled native module, or what is wrong with it, the same each time."""
+        with self._lock:
+            if self._library is None:
+                try:
+                    self._library = self._load()
+                except Exception as error:  # remembered: a broken library is not loaded once per target
+                    self._library = error
         if isinstance(self._library, Exception):
             raise self._library
         return self._library
 
+    def _find(self, key: Key) -> TargetStatus:
+        with self._lock:
+            self._ask(key[1])
+            if key not in self._status and not self._bundled(key) and key not in self._offered:
+                # Not kept: a plugin that is loaded later may offer it. One without native code is no fault.
+                reason = "; ".join(["no plugin that has been loaded offers it", *self.faults])
+                return TargetStatus(*key, "jnp", reason, NOBODY)
+            if key not in self._status:
+                self._status[key] = self._bring_up(key)
+            return self._status[key]
 
-def _mode() -> str:
+    def _ask(self, platform: str) -> None:
+        """Gathers what plugins offer for a platform that is here."""
+        for source in list(self._sources.values()):
+            if (source.name, platform) in self._asked:
+                continue
+            self._asked.add((source.name, platform))
+            try:
+                with jax.ensure_compile_time_eval():
+                    targets = list(source.offers(platform))
+            except Exception as error:  # the host words it
+                self.faults.append(str(error))
+                continue
+            for target in targets:
+                self._offer(source, target)
+
+    def _offer(self, source: Source, target: FfiTarget) -> None:
+        """Adds one target. A name that is offered twice is used by nobody: whose handler it is would be chance."""
+        key = (target.name, target.platform)
+        if not self._bundled(key) and key not in self._offered:
+            self._offered[key] = (source, target)
+            return
+        name = OWNER if self._bundled(key) else self._offered[key][0].name
+        reason = f"offered by {name} and by {source.name}; uninstall one of them"
+        self._status[key] = TargetStatus(*key, "jnp", reason, f"{self._owner(key)}, {source.owner}", fault=True)
+
+    def _bring_up(self, key: Key) -> TargetStatus:
+        name, platform = key
+        owner = self._owner(key)
+        if key in self._busy:
+            raise RuntimeError(
+                "the self-test asks for the target that it tests: it must compare the custom call itself"
+            )
+        self._busy.add(key)
+        try:
+            target = self._target(key)
+            built = self._register(target, owner)
+            start = time.perf_counter()
+            with jax.ensure_compile_time_eval():  # concrete even while an outer function is traced
+                target.self_test(name)
+            seconds = time.perf_counter() - start
+        except _NotBuilt as absence:
+            return TargetStatus(name, platform, "jnp", str(absence), owner)
+        except (Exception, SystemExit) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return TargetStatus(name, platform, "jnp", reason, owner, fault=True)
+        finally:
+            self._busy.discard(key)
+        return TargetStatus(name, platform, "native", f"built with XLA FFI {built[0]}.{built[1]}", owner, seconds)
+
+    def _target(self, key: Key) -> FfiTarget:
+        if key in self._offered:
+            return self._offered[key][1]
+        name, library = key[0], self.library()
+        if name not in library.targets:
+            raise RuntimeError("the native module does not hold it: it is not of these sources; install ev3x again")
+        return FfiTarget(name, library.targets[name], self._declared[name])
+
+    def _bundled(self, key: Key) -> bool:
+        return key[1] == "cpu" and key[0] in self._declared
+
+    def _owner(self, key: Key) -> str:
+        return self._offered[key][0].owner if key in self._offered else OWNER
+
+    def _register(self, target: FfiTarget, owner: str) -> Version:
+        """The FFI version that the target was built with, once XLA knows it."""
+        built = probe(target.handler)
+        way = (
+            "reinstall ev3x without --no-build-isolation" if owner == OWNER else f"get {owner} built with older headers"
+        )
+        check_version(built, runtime_ffi_version(), way)
+        # The backend is up, so XLA refuses a bad or duplicate handler here; before, it would fail to start later.
+        jax.ffi.register_ffi_target(target.name, target.handler, platform=target.platform)
+        return built
+
+    def _tell(self, status: TargetStatus) -> None:
+        """Warns of a fault that leads to a definition: once per target, and once for what stops several."""
+        texts = []
+        if status.fault and status.owner == OWNER and isinstance(self._library, Exception):
+            texts = [f"native code is not used, the jnp definitions are: {status.reason}"]
+        elif status.fault:
+            texts = [f"native target {status.target} is not used, its jnp definition is: {status.reason}"]
+        elif status.owner == NOBODY:
+            texts = [f"{fault}; its jnp definitions are used" for fault in self.faults]
+        for text in texts:
+            if text not in self._said:
+                self._said.add(text)
+                warnings.warn(f"ev3x: {text}", NativeWarning, stacklevel=2)
+
+
+def _mode(use: _Use | None) -> tuple[Literal["on", "off", "require"], str]:
+    """The mode that holds, and who says so."""
+    if use is not None and use.mode != "auto":
+        return use.mode, f'native = "{use.mode}"'
     mode = os.environ.get("EV3X_NATIVE", "on").lower() or "on"
     if mode not in ("on", "off", "require"):
         raise ValueError(f"the environment variable EV3X_NATIVE must be on, off or require, got {mode!r}")
-    return mode
+    return mode, f"EV3X_NATIVE={mode}"  # type: ignore[return-value]
 
 
-def _register(target: FfiTarget, ffi_version: Version) -> None:
-    if target.platform not in PLATFORMS:
-        raise ValueError(f"platform must be one of {PLATFORMS}, got {target.platform!r}")
-    check_version(ffi_version, runtime_ffi_version())
-    # With the backend up, XLA refuses a bad or duplicate handler here; before, it would fail to start later.
-    jax.local_devices(backend=target.platform.lower())
-    jax.ffi.register_ffi_target(target.name, target.capsule, platform=target.platform)
+def here(platform: str) -> bool:
+    """Whether this process has devices of a platform; its backend is up then."""
+    if platform not in PLATFORMS:
+        raise ValueError(f"platform must be one of {PLATFORMS}, got {platform!r}")
+    try:
+        return bool(jax.local_devices(backend=platform.lower()))
+    except RuntimeError:
+        return False
 
 
-_registry = Registry()
-declare = _registry.declare
-ensure = _registry.ensure
-status = _registry.status
+registry = Registry()
+
+
+def declare(target: str, self_test: SelfTest) -> None:
+    """Announces a bundled target to this process's registry; see `Registry.declare`."""
+    registry.declare(target, self_test)
+
+
+def ensure(target: str, platform: str = "cpu") -> bool:
+    """Whether `target` can be used in this process; see `Registry.ensure`."""
+    return registry.ensure(target, platform)
+
+
+def status() -> list[TargetStatus]:
+    """What became of every target of this process; see `Registry.status`."""
+    return registry.status()
+
+
+def version() -> str:
+    """The native code that results depend on, in a few words: "off", "none", or its instruction set and compiler."""
+    if _mode(_use.get())[0] == "off":
+        return "off"
+    try:
+        library = registry.library()
+    except Exception:  # said where a target is asked for
+        return "none"
+    return f"{library.isa}, compiler {library.compiler}"

@@ -185,12 +185,7 @@ class ScoreMoments(NamedTuple):
 
 
 def score_stats(
-    scores: ArrayLike,
-    reference: ArrayLike,
-    weights: ArrayLike | None = None,
-    *,
-    z: float = 1.0,
-    in_memory: bool = True,
+    scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None, *, z: float = 1.0
 ) -> ScoreStats:
     """Returns the ScoreStats of K candidates against one reference, over n examples and M metrics.
 
@@ -203,9 +198,8 @@ def score_stats(
     A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
     never best. No example: NaN. One example: a mean, and NaN for its variance.
 
-    `z` and `in_memory` are static. The native CPU code reads its operands from memory, so that XLA cannot fuse
-    what computes them. `in_memory=False` says that the same jit computes the scores elementwise: floats then go
-    by `definition`, which XLA fuses (bools do not: counting them natively pays all the same).
+    `z` is static. The native CPU code reads its operands from memory; what computes them in the same jit is not fused
+    with it, which is faster all the same (docs/measurements.md).
 
     Works under jit, vmap, scan and while_loop. Operands that are sharded over candidates, metrics, examples or
     leading axes stay where they are: only moments travel. Derivatives are those of `definition`. Raises
@@ -214,15 +208,12 @@ def score_stats(
     arrays = _checked("score_stats", scores, reference, weights)
     if not (math.isfinite(z) and z >= 0):
         raise ValueError(f"score_stats: `z` must be finite and not negative, got {z!r}")
-    return _stats(*arrays, float(z), _native(arrays[0], in_memory))
+    return _stats(*arrays, float(z))
 
 
-def score_moments(
-    scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None, *, in_memory: bool = True
-) -> ScoreMoments:
+def score_moments(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None) -> ScoreMoments:
     """Returns the ScoreMoments of these examples; arguments and transformations as in `score_stats`."""
-    arrays = _checked("score_moments", scores, reference, weights)
-    return _moments(*arrays, _native(arrays[0], in_memory))
+    return _moments(*_checked("score_moments", scores, reference, weights))
 
 
 def definition(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
@@ -259,17 +250,10 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
     return ScoreMoments(shift, rest, squares, difference_shift + difference_rest, difference_squares, *reference_parts)
 
 
-def _native(scores: Array, in_memory: bool) -> bool:
-    return in_memory or scores.dtype == jnp.bool_
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _stats(scores: Array, reference: Array, weights: Array | None, z: float, native: bool) -> ScoreStats:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
     operands = (scores, reference) if weights is None else (scores, reference, weights)
     portable = functools.partial(_portable, z=z)
-    if not native:
-        return portable(*operands)
-
     layout = _layout(len(operands), _RESULTS, functools.partial(_call_across, z=z), joined="kn")
     return lowering.choose(_STATS, functools.partial(_call, z=z), portable, *operands, layout=layout)
 
@@ -279,26 +263,19 @@ def _portable(scores: Array, reference: Array, weights: Array | None = None, *, 
 
 
 @_stats.defjvp
-def _stats_jvp(
-    z: float, native: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[ScoreStats, ScoreStats]:
+def _stats_jvp(z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[ScoreStats, ScoreStats]:
     return jax.jvp(functools.partial(definition, z=z), primals, tangents)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _moments(scores: Array, reference: Array, weights: Array | None, native: bool) -> ScoreMoments:
+@jax.custom_jvp
+def _moments(scores: Array, reference: Array, weights: Array | None) -> ScoreMoments:
     operands = (scores, reference) if weights is None else (scores, reference, weights)
-    if not native:
-        return _define_moments(*operands)
-
     layout = _layout(len(operands), _PARTS, _call_moments_across, joined="n")
     return lowering.choose(_MOMENTS, _call_moments, _define_moments, *operands, layout=layout)
 
 
 @_moments.defjvp
-def _moments_jvp(
-    native: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[ScoreMoments, ScoreMoments]:
+def _moments_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[ScoreMoments, ScoreMoments]:
     return jax.jvp(_define_moments, primals, tangents)
 
 

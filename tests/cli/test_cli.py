@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import ev3x.session
 from ev3x.cli import app
 from ev3x.cli.console import quietly
+from ev3x.ops import native
 
 SUMMARY = {
     "task": "ev3:distill-mnist1d", "seed": 0, "rounds": 3, "promotions": 1,
@@ -166,6 +167,22 @@ def test_plugins_list_shows_conflicts_and_faults(monkeypatch):
     result = invoke("plugins", "list")
     assert result.exit_code == 0 and ["twice", "a", "1.5", "m"] in [x.split() for x in result.stdout.splitlines()]
     assert result.stderr == "plugin name 'twice' is claimed by a 1.5 and b 1.5; uninstall one of them\nsome fault\n"
+
+
+def test_a_fallback_of_native_code_is_one_line(monkeypatch):
+    def load():
+        raise ImportError("undefined symbol: xyz")
+
+    made = native.Registry(load)
+    for name in ("t", "u"):
+        made.declare(name, lambda target: None)
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    monkeypatch.setattr(ev3x.session, "run", lambda *_: SUMMARY | {"x": [made.ensure(n) for n in "tut"]})
+    result = invoke("run", "--quiet", "--out", "x")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "warning: ev3x: native code is not used, the jnp definitions are: ImportError: undefined symbol: xyz\n"
+    )
 
 
 def test_warnings_are_single_lines(capsys):

@@ -1,16 +1,21 @@
 """Bringing up native targets: what is refused, what falls back, and what it says."""
 
+import functools
 import importlib
 import os
+import re
 import subprocess
 import sys
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from handlers import handler
 
-from ev3x.ops import native, score_stats
+from ev3x import FfiTarget
+from ev3x.ops import choose, native, score_stats
 
 module = importlib.import_module("ev3x.ops.score_stats")
 TARGET = "ev3x_score_stats"
@@ -24,16 +29,35 @@ def _by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def library(**targets):
-    """A library with the capsules named, under other names."""
-    bundled = native.load_library()
-    renamed = {name: native.FfiTarget(name, bundled.targets[source].capsule) for name, source in targets.items()}
-    return native.Library(renamed, bundled.ffi_version, bundled.compiler)
+    """A library with these handlers."""
+    return native.Library(targets, (0, 1), "", "baseline", ("baseline",))
 
 
-def registry(load, *names, self_test=lambda target: None):
+def bundled(target):
+    return native.load_library().targets[target]
+
+
+def agrees(target):
+    """A self-test that is content."""
+
+
+def registry(load, *names, self_test=agrees):
     made = native.Registry(load)
     for name in names:
         made.declare(name, self_test)
+    return made
+
+
+def plugin(*targets, name="toy"):
+    """A source with these targets, as a host attaches it."""
+    return native.Source(f"plugin '{name}' of ev3x-{name} 1.5", f"ev3x-{name} 1.5", lambda platform: targets)
+
+
+def offered(*sources):
+    """A registry with the bundled targets of `ev3x.ops` left out."""
+    made = native.Registry(raising(native._NotBuilt("built without native code")))
+    for source in sources:
+        made.attach(source)
     return made
 
 
@@ -49,7 +73,8 @@ def test_every_bundled_target_is_declared_and_native():
     records = native.status()
     assert {record.target for record in records} == set(native.load_library().targets)
     assert {record.state for record in records} == {"native"}
-    assert "XLA FFI" in records[0].reason
+    assert {record.owner for record in records} == {"ev3x"}
+    assert re.fullmatch(r"built with XLA FFI 0\.\d", records[0].reason) and records[0].seconds > 0
 
 
 def test_a_target_is_declared_once():
@@ -71,50 +96,68 @@ def test_a_module_that_does_not_load_is_not_taken_for_absent():
         raise ImportError("undefined symbol: xyz")
 
     made = registry(load, "t", "u")
-    with pytest.warns(RuntimeWarning, match="native target t is not used.*ImportError: undefined symbol: xyz"):
+    text = "^ev3x: native code is not used, the jnp definitions are: ImportError: undefined symbol: xyz$"
+    with pytest.warns(native.NativeWarning, match=text):
         assert not made.ensure("t")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not made.ensure("t")  # said once
-    with pytest.warns(RuntimeWarning, match="native target u"):
-        assert [record.state for record in made.status()] == ["jnp", "jnp"]
+        assert not made.ensure("t")  # said once,
+        assert not made.ensure("u")  # and for the whole module
+    assert [(record.state, record.fault) for record in made.status()] == [("jnp", True)] * 2
     assert calls == [1]
 
 
-@pytest.mark.parametrize("built_with", [(0, 99), (1, 0)])
-def test_newer_headers_than_the_running_jaxlib_are_refused_before_registration(built_with):
-    made = registry(lambda: native.Library({"t": native.FfiTarget("t", object())}, built_with, ""), "t")
-    with pytest.warns(RuntimeWarning, match=rf"built with XLA FFI {built_with[0]}\.{built_with[1]}, but this jaxlib"):
+@pytest.mark.parametrize("version", [(0, 99), (1, 0)])
+def test_newer_headers_than_the_running_jaxlib_are_refused_before_registration(version, monkeypatch):
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: pytest.fail("registered"))
+    made = registry(lambda: library(t=handler(*version)), "t")
+    text = (
+        rf"native target t is not used, its jnp definition is: RuntimeError: built with XLA FFI {version[0]}\."
+        rf"{version[1]}, but this jaxlib has 0\.\d: upgrade jaxlib, or reinstall ev3x without --no-build-isolation"
+    )
+    with pytest.warns(native.NativeWarning, match=text):
         assert not made.ensure("t")
+    made = offered(plugin(FfiTarget("ev3x_toy_new", handler(*version), agrees)))
+    with pytest.warns(native.NativeWarning, match=r"or get ev3x-toy 1\.5 built with older headers"):
+        assert not made.ensure("ev3x_toy_new")
 
 
-def test_older_headers_are_accepted():
-    native.check_version((0, 1), (0, 3))
+def test_what_is_no_handler_is_refused_before_registration():
+    made = offered(plugin(FfiTarget("ev3x_toy_object", object(), agrees)))
+    with pytest.warns(
+        native.NativeWarning, match="TypeError: a handler must be a PyCapsule, or a dict of them by stage"
+    ):
+        assert not made.ensure("ev3x_toy_object")
 
 
 def test_a_misspelt_platform_is_refused():
-    target = native.FfiTarget("t", object(), platform="cuda")
-    made = registry(lambda: native.Library({"t": target}, (0, 1), ""), "t")
-    with pytest.warns(RuntimeWarning, match=r"platform must be one of \('cpu', 'CUDA', 'ROCM'\), got 'cuda'"):
-        assert not made.ensure("t")
+    with pytest.raises(ValueError, match=r"platform must be one of \('cpu', 'CUDA', 'ROCM'\), got 'cuda'"):
+        native.ensure("t", "cuda")
+
+
+def test_of_a_platform_that_is_not_here_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(native, "here", lambda platform: platform == "cpu")
+    monkeypatch.setenv("EV3X_NATIVE", "require")
+    source = native.Source("plugin", "ev3x-toy 1.5", lambda platform: pytest.fail(platform))
+    assert not offered(source).ensure("ev3x_toy_gpu", "CUDA")
 
 
 @built
 def test_another_handler_under_a_taken_name_is_refused():
     assert native.ensure(TARGET)
-    made = registry(lambda: library(**{TARGET: "ev3x_count_stats"}), TARGET)
-    with pytest.warns(RuntimeWarning, match="not used"):
+    made = registry(lambda: library(**{TARGET: bundled("ev3x_count_stats")}), TARGET)
+    with pytest.warns(native.NativeWarning, match=f"native target {TARGET} is not used.*"):
         assert not made.ensure(TARGET)
 
 
 @built
 def test_the_self_test_refuses_a_wrong_handler():
     made = registry(
-        lambda: library(ev3x_test_wrong="ev3x_count_stats"),
+        lambda: library(ev3x_test_wrong=bundled("ev3x_count_stats")),
         "ev3x_test_wrong",
         self_test=module._self_test,
     )
-    with pytest.warns(RuntimeWarning, match="ev3x_test_wrong is not used, its jnp definition is: "):
+    with pytest.warns(native.NativeWarning, match="ev3x_test_wrong is not used, its jnp definition is: "):
         assert not made.ensure("ev3x_test_wrong")
 
 
@@ -135,7 +178,9 @@ def test_the_self_test_looks_at_every_field(field, monkeypatch):
 
 @built
 def test_brought_up_within_a_trace():
-    made = registry(lambda: library(ev3x_test_traced_f32=TARGET), "ev3x_test_traced_f32", self_test=module._self_test)
+    made = registry(
+        lambda: library(ev3x_test_traced_f32=bundled(TARGET)), "ev3x_test_traced_f32", self_test=module._self_test
+    )
 
     @jax.jit
     @jax.vmap
@@ -148,12 +193,48 @@ def test_brought_up_within_a_trace():
 
 def test_require_is_an_error_with_the_reason(monkeypatch):
     made = registry(raising(native._NotBuilt("built without native code")), "t")
-    message = "native target 't' is required but not usable: built without native code"
-    with pytest.raises(native.NativeError, match=message):
-        made.ensure("t", require=True)
     monkeypatch.setenv("EV3X_NATIVE", "require")
-    with pytest.raises(native.NativeError, match=message):
+    text = "^EV3X_NATIVE=require, but native code cannot be used for 't': built without native code$"
+    with pytest.raises(native.NativeError, match=text):
         made.ensure("t")
+
+
+def test_where_it_is_required_every_missing_target_is_named_with_its_reason():
+    made = registry(lambda: library(u=handler(0, 99)), "t", "u", "v")
+    with pytest.raises(native.NativeError) as error, native.using("require"):
+        assert [made.ensure(name) for name in "tuv"] == [False] * 3
+    assert str(error.value).startswith(
+        "native = \"require\", but native code cannot be used for 't', 'v': RuntimeError: the native module does not "
+        "hold it: it is not of these sources; install ev3x again; 'u': RuntimeError: built with XLA FFI 0.99, but "
+    )
+
+
+def test_what_is_said_nearer_stands_above_the_environment(monkeypatch):
+    made = registry(raising(native._NotBuilt("built without native code")), "t")
+    monkeypatch.setenv("EV3X_NATIVE", "require")
+    with native.using("off"):
+        assert not made.ensure("t")
+        assert made.status()[0].reason == 'native = "off"'
+        with native.using("auto"):  # as outside
+            assert not made.ensure("t")
+    with pytest.raises(native.NativeError, match="EV3X_NATIVE=require, but"), native.using("auto"):
+        made.ensure("t")
+    monkeypatch.setenv("EV3X_NATIVE", "off")
+    with pytest.raises(native.NativeError, match='native = "require", but'), native.using("require"):
+        made.ensure("t")
+
+
+def test_an_error_of_what_is_traced_is_not_hidden():
+    made = registry(raising(native._NotBuilt("built without native code")), "t")
+    with pytest.raises(ZeroDivisionError), native.using("require"):
+        made.ensure("t")
+        raise ZeroDivisionError
+
+
+def test_a_mode_that_is_none_is_refused():
+    text = "native must be one of 'auto', 'off', 'require', got 'on'"
+    with pytest.raises(ValueError, match=text), native.using("on"):
+        pass
 
 
 def test_off_uses_the_definition_and_loads_nothing(monkeypatch):
@@ -184,3 +265,100 @@ print(best, dict(jax.config.values) == before)
     environment = os.environ | {"EV3X_NATIVE": "require" if importlib.util.find_spec(native.MODULE) else "on"}
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[0] True\n", 0), done.stderr
+
+
+@built
+def test_a_plugins_target_works_from_end_to_end(monkeypatch):
+    """Its own name for a handler that is there; the operation asks by name and knows no host."""
+    tested = []
+    target = FfiTarget("ev3x_toy_counts", bundled("ev3x_count_stats"), tested.append)
+    monkeypatch.setattr(native, "registry", offered(plugin(target)))
+    counts = importlib.import_module("ev3x.ops.count_stats")
+
+    @jax.jit
+    def op(*operands):
+        call = functools.partial(counts._call, target="ev3x_toy_counts")
+        return choose("ev3x_toy_counts", call, counts.definition, *operands)
+
+    labels = jnp.array([0, 1, 1], jnp.int32)
+    predictions = jnp.stack([labels, 1 - labels])
+    assert "ev3x_toy_counts" in op.lower(predictions, labels, labels).as_text()
+    assert op(predictions, labels, labels).losses.tolist() == [0, 3]
+    assert tested == ["ev3x_toy_counts"]
+    record = native.status()[0]
+    assert (record.target, record.state, record.owner) == ("ev3x_toy_counts", "native", "ev3x-toy 1.5")
+
+
+def test_a_self_test_that_fails_leaves_the_definition():
+    def differs(name):
+        raise RuntimeError("self-test: `wins` differs from the definition")
+
+    made = offered(plugin(FfiTarget("ev3x_toy_wrong", handler(0, 1), differs)))
+    text = (
+        "ev3x: native target ev3x_toy_wrong is not used, its jnp definition is: "
+        "RuntimeError: self-test: `wins` differs from the definition"
+    )
+    with pytest.warns(native.NativeWarning, match=re.escape(text)):
+        assert not made.ensure("ev3x_toy_wrong")
+    assert made.status()[0].fault
+
+
+def test_a_self_test_that_exits_is_a_fault_like_another():
+    made = offered(plugin(FfiTarget("ev3x_toy_exit", handler(0, 1), lambda name: sys.exit(3))))
+    with pytest.warns(native.NativeWarning, match="ev3x_toy_exit is not used, its jnp definition is: SystemExit: 3"):
+        assert not made.ensure("ev3x_toy_exit")
+
+
+def test_a_self_test_that_asks_for_its_own_target_is_told_so():
+    made = offered()
+    made.attach(plugin(FfiTarget("ev3x_toy_loop", handler(0, 1), made.ensure)))
+    text = "the self-test asks for the target that it tests: it must compare the custom call itself"
+    with pytest.warns(native.NativeWarning, match=text):
+        assert not made.ensure("ev3x_toy_loop")
+
+
+def test_a_name_that_two_plugins_offer_is_used_by_neither():
+    one, two = (plugin(FfiTarget("ev3x_a_b_c", handler(0, 1), agrees), name=name) for name in ("a", "a-b"))
+    made = offered(one, two)
+    text = (
+        "native target ev3x_a_b_c is not used, its jnp definition is: offered by plugin 'a' of ev3x-a 1.5 "
+        "and by plugin 'a-b' of ev3x-a-b 1.5; uninstall one of them"
+    )
+    with pytest.warns(native.NativeWarning, match=re.escape(text)):
+        assert not made.ensure("ev3x_a_b_c")
+    assert made.status()[0].owner == "ev3x-a 1.5, ev3x-a-b 1.5"
+
+
+def test_a_clash_that_shows_later_ends_the_use_of_the_name():
+    made = offered(plugin(FfiTarget("ev3x_late_x", handler(0, 1), agrees), name="late"))
+    assert made.ensure("ev3x_late_x")
+    made.attach(plugin(FfiTarget("ev3x_late_x", handler(0, 1), agrees), name="later"))
+    with pytest.warns(native.NativeWarning, match="offered by plugin 'late' of .* and by plugin 'later' of "):
+        assert not made.ensure("ev3x_late_x")
+
+
+def test_a_bundled_name_is_not_for_plugins():
+    made = registry(raising(native._NotBuilt("built without native code")), "ev3x_score_stats")
+    made.attach(plugin(FfiTarget("ev3x_score_stats", handler(0, 1), agrees), name="score"))
+    text = "offered by ev3x and by plugin 'score' of ev3x-score 1.5; uninstall one of them"
+    with pytest.warns(native.NativeWarning, match=text):
+        assert not made.ensure("ev3x_score_stats")
+
+
+def test_a_target_that_nobody_offers_is_no_fault_and_may_come_later(monkeypatch):
+    made = offered()
+    assert not made.ensure("ev3x_toy_late")
+    monkeypatch.setenv("EV3X_NATIVE", "require")
+    with pytest.raises(native.NativeError, match="'ev3x_toy_late': no plugin that has been loaded offers it"):
+        made.ensure("ev3x_toy_late")
+    made.attach(plugin(FfiTarget("ev3x_toy_late", handler(0, 1), agrees)))
+    assert made.ensure("ev3x_toy_late")
+
+
+def test_a_plugin_is_asked_once_per_platform():
+    asked = []
+    source = native.Source("plugin", "ev3x-toy 1.5", lambda platform: asked.append(platform) or [])
+    made = offered(source, source)
+    made.status()
+    made.status()
+    assert asked == ["cpu"]

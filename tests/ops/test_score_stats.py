@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ev3x.ops import ScoreMoments, ScoreStats, native, score_moments, score_stats
 
-definition = importlib.import_module("ev3x.ops.score_stats").definition
+module = importlib.import_module("ev3x.ops.score_stats")
+definition = module.definition
 TARGETS = ["ev3x_score_stats", "ev3x_score_moments"]
 SIZES = [0, 1, 2, 3, 7, 8, 9, 31, 33, 127, 129, 1023, 1025, 2039, 2041, 5001]
 LARGE = 70_001  # more than one piece per row
@@ -245,13 +246,13 @@ def test_bfloat16_scores_are_what_they_are_in_float32(compute, weighting):
 
 @pytest.mark.parametrize("weighting", ["none", "mask", "real"])
 @pytest.mark.parametrize("kind", ["normal", "bool", "narrow", "constant", "nan"])
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_in_parts_of_any_size(kind, weighting, in_memory):
+@pytest.mark.parametrize("compute", [score_moments, module._define_moments], ids=["op", "definition"])
+def test_in_parts_of_any_size(compute, kind, weighting):
     x, y, w = draw(np.random.default_rng(18), (3, 2, 1200), kind, weighting)
     moments, start = ScoreMoments.begin(3, 2), 0
     for end in (0, 1, 2, 500, 500, 1200):
         part = [None if a is None else a[..., start:end] for a in (x, y, w)]
-        moments, start = moments.merge(score_moments(*part, in_memory=in_memory)), end
+        moments, start = moments.merge(compute(*part)), end
     for z in (0.0, 1.0):
         check(moments.conclude(z), x, y, w, z=z, rtol=1e-4 if kind == "constant" else 1e-5)
 
@@ -285,14 +286,6 @@ def test_decisions_on_parts_tell_means_of_1e4_apart():
     want, got = oracle(lifted, y, z=0.5), moments.conclude(0.5)
     assert np.asarray(got.above)[:, 0].tolist() == want.above[:, 0].tolist() == [False, True]
     assert got.best.tolist() == [1]
-
-
-@pytest.mark.parametrize("kind", ["normal", "bool"])
-def test_scores_of_the_same_program_go_by_the_definition_unless_they_are_bools(kind):
-    x, y, _ = draw(np.random.default_rng(22), (3, 2, 50), kind, "none")
-    text = jax.jit(functools.partial(score_stats, in_memory=False)).lower(x, y).as_text()
-    assert ("ev3x_score_stats" in text) == (kind == "bool" and native.ensure("ev3x_score_stats"))
-    check(jax.jit(functools.partial(score_stats, in_memory=False))(x, y), x, y)
 
 
 @both
@@ -393,7 +386,7 @@ def test_derivatives_are_those_of_numpy_moments(weighting):
 def test_derivatives_of_moments_are_those_of_their_definition():
     x, y, w = draw(np.random.default_rng(23), (2, 1, 30), "normal", "real")
     fast = jax.grad(lambda x: score_moments(x, y, w).conclude().variance.sum())(x)
-    plain = jax.grad(lambda x: score_moments(x, y, w, in_memory=False).conclude().variance.sum())(x)
+    plain = jax.grad(lambda x: module._define_moments(x, y, w).conclude().variance.sum())(x)
     np.testing.assert_allclose(fast, plain, rtol=1e-6)
 
 
