@@ -149,6 +149,9 @@ POISSON = Forms(
     {"take": natural},
     batches("thresholds", thresholds, 8, 40, 125, 250, 500) | batches("thresholds, one draw", counter, 8, 40, 125, 250),
 )
+FEW = Forms(
+    POISSON.natural, batches("thresholds", thresholds, 40, 125) | batches("thresholds, one draw", counter, 40, 125)
+)
 CHEAP = Forms({"take": natural}, batches("thresholds on a hash", cheap, 8, 40, 125, 250))
 
 

@@ -14,7 +14,7 @@ Metrics = tuple[Array, ...]
 
 def ordered(x: Array) -> Array:
     """i32: compares like the float32 (an involution on the bits)."""
-    bits = lax.bitcast_convert_type(x + 0.0, jnp.int32)  # -0 becomes 0
+    bits = lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)  # for -0 (x + 0.0 is simplified to x)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
