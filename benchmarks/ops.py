@@ -683,9 +683,17 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], l
         [line(r) for r in results["rows"]],
     )
     if "fused" in results:
-        head = ("", "shape", "µs", "definition, µs", "definition / native", "best pure JAX, µs", "best / native")
-        yield "`score_stats` after a producer in the same jit.", head, [pair(r) for r in results["fused"]]
-        yield "`score_stats` transformed.", head, [pair(r) for r in results["transformed"]]
+        wide: tuple[str, ...] = (
+            "",
+            "shape",
+            "µs",
+            "definition, µs",
+            "definition / native",
+            "best pure JAX, µs",
+            "best / native",
+        )
+        yield "`score_stats` after a producer in the same jit.", wide, [pair(r) for r in results["fused"]]
+        yield "`score_stats` transformed.", wide, [pair(r) for r in results["transformed"]]
     head = ("operation", "shape", "native", "definition", "best pure JAX")
     yield "Time to trace and compile in ms, and temporary memory in MB.", head, list(costs(results["rows"]))
     if "libraries" in results:
