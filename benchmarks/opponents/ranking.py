@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from jax import Array, lax
 from .forms import Form, Forms, mapped
 
 Metrics = tuple[Array, ...]
+Running = Callable[..., Array]
 
 
 def ordered(x: Array) -> Array:
@@ -18,12 +22,27 @@ def ordered(x: Array) -> Array:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def from_sorted(last: Array, labels: Array) -> Metrics:
+def so_far(running: Running, combine: Running, x: Array) -> Array:
+    """A running sum or maximum of what is not negative, in blocks of 256: fewer passes than XLA's over all."""
+    n = x.shape[-1]
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -n % 256)]).reshape(*x.shape[:-1], -1, 256)
+    x = running(x, axis=x.ndim - 1)
+    before = running(x[..., -1], axis=x.ndim - 2)
+    before = jnp.pad(before, [(0, 0)] * (before.ndim - 1) + [(1, 0)])[..., :-1]
+    return combine(x, before[..., None]).reshape(*x.shape[:-2], -1)[..., :n]
+
+
+def from_sorted(last: Array, labels: Array, blocks: bool = False) -> Metrics:
     """Both metrics by descending thresholds; `last` says where a group of equal scores ends."""
-    hits = labels.astype(jnp.int32).cumsum(-1)
+
+    def highest(a: Array) -> Array:
+        return so_far(lax.cummax, jnp.maximum, a) if blocks else lax.cummax(a, axis=a.ndim - 1)
+
+    ones = labels.astype(jnp.int32)
+    hits = so_far(lax.cumsum, jnp.add, ones) if blocks else ones.cumsum(-1)
     size = hits.shape[-1]
     place = jnp.arange(1, size + 1, dtype=jnp.int32)
-    before = [lax.cummax(jnp.where(last, a, 0), axis=a.ndim - 1) for a in (hits, jnp.broadcast_to(place, hits.shape))]
+    before = [highest(jnp.where(last, a, 0)) for a in (hits, jnp.broadcast_to(place, hits.shape))]
     hits_before, place_before = (jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(1, 0)])[..., :-1] for a in before)
     total = hits[..., -1]
     gained = (hits - hits_before).astype(jnp.float32)
@@ -53,21 +72,21 @@ def pairs(scores: Array, labels: Array) -> Metrics:
     return from_sorted(ends(x), y)
 
 
-def packed(scores: Array, labels: Array) -> Metrics:
+def packed(scores: Array, labels: Array, blocks: bool = False) -> Metrics:
     """One sort of int32 with the label in the lowest bit: scores that differ in that bit only become ties."""
     keys = (~ordered(scores) & -2) | labels.astype(jnp.int32)
     keys = lax.sort(keys, dimension=keys.ndim - 1)
-    return from_sorted(ends(keys >> 1), (keys & 1) == 1)
+    return from_sorted(ends(keys >> 1), (keys & 1) == 1, blocks)
 
 
-def wide(scores: Array, labels: Array) -> Metrics:
+def wide(scores: Array, labels: Array, blocks: bool = False) -> Metrics:
     """One sort of int64 with the label in the lowest bit: exact. It needs 64-bit types, for this part only."""
     flipped = ~ordered(scores)
     with jax.enable_x64(True):
         keys = flipped.astype(jnp.int64) * np.int64(2) + labels.astype(jnp.int64)
         keys = lax.sort(keys, dimension=keys.ndim - 1)
         last, right = ends(keys >> np.int64(1)), (keys & np.int64(1)) == np.int64(1)
-    return from_sorted(last, right)
+    return from_sorted(last, right, blocks)
 
 
 def searched(scores: Array, labels: Array) -> Metrics:
@@ -116,6 +135,13 @@ def rows(forms: dict[str, Form]) -> dict[str, Form]:
 BOTH = Forms(
     {"argsort": natural},
     rows({"pairs": pairs, "packed int32": packed}),
-    rows({"packed int64": wide}) | {"int32, searched": searched},
+    rows(
+        {
+            "packed int64": wide,
+            "packed int64, blocks": functools.partial(wide, blocks=True),
+            "packed int32, blocks": functools.partial(packed, blocks=True),
+        }
+    )
+    | {"int32, searched": searched},
 )
 AUROC = Forms({"average ranks": ranked}, rows({"packed int32, ties won": only_auroc}))
