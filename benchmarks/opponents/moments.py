@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,16 +89,6 @@ def blocks(x: Array) -> Moments:
     return finish(shift, total, squares, n)
 
 
-def own(form: Form) -> Form:
-    """Moments of the scores."""
-    return lambda x, y: form(x)
-
-
-def paired(form: Form) -> Form:
-    """Moments of the differences to the reference."""
-    return lambda x, y: form(x - y)
-
-
 def both(form: Form) -> Form:
     """Moments of the scores and of the differences to the reference."""
     return lambda x, y: (*form(x), *form(x - y))
@@ -122,16 +111,9 @@ TUNED: dict[str, Callable[[Array], Moments]] = {
 }
 
 
-def forms(of: Callable[[Form], Form], extra: dict[str, Form]) -> Forms:
-    """Those of one of `own`, `paired` and `both`."""
-    known = layouts({name: of(form) for name, form in TUNED.items()} | extra)
-    natural = {"mean and var": known.pop("var")}
-    return Forms(natural, known, layouts({"dots": of(dots)}, (1,)) | {"blocks": of(blocks)})
-
-
-OWN = forms(own, {})
-PAIRED = forms(paired, {})
-BOTH = forms(both, {"four sums": four_sums})
+_forms = layouts({name: both(form) for name, form in TUNED.items()} | {"four sums": four_sums})
+_natural = {"mean and var": _forms.pop("var")}
+BOTH = Forms(_natural, _forms, layouts({"dots": both(dots)}, (1,)) | {"blocks": both(blocks)})
 
 
 # bool: moments from counts.
@@ -203,8 +185,7 @@ def cast_first(x: Array, y: Array) -> Moments:
     return both(library_var)(a, b)
 
 
-BOOL_OWN = Forms({"mean and var": own(library_var)}, layouts({n: own(share(c)) for n, c in COUNTS.items()}, (8,)))
-BOOL_BOTH = Forms({"mean and var": cast_first}, layouts({n: signs(c) for n, c in COUNTS.items()}, (8,)))
+BOOL = Forms({"mean and var": cast_first}, layouts({n: signs(c) for n, c in COUNTS.items()}, (8,)))
 
 
 # Weights.
@@ -240,21 +221,10 @@ def weighted_reduce(x: Array, w: Array) -> Moments:
     return weighted_finish(shift, first, second, w)
 
 
-def weighted(form: Form, *, difference: bool) -> Form:
-    """Of the scores, or of both."""
-
-    def moments(x: Array, y: Array, w: Array) -> Any:
-        return (*form(x, w), *form(x - y, w)) if difference else form(x, w)
-
-    return moments
+def weighted(form: Form) -> Form:
+    """Of the scores and of the differences."""
+    return lambda x, y, w: (*form(x, w), *form(x - y, w))
 
 
-def weighted_forms(difference: bool) -> Forms:
-    """Those of the scores, or of both."""
-    tuned = {"dots": weighted_dots, "one reduce": weighted_reduce, "sums": weighted_natural}
-    known = layouts({name: weighted(form, difference=difference) for name, form in tuned.items()})
-    return Forms({"products and sums": known.pop("sums")}, known)
-
-
-WEIGHTED_OWN = weighted_forms(False)
-WEIGHTED_BOTH = weighted_forms(True)
+_tuned = layouts({n: weighted(f) for n, f in {"dots": weighted_dots, "one reduce": weighted_reduce}.items()})
+WEIGHTED = Forms({"products and sums": weighted(weighted_natural)}, _tuned)
