@@ -1,42 +1,14 @@
 """Native code under sanitizers: every target from Python, the fuzz driver, and bugs that must be found."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
-import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from building import build, needs, passes, run
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "native"
-TOOLS = ("cmake", "ninja", "g++", "setarch")
-
-# CI sets EV3X_NATIVE=require: there, what is missing is an error.
-missing = [tool for tool in TOOLS if shutil.which(tool) is None] + (["csrc"] if not (ROOT / "csrc").is_dir() else [])
-pytestmark = [
-    pytest.mark.skipif(bool(missing) and os.environ.get("EV3X_NATIVE") != "require", reason=f"without {missing}"),
-    pytest.mark.skipif(sys.platform != "linux", reason="sanitizers come first by LD_PRELOAD"),
-]
-
-
-def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-
-
-def passes(command: Sequence[str | Path], **environment: str) -> str:
-    done = run(command, **environment)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
-    return done.stdout
-
-
-def build(folder: Path, *options: str) -> None:
-    """The module, with the headers of the jaxlib that runs: no other needs to load it."""
-    passes(["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}", *options])
-    passes(["cmake", "--build", folder])
+pytestmark = needs("setarch")
 
 
 def preloaded(*names: str) -> str:
@@ -48,7 +20,7 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
     build(tmp_path, f"-DEV3X_SANITIZE={sanitizers}", "-DEV3X_FUZZ=ON")
     if sanitizers == "thread":
         # The libraries around are not instrumented; TSan's memory layout knows no randomised addresses.
-        prefix = [*"setarch -R".split()]
+        prefix = ["setarch", "-R"]
         options = {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1 halt_on_error=1"}
         python = options | {"LD_PRELOAD": preloaded("libtsan.so")}
         bugs, inputs = {"race": "data race"}, "2000"
@@ -66,10 +38,8 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
     assert passes([*child, "none"], **python) == f"{list(range(1, 17))}\n"
 
     said = passes(child, **python)
-    calls, targets = map(int, re.fullmatch(r"(\d+) calls of (\d+) targets in .*\n", said).groups())
-    assert calls > 100 and targets >= 6
+    found = re.fullmatch(r"(\d+) calls of (\d+) targets in .*\n", said)
+    assert found and int(found[1]) > 100 and int(found[2]) >= 6, said
 
     lines = passes([*prefix, tmp_path / "ev3x_fuzz", "--inputs", inputs], **options).splitlines()[1:]
     assert len(lines) >= 6 and all(line.split()[1] == inputs for line in lines), lines
-
-

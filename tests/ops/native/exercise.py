@@ -53,7 +53,12 @@ def cases(rng):
     edges = (0, 1, 2, 3, 17, 63, 257)
     rows, kinds = itertools.cycle(((), (2,), (0,), (3,))), itertools.cycle(("float32", "bfloat16", "bool"))
     for n in (*edges, 4097, 65_537, 300_001, 300_001, 300_001):
-        k, m, batch, kind = int(rng.integers(1, 4)), int(rng.integers(1, 3)), next(rows) if n < 300_000 else (), next(kinds)
+        k, m, batch, kind = (
+            int(rng.integers(1, 4)),
+            int(rng.integers(1, 3)),
+            next(rows) if n < 300_000 else (),
+            next(kinds),
+        )
         scores, reference = floats(rng, *batch, k, m, n), floats(rng, *batch, m, n)
         x, y = (a > 0 if kind == "bool" else jax.numpy.asarray(a, kind) for a in (scores, reference))
         operands = (x, y, rng.integers(0, 3, reference.shape).astype(np.float32))[: 2 + n % 2]
