@@ -30,7 +30,7 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
         python = {"ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": preloaded("libasan.so", "libstdc++.so")}
         beyond, overflow = "heap-buffer-overflow", "signed integer overflow"
         bugs, inputs = {"write beyond": beyond, "read beyond": beyond, "overflow": overflow}, "20000"
-    child = [*prefix, sys.executable, HERE / "exercise.py", tmp_path]
+    child: list[str | Path] = [*prefix, sys.executable, HERE / "exercise.py", tmp_path]
 
     for bug, report in bugs.items():
         done = run([*child, bug], **python)
