@@ -9,6 +9,7 @@
 #include <memory>
 #include <type_traits>
 
+#include "tsan.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ev3x {
@@ -34,7 +35,15 @@ void parallel_for(xla::ffi::ThreadPool& pool, int64_t n, int64_t max_threads, Bo
       if (s.done.fetch_add(1) + 1 == s.n) s.done.notify_all();
     }
   };
-  for (int64_t t = 1; t < threads; ++t) pool.Schedule([state, work] { work(*state); });
+  {
+    [[maybe_unused]] const tsan::HandOver marked{};
+    for (int64_t t = 1; t < threads; ++t) {
+      pool.Schedule([state, work] {
+        tsan::start();
+        work(*state);
+      });
+    }
+  }
   work(*state);
   // Waits only for items that somebody has started, never for a task that has not: this cannot deadlock.
   for (int64_t done; (done = state->done.load()) < n;) state->done.wait(done);
