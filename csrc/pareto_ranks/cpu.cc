@@ -1,6 +1,6 @@
 // CPU handler of pareto_ranks: one batch member is one task. Python has checked the shapes.
 #include "pareto_ranks/pareto_ranks.h"
-#include "parallel_for.h"
+#include "handler.h"
 
 namespace ev3x::pareto_ranks {
 namespace {

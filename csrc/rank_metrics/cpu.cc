@@ -1,5 +1,5 @@
 // CPU handler of rank_metrics: tasks are groups of rows. Python has checked the shapes.
-#include "parallel_for.h"
+#include "handler.h"
 #include "rank_metrics/rank_metrics.h"
 
 namespace ev3x::rank_metrics {
