@@ -47,7 +47,8 @@ def test_the_page_on_the_paper_names_tests_that_are_there():
 @pytest.mark.loose_types("a user's JAX is not strict")
 def test_the_native_plugin_of_the_docs_works_from_source_to_use(tmp_path, monkeypatch):
     text = (ROOT / "docs" / "native.md").read_text()
-    cpp, python = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("cpp", "python"))
+    (cpp,), (export, python) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("cpp", "python"))
+    exec(export, {})
     package, info = tmp_path / "ev3x_halve", tmp_path / "ev3x_halve-1.0.dist-info"
     package.mkdir(), info.mkdir()
     (package / "__init__.py").write_text(python)
