@@ -15,6 +15,7 @@ constexpr int32_t kLeast = INT32_MIN, kMost = INT32_MAX;  // no float's keys
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kLargest = std::numeric_limits<float>::max();
 
 int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
@@ -42,12 +43,17 @@ int32_t threshold(int32_t best, float epsilon) {
 
 // The rows candidates[0:count] of scores, turned to columns, for the cases from .. to - 1.
 void turn(const Field& f, const float* scores, int64_t from, int64_t to) {
-  constexpr int64_t kSide = 4;
+  constexpr int64_t kSide = 4, kAhead = 16, kLine = 16;
   constexpr Four heads{0, 4, 1, 5}, tails{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
   int64_t i = 0;
   for (; i + kSide <= f.count; i += kSide) {
     const float* row[kSide];
-    for (int64_t r = 0; r < kSide; ++r) row[r] = scores + f.candidates[i + r] * f.cases;
+    for (int64_t r = 0; r < kSide; ++r) {
+      row[r] = scores + f.candidates[i + r] * f.cases;
+      // A stride of its own, mostly over pages: no hardware foresees that.
+      const float* soon = scores + f.candidates[smaller(i + r + kAhead, f.count - 1)] * f.cases;
+      for (int64_t c = from; c < to; c += kLine) __builtin_prefetch(soon + c);
+    }
     int64_t c = from;
     for (; c + kSide <= to; c += kSide) {
       Four x[kSide];
