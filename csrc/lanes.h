@@ -27,6 +27,7 @@ inline Lanes add(Lanes a, Lanes b) { return _mm512_add_epi32(a, b); }
 inline Mask at_most(Lanes x, Lanes bar) { return _mm512_cmple_epi32_mask(x, bar); }
 inline Mask at_least(Lanes x, Lanes bar) { return _mm512_cmpge_epi32_mask(x, bar); }
 inline Mask both(Mask a, Mask b) { return a & b; }
+inline Mask either(Mask a, Mask b) { return a | b; }
 inline int32_t count(Mask m) { return __builtin_popcount(m); }
 inline void put(int32_t* out, Lanes x, Mask kept) { _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(kept, x)); }
 
@@ -43,6 +44,7 @@ inline Mask bits(Lanes x) { return static_cast<Mask>(_mm256_movemask_ps(_mm256_c
 inline Mask at_most(Lanes x, Lanes bar) { return 0xff ^ bits(_mm256_cmpgt_epi32(x, bar)); }
 inline Mask at_least(Lanes x, Lanes bar) { return 0xff ^ bits(_mm256_cmpgt_epi32(bar, x)); }
 inline Mask both(Mask a, Mask b) { return a & b; }
+inline Mask either(Mask a, Mask b) { return a | b; }
 inline int32_t count(Mask m) { return __builtin_popcount(m); }
 
 // The places of a mask's bits, ascending, a byte each.
@@ -75,6 +77,7 @@ inline Lanes add(Lanes a, Lanes b) { return a + b; }
 inline Mask at_most(Lanes x, Lanes bar) { return x <= bar; }
 inline Mask at_least(Lanes x, Lanes bar) { return x >= bar; }
 inline Mask both(Mask a, Mask b) { return a & b; }
+inline Mask either(Mask a, Mask b) { return a | b; }
 inline int32_t count(Mask m) { return m; }
 inline void put(int32_t* out, Lanes x, Mask) { *out = x; }
 
