@@ -43,6 +43,7 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
         raise ValueError(f"rank_metrics: `scores` must have shape (..., K, n), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"rank_metrics: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("rank_metrics", "scores", K=x.shape[-2], n=x.shape[-1])
     row = (*x.shape[:-2], x.shape[-1])
     if y.shape != row:
         raise ValueError(
@@ -50,7 +51,6 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
         )
     if y.dtype != jnp.bool_:
         raise TypeError(f"rank_metrics: `labels` must be bool, got {y.dtype}; use .astype(jnp.bool)")
-    lowering.check_sizes("rank_metrics", "scores", K=x.shape[-2], n=x.shape[-1])
     return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, layout=_LAYOUT)
 
 

@@ -21,7 +21,9 @@ def draw(shape, kind="normal", seed=0):
     if kind == "ties":
         return x.round(0)
     if kind == "special":
-        return np.where(rng.random(shape) < 0.3, rng.choice(np.array([np.nan, np.inf, -np.inf, 0, 1e-40], "f"), shape), x)
+        return np.where(
+            rng.random(shape) < 0.3, rng.choice(np.array([np.nan, np.inf, -np.inf, 0, 1e-40], "f"), shape), x
+        )
     return x
 
 
@@ -90,6 +92,6 @@ def test_all_sets_agree(name):
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(ValueError, match="instruction set must be one of baseline.*; got sse9"):
+    with pytest.raises(ValueError, match=r"instruction set must be one of baseline.*; got sse9"):
         module.use_isa("sse9")
     assert module.isa() == BEST
