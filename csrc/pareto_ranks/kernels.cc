@@ -9,18 +9,19 @@ namespace {
 typedef uint64_t Words __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
 constexpr int64_t kWords = kVectorBytes / 8, kParts = kTileWords / kWords;
 
-Words lanes_from(uint64_t first) {
-  Words w;
-  for (int64_t i = 0; i < kWords; ++i) w[i] = first + static_cast<uint64_t>(i);
-  return w;
+// All bits of a lane where it is the word of that number; by 32 bits, for SSE2 cannot compare more.
+Words lane(uint32_t number) {
+  typedef uint32_t Halves __attribute__((vector_size(kVectorBytes)));
+  Halves own;
+  for (uint32_t i = 0; i < 2 * kWords; ++i) own[i] = i / 2;
+  return reinterpret_cast<Words>(own == number);
 }
 
 // A tile in registers. It is changed as a whole, for a vector that is read right after a part of it was written waits.
 struct Tile {
   Words part[kParts];
-  void add(uint64_t word, uint64_t bits) {
-    for (int64_t p = 0; p < kParts; ++p)
-      part[p] |= reinterpret_cast<Words>(lanes_from(p * kWords) == word) & bits;
+  void add(uint32_t word, uint64_t bits) {
+    for (uint32_t p = 0; p < kParts; ++p) part[p] |= lane(word - p * kWords) & bits;
   }
 };
 
@@ -109,7 +110,7 @@ void rank_rows(const uint64_t* held, int64_t held_stride, int64_t begin, int64_t
     for (int32_t b = 0; b <= planes.bits; ++b) {
       if (b > 0 && !(r >> (b - 1) & 1)) continue;
       Tile& tile = *reinterpret_cast<Tile*>(plane(b) + (tiles - 1) * kTileWords);
-      tile.add(i / 64 % kTileWords, uint64_t{1} << (i % 64));
+      tile.add(static_cast<uint32_t>(i / 64 % kTileWords), uint64_t{1} << (i % 64));
     }
   }
 }
