@@ -127,8 +127,8 @@ Two ranked(const int32_t* keys, int32_t n, int32_t lower, int32_t upper) {
 }
 
 // The two middle ones of keys[0:n], n > 0, padded with kMost; `held` is scratch as large. A bracket is cut in two, and
-// keys outside of it are dropped now and then, until few are left. Cuts lie halfway between the ends as floats or, where
-// that did little, as integers: so there are not many, whatever the keys.
+// keys outside of it are dropped now and then, until few are left. Cuts lie halfway between the ends as floats or,
+// where that did little, as integers: so there are not many, whatever the keys.
 Two middle(const int32_t* keys, int32_t n, int32_t* held) {
   const int32_t lower = (n - 1) / 2, upper = n / 2;  // ranks
   const int32_t* pool = keys;
