@@ -1,32 +1,17 @@
 // CPU handler of lexicase: tasks are groups of cases, then groups of tournaments. Python has checked the shapes.
-#include "lexicase/lexicase.h"
-#include "parallel_for.h"
+#include <memory>
+#include <vector>
+
+#include "handler.h"
+#include "lexicase/kernels.h"
 
 namespace ev3x::lexicase {
 namespace {
 
+constexpr int64_t kScoresPerTask = 16 * 1024, kScoresPerThread = 32 * 1024;  // ~2 ns each with a median
+constexpr int64_t kParentsPerTask = 64, kParentsPerThread = 1024;            // ~60 ns each and more
 
-
-constexpr int64_t kScoresPerTask = 16 * 1024, kScoresPerThread = 32 * 1024;  // ~10 ns each with a median
-constexpr int64_t kParentsPerTask = 64, kParentsPerThread = 256;              // ~200 ns each and more
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-void run(ffi::ThreadPool& pool, const float* scores, Seeds seeds, const uint8_t* eligible, int64_t candidates,
-         int64_t cases, int64_t parents, float epsilon, int32_t* winners) {
-  Field f = field(eligible, candidates, cases);
-  const int64_t at_once = std::max<int64_t>(1, kScoresPerTask / std::max<int64_t>(1, f.count));
-  parallel_for(pool, ceil_div(cases, at_once), 1 + cases * f.count / kScoresPerThread, [&](int64_t task) {
-    prepare(f, scores, task * at_once, std::min(cases, (task + 1) * at_once), epsilon);
-  });
-  std::vector<uint32_t> draws(cases + 1);
-  for (int64_t t = 0; t <= cases; ++t) draws[t] = seeds.draw(t);
-  parallel_for(pool, ceil_div(parents, kParentsPerTask), 1 + parents / kParentsPerThread, [&](int64_t task) {
-    Scratch scratch(f);
-    for (int64_t p = task * kParentsPerTask; p < std::min(parents, (task + 1) * kParentsPerTask); ++p)
-      winners[p] = winner(f, seeds, draws.data(), p, scratch);
-  });
-}
+std::unique_ptr<int32_t[]> ints(int64_t n) { return std::make_unique_for_overwrite<int32_t[]>(n); }
 
 ffi::Error handle(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> scores, ffi::Buffer<ffi::U32> seeds,
                   ffi::Buffer<ffi::PRED> eligible, float epsilon, ffi::Result<ffi::Buffer<ffi::S32>> winners) {
@@ -34,13 +19,44 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> scores, ffi::Buffe
   if (shape.size() < 2) return ffi::Error::InvalidArgument("lexicase: scores of rank < 2");
   const int64_t cases = shape[shape.size() - 1], candidates = shape[shape.size() - 2];
   const int64_t parents = winners->dimensions().back();
-  int64_t batch = 1;
-  for (size_t i = 0; i + 2 < shape.size(); ++i) batch *= shape[i];
-  const auto* allowed = reinterpret_cast<const uint8_t*>(eligible.typed_data());
-  for (int64_t b = 0; b < batch; ++b) {
-    const uint32_t* seed = seeds.typed_data() + 2 * b;
-    run(pool, scores.typed_data() + b * candidates * cases, {seed[0], seed[1]}, allowed + b * candidates, candidates,
-        cases, parents, epsilon, winners->typed_data() + b * parents);
+  const int64_t parent_tasks = ceil_div(parents, kParentsPerTask), parent_threads = 1 + parents / kParentsPerThread;
+  const int64_t most_threads = std::max(1 + cases * candidates / kScoresPerThread, parent_threads);
+  const int64_t workers = count_workers(pool, std::max(cases, parent_tasks), most_threads);
+
+  // One batch member after the other, each in the same memory: enough for all candidates.
+  const int64_t stride = stride_of(candidates), each = 2 * cases + 3 * stride;
+  const auto present = ints(candidates), keys = ints(cases * stride), left = ints(cases * stride);
+  const auto left_count = ints(cases), scratch = ints(workers * each);
+  std::vector<float> margins(cases);
+  std::vector<uint32_t> draws(cases + 1);
+  const auto scratch_of = [&](int64_t worker) {
+    int32_t* s = scratch.get() + worker * each;
+    return Scratch{s, s + cases, s + 2 * cases, s + 2 * cases + stride};
+  };
+  for (int64_t w = 0; w < workers; ++w)
+    for (int64_t c = 0; c < cases; ++c) scratch_of(w).order[c] = static_cast<int32_t>(c);
+
+  const Kernels& kernel = kernels();
+  for (int64_t b = 0; b < leading(shape, 2); ++b) {
+    const float* x = scores.typed_data() + b * candidates * cases;
+    const bool* allowed = eligible.typed_data() + b * candidates;
+    int64_t count = 0;
+    for (int64_t k = 0; k < candidates; ++k) {
+      present[count] = static_cast<int32_t>(k);
+      count += allowed[k];
+    }
+    const Field f{present.get(), count,      cases,           stride_of(count),
+                  keys.get(),    margins.data(), left.get(), left_count.get()};
+    const int64_t at_once = std::clamp<int64_t>(kScoresPerTask / std::max<int64_t>(1, count), 1, cases + 1);
+    parallel_for(pool, ceil_div(cases, at_once), 1 + cases * count / kScoresPerThread, [&](int64_t task, int64_t w) {
+      kernel.prepare(f, x, task * at_once, std::min(cases, (task + 1) * at_once), epsilon, scratch_of(w).held);
+    });
+    const Seeds seed{seeds.typed_data()[2 * b], seeds.typed_data()[2 * b + 1]};
+    for (int64_t t = 0; t <= cases; ++t) draws[t] = seed.draw(t);
+    parallel_for(pool, parent_tasks, parent_threads, [&](int64_t task, int64_t w) {
+      const int64_t from = task * kParentsPerTask, to = std::min(parents, from + kParentsPerTask);
+      kernel.hold(f, seed.a, seed.b, draws.data(), from, to, scratch_of(w), winners->typed_data() + b * parents);
+    });
   }
   return ffi::Error::Success();
 }

@@ -48,6 +48,7 @@ def count_stats(
         raise ValueError(f"count_stats: `predictions` must have shape (..., K, n), got {p.shape}")
     if p.dtype != jnp.int32:
         raise TypeError(f"count_stats: `predictions` must be int32, got {p.dtype}; use .astype(jnp.int32)")
+    lowering.check_sizes("count_stats", "predictions", K=p.shape[-2], n=p.shape[-1])
     if mask is not None:
         operands.append(jnp.asarray(mask))
     row = (*p.shape[:-2], p.shape[-1])

@@ -13,6 +13,7 @@ from . import lowering, native
 from .floats import TINY, flush
 
 _TARGET = "ev3x_lexicase"
+_LAYOUT = lowering.Layout(("kc", "s", "k"), ("p",), whole="kcs")
 
 
 def lexicase(
@@ -41,18 +42,21 @@ def lexicase(
 
     The native CPU code holds two further copies of the scores and drops candidates as they lose;
     `definition` holds a [parents, K] mask over all cases that any of the parents needs. Works under jit,
-    vmap, scan and while_loop. Indices have no derivative: nothing flows back to the scores. Raises
-    ValueError or TypeError at trace time, naming the argument.
+    vmap, scan and while_loop. Operands that are sharded over leading axes stay where they are. Indices have
+    no derivative: nothing flows back to the scores. Raises ValueError or TypeError at trace time, naming the
+    argument.
     """
     arrays = _checked(scores, seeds, eligible)
     if isinstance(parents, bool) or not isinstance(parents, int | np.integer) or parents < 0:
         raise ValueError(f"lexicase: `parents` must be an integer and not negative, got {parents!r}")
+    if parents >= 2**31:
+        raise ValueError(f"lexicase: `parents` must be below 2**31, got {parents}")
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"lexicase: `epsilon` must be None, or finite and not negative, got {epsilon!r}")
     margin = None if epsilon is None else _flushed(epsilon)
     call = functools.partial(_call, parents=int(parents), epsilon=margin)
     portable = functools.partial(definition, parents=int(parents), epsilon=margin)
-    return lowering.choose(_TARGET, call, portable, *arrays)
+    return lowering.choose(_TARGET, call, portable, *arrays, layout=_LAYOUT)
 
 
 def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsilon: float | None) -> Array:
@@ -137,6 +141,7 @@ def _checked(scores: ArrayLike, seeds: ArrayLike, eligible: ArrayLike | None) ->
         raise ValueError(f"lexicase: `scores` must have shape (..., K, C), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"lexicase: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("lexicase", "scores", K=x.shape[-2], C=x.shape[-1])
     if s.shape != (*x.shape[:-2], 2):
         raise ValueError(f"lexicase: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
     if s.dtype != jnp.uint32:

@@ -12,6 +12,7 @@ from . import lowering, native
 from .floats import flush
 
 _TARGET = "ev3x_pareto_ranks"
+_LAYOUT = lowering.Layout(("km",), ("k", "k"), whole="km")
 
 
 class ParetoRanks(NamedTuple):
@@ -36,14 +37,16 @@ def pareto_ranks(objectives: ArrayLike) -> ParetoRanks:
 
     The native CPU code needs O(K log K) steps for M <= 2, K^2 M / 64 word operations beyond; `definition`
     holds a K x K matrix of float32 and multiplies it once per front. Works under jit, vmap, scan and
-    while_loop. Not differentiable: raises TypeError under grad, `lax.stop_gradient` on the argument says
-    that none is wanted. Raises ValueError or TypeError at trace time, naming the argument.
+    while_loop. Objectives that are sharded over leading axes stay where they are. Not differentiable:
+    raises TypeError under grad, `lax.stop_gradient` on the argument says that none is wanted. Raises
+    ValueError or TypeError at trace time, naming the argument.
     """
     x = jnp.asarray(objectives)
     if x.ndim < 2 or x.shape[-1] < 1:
         raise ValueError(f"pareto_ranks: `objectives` must have shape (..., K, M >= 1), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"pareto_ranks: `objectives` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("pareto_ranks", "objectives", K=x.shape[-2], M=x.shape[-1])
     return _ranks(x)
 
 
@@ -99,7 +102,7 @@ def _crowd(x: Array, rank: Array) -> Array:
 
 @jax.custom_jvp
 def _ranks(objectives: Array) -> ParetoRanks:
-    return lowering.choose(_TARGET, _call, definition, objectives)
+    return lowering.choose(_TARGET, _call, definition, objectives, layout=_LAYOUT)
 
 
 @_ranks.defjvp

@@ -12,6 +12,7 @@ from . import lowering, native
 from .floats import flush
 
 _TARGET = "ev3x_rank_metrics"
+_LAYOUT = lowering.Layout(("kn", "n"), ("k", "k"), whole="n")
 
 
 class RankMetrics(NamedTuple):
@@ -33,14 +34,16 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
     zero.
 
     The native CPU code counts in integers and sums in double; `definition` sums in float32. Works under jit,
-    vmap, scan and while_loop. Ranks are constant almost everywhere: no derivative flows back to the scores.
-    Raises ValueError or TypeError at trace time, naming the argument.
+    vmap, scan and while_loop. Scores that are sharded over candidates or leading axes stay where they are.
+    Ranks are constant almost everywhere: no derivative flows back to the scores. Raises ValueError or
+    TypeError at trace time, naming the argument.
     """
     x, y = jnp.asarray(scores), jnp.asarray(labels)
     if x.ndim < 2:
         raise ValueError(f"rank_metrics: `scores` must have shape (..., K, n), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"rank_metrics: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("rank_metrics", "scores", K=x.shape[-2], n=x.shape[-1])
     row = (*x.shape[:-2], x.shape[-1])
     if y.shape != row:
         raise ValueError(
@@ -48,7 +51,7 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
         )
     if y.dtype != jnp.bool_:
         raise TypeError(f"rank_metrics: `labels` must be bool, got {y.dtype}; use .astype(jnp.bool)")
-    return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y)
+    return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, layout=_LAYOUT)
 
 
 def definition(scores: Array, labels: Array) -> RankMetrics:

@@ -340,6 +340,7 @@ def _checked(
         raise ValueError(f"{op}: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
     if x.dtype.name not in _DTYPES:
         raise TypeError(f"{op}: `scores` must be {', '.join(_DTYPES)}, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes(op, "scores", K=x.shape[-3], M=x.shape[-2], n=x.shape[-1])
     column = (*x.shape[:-3], *x.shape[-2:])
     expected = f"must have shape {column} (scores without the candidate axis)"
     if y.shape != column:

@@ -160,6 +160,12 @@ def test_no_derivative_flows_through_the_counts():
     [
         ("predictions", np.zeros(8, "i"), ValueError, r"must have shape \(..., K, n\), got \(8,\)"),
         ("predictions", np.zeros((4, 8), "f"), TypeError, r"must be int32, got float32; use .astype\(jnp.int32\)"),
+        (
+            "predictions",
+            jax.ShapeDtypeStruct((2, 2**31), np.int32),
+            ValueError,
+            r"must have n < 2\*\*31, got 2147483648",
+        ),
         ("labels", np.zeros((4, 8), "i"), ValueError, r"must have shape \(8,\) \(predictions without .*, got \(4, 8\)"),
         ("labels", np.zeros(8, np.int8), TypeError, r"must be int32, got int8; use .astype\(jnp.int32\)"),
         ("reference", np.zeros(7, "i"), ValueError, r"must have shape \(8,\) .*, got \(7,\)"),

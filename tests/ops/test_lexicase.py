@@ -278,6 +278,9 @@ def test_no_derivative_flows_through_the_choice():
     [
         ("scores", np.zeros(4, "f"), ValueError, r"must have shape \(..., K, C\), got \(4,\)"),
         ("scores", np.zeros((4, 3), "i"), TypeError, r"must be float32, got int32; use .astype\(jnp.float32\)"),
+        ("scores", jax.ShapeDtypeStruct((2**31, 2), np.float32), ValueError, r"must have K < 2\*\*31, got 2147483648"),
+        ("scores", jax.ShapeDtypeStruct((2, 2**31), np.float32), ValueError, r"must have C < 2\*\*31, got 2147483648"),
+        ("parents", 2**31, ValueError, r"must be below 2\*\*31, got 2147483648"),
         ("seeds", np.zeros((4, 2), np.uint32), ValueError, r"must have shape \(2,\), got \(4, 2\)"),
         ("seeds", np.zeros(2, "i"), TypeError, r"must be uint32, got int32; jax.random.bits\(key, \(2,\)\) gives such"),
         ("eligible", np.ones(3, bool), ValueError, r"must have shape \(4,\), got \(3,\)"),

@@ -199,6 +199,7 @@ def test_gradients_say_what_to_do():
     [
         (np.zeros(4, "f"), ValueError, r"must have shape \(..., K, M >= 1\), got \(4,\)"),
         (np.zeros((4, 0), "f"), ValueError, r"must have shape \(..., K, M >= 1\), got \(4, 0\)"),
+        (jax.ShapeDtypeStruct((2**31, 2), np.float32), ValueError, r"must have K < 2\*\*31, got 2147483648"),
         (np.zeros((4, 2), "i"), TypeError, r"must be float32, got int32; use .astype\(jnp.float32\)"),
     ],
 )

@@ -176,6 +176,7 @@ def test_no_derivative_flows_through_the_ranks():
     [
         ("scores", np.zeros(8, "f"), ValueError, r"must have shape \(..., K, n\), got \(8,\)"),
         ("scores", np.zeros((4, 8), "i"), TypeError, r"must be float32, got int32; use .astype\(jnp.float32\)"),
+        ("scores", jax.ShapeDtypeStruct((2, 2**31), np.float32), ValueError, r"must have n < 2\*\*31, got 2147483648"),
         ("labels", np.zeros((4, 8), bool), ValueError, r"must have shape \(8,\) \(scores without .*, got \(4, 8\)"),
         ("labels", np.zeros(8, "i"), TypeError, r"must be bool, got int32; use .astype\(jnp.bool\)"),
     ],

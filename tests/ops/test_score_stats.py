@@ -402,6 +402,12 @@ def test_derivatives_of_moments_are_those_of_their_definition():
             ValueError,
             r"must have shape \(2, 8\) \(scores without the candidate axis\), got \(8,\)",
         ),
+        (
+            "scores",
+            jax.ShapeDtypeStruct((2, 2, 2**31), np.float32),
+            ValueError,
+            r"must have n < 2\*\*31, got 2147483648",
+        ),
         ("reference", np.zeros((2, 8), bool), TypeError, r"must be float32 like `scores`, got bool"),
         ("weights", np.zeros((4, 2, 8), "f"), ValueError, r"must have shape \(2, 8\) .*, got \(4, 2, 8\)"),
         ("weights", np.zeros((2, 8), bool), TypeError, r"must be float32, got bool; use .astype"),
