@@ -1,5 +1,6 @@
 """Operations with a definition in jax.numpy and, where it pays, a native XLA custom call."""
 
+from .bootstrap_means import bootstrap_means as bootstrap_means
 from .count_stats import CountStats as CountStats
 from .count_stats import count_stats as count_stats
 from .lexicase import lexicase as lexicase
