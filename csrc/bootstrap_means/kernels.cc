@@ -20,14 +20,15 @@ Vector load(const T* from) {
   return v;
 }
 
-float total(Floats v) {
-#pragma GCC unroll 4
-  for (int half = kLanes / 2; half; half /= 2) {
-    Ints other;
-    for (int lane = 0; lane < kLanes; ++lane) other[lane] = lane ^ half;
-    v += __builtin_shuffle(v, other);
-  }
-  return v[0];
+float total(const Floats& v) {
+  typedef float Quarter __attribute__((vector_size(16)));
+  Quarter part[kLanes / 4];
+  std::memcpy(part, &v, sizeof v);
+#pragma GCC unroll 2
+  for (int half = kLanes / 8; half; half /= 2)
+#pragma GCC unroll 2
+    for (int i = 0; i < half; ++i) part[i] += part[i + half];
+  return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
 }
 
 // In double: equal values give exactly that value, hence centred zeros.
