@@ -19,6 +19,7 @@ namespace nb = nanobind;
   X(ev3x_count_stats)           \
   X(ev3x_lexicase)              \
   X(ev3x_pareto_ranks)          \
+  X(ev3x_quantiles)             \
   X(ev3x_rank_metrics)          \
   X(ev3x_score_moments)         \
   X(ev3x_score_stats)

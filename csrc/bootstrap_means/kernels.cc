@@ -75,7 +75,12 @@ int64_t halves_of(Resample r, const uint32_t* keys, const uint32_t* counted, int
       const auto half = reinterpret_cast<Halves>(x);
       Halves count{};
 #pragma GCC unroll 8
-      for (int j = 0; j < kThresholds; ++j) count -= half > kPoisson[j];
+      for (int j = 0; j < kThresholds; ++j) {
+        if constexpr (kLanes == 16)
+          count = half > kPoisson[j] ? count + int16_t{1} : count;  // AVX-512 compares into masks
+        else
+          count -= half > kPoisson[j];
+      }
       const auto pairs = reinterpret_cast<Words>(count);
       Words low = pairs & 0xffffu, high = pairs >> 16;
       if (kMasked) {

@@ -6,6 +6,7 @@ from .count_stats import count_stats as count_stats
 from .lexicase import lexicase as lexicase
 from .pareto_ranks import ParetoRanks as ParetoRanks
 from .pareto_ranks import pareto_ranks as pareto_ranks
+from .quantiles import quantiles as quantiles
 from .rank_metrics import RankMetrics as RankMetrics
 from .rank_metrics import rank_metrics as rank_metrics
 from .score_stats import ScoreMoments as ScoreMoments

@@ -12,6 +12,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
+from .words import mix, upper_product
 
 Scheme = Literal["poisson", "multinomial"]
 
@@ -149,7 +150,7 @@ def _multinomial(seeds: Array, resamples: Array, n: int, mask: Array | None) -> 
         first, counts = state
         number = first + lax.iota(jnp.int32, once)
         random = _words(seeds, resamples, number.astype(jnp.uint32), _OF_DRAWS)
-        at = _below(random, full[..., None, None].astype(jnp.uint32)).astype(jnp.int32)
+        at = upper_product(random, full[..., None, None].astype(jnp.uint32)).astype(jnp.int32)
         if places is not None:
             at = jnp.take_along_axis(places[..., None, :], at, -1)
         row = lax.iota(jnp.int32, counts.shape[0])[:, None]
@@ -184,27 +185,12 @@ def _words(seeds: Array, resamples: Array, columns: Array, purpose: int) -> Arra
     """u32[..., resamples, columns]."""
     a, b = (seeds[..., i, None] for i in (0, 1))
     r, c = (jnp.broadcast_to(v, (*seeds.shape[:-1], *v.shape)) for v in (resamples, columns))
-    first = _mix(_mix(r ^ a) + b)[..., None]
-    second = _mix(_mix(r ^ b ^ np.uint32(0x85EBCA6B)) + a)[..., None]
-    x = _mix(_mix(c ^ b ^ np.uint32(purpose)) + a)[..., None, :] ^ first
+    first = mix(mix(r ^ a) + b)[..., None]
+    second = mix(mix(r ^ b ^ np.uint32(0x85EBCA6B)) + a)[..., None]
+    x = mix(mix(c ^ b ^ np.uint32(purpose)) + a)[..., None, :] ^ first
     x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD) + second
     x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
     return x ^ (x >> 15)
-
-
-def _mix(x: Array) -> Array:
-    """A bijection of uint32 with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants)."""
-    x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD)
-    x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
-    return x ^ (x >> 15)
-
-
-def _below(random: Array, n: Array) -> Array:
-    """The upper word of random * n."""
-    low = np.uint32(0xFFFF)
-    bottom, cross = (random & low) * (n & low), (random >> 16) * (n & low)
-    middle = (random & low) * (n >> 16) + (bottom >> 16)
-    return (random >> 16) * (n >> 16) + (cross >> 16) + (middle >> 16) + (((cross & low) + (middle & low)) >> 16)
 
 
 def _parts(
