@@ -12,14 +12,16 @@ constexpr int64_t kMostResamples = 64, kCountBytes = 1 << 20;  // of a task
 constexpr int64_t kPicosecondsWeight = 200, kPicosecondsProduct = 25, kNanosecondsThread = 50'000;
 
 // Scores [batch, candidates, n]; state [batch, 3]: two seeds and the first example's index among all; mask [batch, n]
-// or null. Results: centres [batch, candidates], sums of weighted scores about them and of weights [batch, resamples].
+// or null. Results: centres [batch, candidates], sums of weights [batch, resamples], and either the means or the sums of
+// weighted scores about the centres [batch, resamples, candidates].
 struct Problem {
   int64_t batch, candidates, n, resamples;
   const float* scores;
   const uint32_t* state;
   const uint8_t* mask;
   const int32_t* thresholds;  // null: Poisson weights
-  float *centres, *excess, *weights;
+  bool as_means;
+  float *centres, *sums, *weights;
 };
 
 // Examples of each batch member that count, for exact resamples: how many, and where if not all.
@@ -178,8 +180,11 @@ void run(ffi::ThreadPool& pool, const Problem& p) {
       for (int64_t r = 0; r < kept; ++r) {
         const int64_t at = b * p.resamples + from + r;
         p.weights[at] = static_cast<float>(s.drawn[r]);
-        for (int64_t k = 0; k < p.candidates; ++k)
-          p.excess[at * p.candidates + k] = static_cast<float>(s.sums[r * p.candidates + k]);
+        for (int64_t k = 0; k < p.candidates; ++k) {
+          const double sum = s.sums[r * p.candidates + k], centre = p.centres[b * p.candidates + k];
+          const double value = p.as_means ? centre + sum / static_cast<double>(s.drawn[r]) : sum;
+          p.sums[at * p.candidates + k] = static_cast<float>(value);
+        }
       }
     }
   });
@@ -188,8 +193,8 @@ void run(ffi::ThreadPool& pool, const Problem& p) {
 using F32 = ffi::Buffer<ffi::F32>;
 using U32 = ffi::Buffer<ffi::U32>;
 
-ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArgs rest, const int32_t* thresholds,
-                 F32& centres, F32& excess, F32& weights) {
+ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArgs rest, bool as_means,
+                 const int32_t* thresholds, F32& centres, F32& sums, F32& weights) {
   const auto shape = scores.dimensions();
   const size_t rank = shape.size();
   if (rank < 2) return ffi::Error::InvalidArgument("bootstrap_means: scores of rank < 2");
@@ -200,24 +205,24 @@ ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArg
     mask = reinterpret_cast<const uint8_t*>(given->typed_data());
   }
   run(pool, {leading(shape, 2), shape[rank - 2], shape[rank - 1], weights.dimensions().back(), scores.typed_data(),
-             state.typed_data(), mask, thresholds, centres.typed_data(), excess.typed_data(), weights.typed_data()});
+             state.typed_data(), mask, thresholds, as_means, centres.typed_data(), sums.typed_data(), weights.typed_data()});
   return ffi::Error::Success();
 }
 
-ffi::Error handle_poisson(ffi::ThreadPool pool, F32 scores, U32 state, ffi::RemainingArgs rest,
-                          ffi::Result<F32> centres, ffi::Result<F32> excess, ffi::Result<F32> weights) {
-  return start(pool, scores, state, rest, nullptr, *centres, *excess, *weights);
+ffi::Error handle_poisson(ffi::ThreadPool pool, F32 scores, U32 state, ffi::RemainingArgs rest, bool as_means,
+                          ffi::Result<F32> centres, ffi::Result<F32> sums, ffi::Result<F32> weights) {
+  return start(pool, scores, state, rest, as_means, nullptr, *centres, *sums, *weights);
 }
 
-ffi::Error handle_multinomial(ffi::ThreadPool pool, F32 scores, U32 state, ffi::RemainingArgs rest,
-                              ffi::Span<const int32_t> thresholds, ffi::Result<F32> centres, ffi::Result<F32> excess,
+ffi::Error handle_multinomial(ffi::ThreadPool pool, F32 scores, U32 state, ffi::RemainingArgs rest, bool as_means,
+                              ffi::Span<const int32_t> thresholds, ffi::Result<F32> centres, ffi::Result<F32> sums,
                               ffi::Result<F32> weights) {
   if (thresholds.size() != kExactThresholds) return ffi::Error::InvalidArgument("bootstrap_means: wrong thresholds");
-  return start(pool, scores, state, rest, thresholds.begin(), *centres, *excess, *weights);
+  return start(pool, scores, state, rest, as_means, thresholds.begin(), *centres, *sums, *weights);
 }
 
 auto inputs() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<U32>().RemainingArgs();
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<U32>().RemainingArgs().Attr<bool>("as_means");
 }
 
 }  // namespace

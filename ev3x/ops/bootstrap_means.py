@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -154,8 +154,8 @@ def _multinomial(seeds: Array, resamples: Array, n: int, mask: Array | None) -> 
         if places is not None:
             at = jnp.take_along_axis(places[..., None, :], at, -1)
         row = lax.iota(jnp.int32, counts.shape[0])[:, None]
-        wanted = (number < missing[..., None]).astype(jnp.int32)
-        return first + once, counts.at[row, at.reshape(-1, once)].add(wanted.reshape(-1, once))
+        wanted = number[None, :] < missing.reshape(-1, 1)
+        return first + once, counts.at[row, at.reshape(-1, once)].add(wanted.astype(jnp.int32))
 
     _, counts = lax.while_loop(lambda state: (state[0] < missing).any(), draw, (jnp.int32(0), counts))
     return counts.reshape(*seeds.shape[:-1], resamples.shape[0], n).astype(jnp.float32)
@@ -193,25 +193,26 @@ def _words(seeds: Array, resamples: Array, columns: Array, purpose: int) -> Arra
     return x ^ (x >> 15)
 
 
-def _parts(
-    scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme, first: Array | int = 0
-) -> tuple[Array, Array, Array]:
-    """The candidates' centres, their weighted sums about them and the sums of weights, from example `first` on."""
-    at = jnp.broadcast_to(jnp.asarray(first, jnp.uint32), (*seeds.shape[:-1], 1))
+def _run(
+    scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme, first: Array | None = None
+) -> Sequence[Array]:
+    """The candidates' centres, their means and the sums of weights.
+
+    Of examples from number `first` on, sums of weighted scores about the centres in place of means.
+    """
+    as_means, first = np.bool_(first is None), jnp.uint32(0) if first is None else first
+    at = jnp.broadcast_to(first, (*seeds.shape[:-1], 1))
     operands = [scores, jnp.concatenate([seeds, at], -1), *([] if mask is None else [mask])]
     batch, candidates = scores.shape[:-2], scores.shape[-2]
     shapes = (*batch, candidates), (*batch, resamples, candidates), (*batch, resamples)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     exact = {"thresholds": np.array(_thresholds(_rate(scores.shape[-1]), _LONG, _LONG_BITS), np.int32)}
-    centre, excess, weight = lowering.custom_call(
-        _TARGETS[scheme], results, *operands, **(exact if scheme == "multinomial" else {})
-    )
-    return centre, excess, weight
+    given = exact if scheme == "multinomial" else {}
+    return lowering.custom_call(_TARGETS[scheme], results, *operands, as_means=as_means, **given)
 
 
 def _call(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme) -> Array:
-    centre, excess, weight = _parts(scores, seeds, mask, resamples, scheme)
-    return centre[..., None, :] + excess / weight[..., None]
+    return _run(scores, seeds, mask, resamples, scheme)[1]
 
 
 def _call_across(
@@ -220,7 +221,7 @@ def _call_across(
     """Of examples that are split over the mesh axes axes["n"]: sums travel."""
     size = scores.shape[-1]
     first = lax.axis_index(axes["n"]).astype(jnp.uint32) * np.uint32(size)
-    centre, excess, weight = _parts(scores, seeds, mask, resamples, scheme, first)
+    centre, excess, weight = _run(scores, seeds, mask, resamples, scheme, first)
     counted = jnp.full(scores.shape[:-2], size, jnp.int32) if mask is None else mask.sum(-1, dtype=jnp.int32)
     number = counted.astype(jnp.float32)[..., None]
     everyone = functools.partial(lax.psum, axis_name=axes["n"])
