@@ -240,7 +240,9 @@ def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tup
     if s.shape != (*x.shape[:-2], 2):
         raise ValueError(f"bootstrap_means: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
     if s.dtype != jnp.uint32:
-        raise TypeError(f"bootstrap_means: `seeds` must be uint32, got {s.dtype}; jax.random.bits(key, (2,)) gives such")
+        raise TypeError(
+            f"bootstrap_means: `seeds` must be uint32, got {s.dtype}; jax.random.bits(key, (2,)) gives such"
+        )
     if mask is None:
         return x, s, None
     m, row = jnp.asarray(mask), (*x.shape[:-2], x.shape[-1])

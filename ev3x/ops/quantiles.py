@@ -100,7 +100,7 @@ def _places(scores: Array, mask: Array | None, q: tuple[float, ...]) -> _Places:
     whole, part, carried = upper_product(number, upper), number * upper, upper_product(number, lower)
     once = part + carried
     rounded = once + ((number * lower) >> 31)
-    low = (whole + (once < part) + (rounded < once)).astype(jnp.int32)
+    low = (whole + sum(each.astype(jnp.uint32) for each in (once < part, rounded < once))).astype(jnp.int32)
     share, rest = (each.astype(jnp.float32) * np.float32(2**-32) for each in (rounded, np.uint32(0) - rounded))
     return _Places(low, jnp.minimum(low + 1, last), share, rest)
 
