@@ -76,12 +76,14 @@ def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def _means(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     operands = (scores, seeds) if mask is None else (scores, seeds, mask)
-    given = {"resamples": resamples, "scheme": scheme}
-    split = {"joined": "n", "across": functools.partial(_call_across, **given)}
-    layout = lowering.Layout(
-        ("kn", "s", "n")[: len(operands)], ("bk",), **(split if scheme == "poisson" else {"whole": "n"})
+    call, portable, across = (
+        functools.partial(f, resamples=resamples, scheme=scheme) for f in (_call, _portable, _call_across)
     )
-    call, portable = (functools.partial(f, **given) for f in (_call, _portable))
+    arrays = ("kn", "s", "n")[: len(operands)]
+    if scheme == "poisson":
+        layout = lowering.Layout(arrays, ("bk",), joined="n", across=across)
+    else:
+        layout = lowering.Layout(arrays, ("bk",), whole="n")
     return lowering.choose(_TARGETS[scheme], call, portable, *operands, layout=layout)
 
 
@@ -228,7 +230,8 @@ def _call_across(
     common = everyone(jnp.where(number > 0, centre * number, 0)) / everyone(number)
     shift = jnp.where(number > 0, centre - common, 0)[..., None, :]
     total = everyone(excess + weight[..., None] * shift)
-    return common[..., None, :] + total / everyone(weight)[..., None]
+    means: Array = common[..., None, :] + total / everyone(weight)[..., None]
+    return means
 
 
 def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array, Array | None]:

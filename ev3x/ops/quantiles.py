@@ -88,9 +88,10 @@ def _places(scores: Array, mask: Array | None, q: tuple[float, ...]) -> _Places:
 
     if mask is None:
         at = np.array(q) * (n - 1)
-        low = at.astype(np.int32)
-        share, rest = (each.astype(np.float32) for each in (at - low, 1 - (at - low)))
-        return _Places(*(along(jnp.asarray(each)) for each in (low, np.minimum(low + 1, n - 1), share, rest)))
+        floor = at.astype(np.int32)
+        fraction = at - floor
+        ranks = (along(jnp.asarray(each)) for each in (floor, np.minimum(floor + 1, n - 1)))
+        return _Places(*ranks, *(along(jnp.asarray(each.astype(np.float32))) for each in (fraction, 1 - fraction)))
 
     # q * (number - 1) in fixed point with 32 bits of a fraction, rounded: float32 does not hold large ranks.
     last = jnp.maximum(mask.sum(-1, dtype=jnp.int32) - 1, 0)[..., None, None]
