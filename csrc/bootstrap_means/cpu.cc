@@ -12,8 +12,8 @@ constexpr int64_t kMostResamples = 64, kCountBytes = 1 << 20;  // of a task
 constexpr int64_t kPicosecondsWeight = 200, kPicosecondsProduct = 25, kNanosecondsThread = 50'000;
 
 // Scores [batch, candidates, n]; state [batch, 3]: two seeds and the first example's index among all; mask [batch, n]
-// or null. Results: centres [batch, candidates], sums of weights [batch, resamples], and either the means or the sums of
-// weighted scores about the centres [batch, resamples, candidates].
+// or null. Results: centres [batch, candidates], sums of weights [batch, resamples], and either the means or the sums
+// of weighted scores about the centres, [batch, resamples, candidates].
 struct Problem {
   int64_t batch, candidates, n, resamples;
   const float* scores;
@@ -157,9 +157,10 @@ void run(ffi::ThreadPool& pool, const Problem& p) {
   const int64_t wanted = 1 + p.batch * p.resamples * p.n / 1000 * cost / kNanosecondsThread;
   const int64_t threads = std::min(pool.num_threads(), wanted);
   // What is computed of a resample does not depend on those beside it.
-  const int64_t most = p.thresholds ? std::clamp<int64_t>(kCountBytes / std::max<int64_t>(1, p.n), kTile, kMostResamples)
-                                    : kMostResamples;
-  const int64_t size = std::min(most / kTile, std::max<int64_t>(1, p.resamples * p.batch / (4 * threads * kTile))) * kTile;
+  const int64_t fit = kCountBytes / std::max<int64_t>(1, p.n);
+  const int64_t most = p.thresholds ? std::clamp<int64_t>(fit, kTile, kMostResamples) : kMostResamples;
+  const int64_t share = std::max<int64_t>(1, p.resamples * p.batch / (4 * threads * kTile));
+  const int64_t size = std::min(most / kTile, share) * kTile;
   const int64_t groups = ceil_div(p.resamples, size), tasks = p.batch * groups;
   const int64_t workers = std::min(threads, tasks);
   std::vector<Scratch> scratch;
@@ -205,7 +206,8 @@ ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArg
     mask = reinterpret_cast<const uint8_t*>(given->typed_data());
   }
   run(pool, {leading(shape, 2), shape[rank - 2], shape[rank - 1], weights.dimensions().back(), scores.typed_data(),
-             state.typed_data(), mask, thresholds, as_means, centres.typed_data(), sums.typed_data(), weights.typed_data()});
+             state.typed_data(), mask, thresholds, as_means, centres.typed_data(), sums.typed_data(),
+             weights.typed_data()});
   return ffi::Error::Success();
 }
 

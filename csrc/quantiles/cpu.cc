@@ -18,7 +18,13 @@ struct Room {
   std::vector<int64_t> ranks;
   std::vector<Job> jobs;
   Room(int64_t n, size_t wanted)
-      : keys(n + 1), other(n + 1), counts(kBins), ends(kBins), values(2 * wanted), ranks(2 * wanted), jobs(2 * wanted) {}
+      : keys(n + 1),
+        other(n + 1),
+        counts(kBins),
+        ends(kBins),
+        values(2 * wanted),
+        ranks(2 * wanted),
+        jobs(2 * wanted) {}
 };
 
 // Where a quantile lies among n > 0 numbers in order: `share` of the way from one rank to the next.

@@ -1,5 +1,6 @@
 // Selection by counting: keys go to bins by the leading bits of what they are above the least one, counts say in which
-// bins the wanted ranks lie, and only the keys of these go on. No data make it slow: each pass takes bits off the range.
+// bins the wanted ranks lie, and the keys of these alone go on. No data make it slow: each pass takes bits off the
+// range.
 #include "quantiles/kernels.h"
 
 #include <cstring>
