@@ -81,7 +81,7 @@ def check_sizes(operation: str, argument: str, **sizes: int) -> None:
 
 
 def custom_call(
-    target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: Array, **attributes: np.generic
+    target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: Array, **attributes: np.generic | np.ndarray
 ) -> Sequence[Array]:
     """Returns the target's results. Its handler takes any leading axes: vmap adds one to every operand."""
     return jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")(*operands, **attributes)

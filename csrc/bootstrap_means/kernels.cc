@@ -1,0 +1,186 @@
+#include "bootstrap_means/kernels.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace ev3x::bootstrap_means {
+namespace EV3X_ISA {
+namespace {
+
+constexpr int kLanes = kVectorBytes / 4;
+typedef float Floats __attribute__((vector_size(kVectorBytes)));
+typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+typedef int16_t Halves __attribute__((vector_size(kVectorBytes)));
+
+template <class Vector, class T>
+Vector load(const T* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+float total(const Floats& v) {
+  typedef float Quarter __attribute__((vector_size(16)));
+  Quarter part[kLanes / 4];
+  std::memcpy(part, &v, sizeof v);
+#pragma GCC unroll 2
+  for (int half = kLanes / 8; half; half /= 2)
+#pragma GCC unroll 2
+    for (int i = 0; i < half; ++i) part[i] += part[i + half];
+  return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
+}
+
+// In double: equal values give exactly that value, hence centred zeros.
+float mean(const float* x, const uint8_t* mask, int64_t n) {
+  double sum = 0;
+  int64_t count = n;
+  if (mask) {
+    count = 0;
+#pragma omp simd reduction(+ : sum, count)
+    for (int64_t i = 0; i < n; ++i) {
+      sum += mask[i] ? x[i] : 0.0f;
+      count += mask[i];
+    }
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) sum += x[i];
+  }
+  const auto value = static_cast<float>(sum / static_cast<double>(count));
+  return value - value == 0 ? value : NAN;
+}
+
+void centre(const float* __restrict x, const uint8_t* mask, float shift, int64_t n, float* __restrict out) {
+  if (mask)
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = mask[i] ? x[i] - shift : 0.0f;
+  else
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = x[i] - shift;
+}
+
+void columns(Seeds seeds, uint32_t purpose, uint32_t from, int64_t n, uint32_t* __restrict keys) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) keys[i] = column(seeds, purpose, from + static_cast<uint32_t>(i));
+}
+
+template <bool kMasked>
+int64_t halves_of(Resample r, const uint32_t* keys, const uint32_t* counted, int64_t n, float* weights) {
+  constexpr int64_t kHalf = kGroup / 2;
+  Words sum{};
+  for (int64_t i = 0; i < n; i += kGroup) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kHalf; v += kLanes) {
+      const Words x = word(r, load<Words>(keys + i / 2 + v));
+      const auto half = reinterpret_cast<Halves>(x);
+      Halves count{};
+#pragma GCC unroll 8
+      for (int j = 0; j < kThresholds; ++j) {
+        if constexpr (kLanes == 16)
+          count = half > kPoisson[j] ? count + int16_t{1} : count;  // AVX-512 compares into masks
+        else
+          count -= half > kPoisson[j];
+      }
+      const auto pairs = reinterpret_cast<Words>(count);
+      Words low = pairs & 0xffffu, high = pairs >> 16;
+      if (kMasked) {
+        low &= load<Words>(counted + i + v);
+        high &= load<Words>(counted + i + kHalf + v);
+      }
+      sum += low + high;
+      const Floats a = __builtin_convertvector(reinterpret_cast<Ints>(low), Floats);
+      const Floats b = __builtin_convertvector(reinterpret_cast<Ints>(high), Floats);
+      std::memcpy(weights + i + v, &a, sizeof a);
+      std::memcpy(weights + i + kHalf + v, &b, sizeof b);
+    }
+  }
+  int64_t all = 0;
+  for (int lane = 0; lane < kLanes; ++lane) all += sum[lane];
+  return all;
+}
+
+int64_t halves(Resample r, const uint32_t* keys, const uint32_t* counted, int64_t n, float* weights) {
+  return counted ? halves_of<true>(r, keys, counted, n, weights) : halves_of<false>(r, keys, nullptr, n, weights);
+}
+
+int64_t counts(Resample r, const uint32_t* __restrict keys, const int32_t* thresholds, const uint8_t* mask, int64_t n,
+               uint8_t* __restrict counts) {
+  int32_t bar[kExactThresholds], sum = 0;
+  std::memcpy(bar, thresholds, sizeof bar);
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const auto x = static_cast<int32_t>(word(r, keys[i]));
+    int32_t count = 0;
+#pragma GCC unroll 12
+    for (int j = 0; j < kExactThresholds; ++j) count += x > bar[j];
+    sum += count;
+    counts[i] = static_cast<uint8_t>(count);
+  }
+  if (mask) {
+    sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      counts[i] = mask[i] ? counts[i] : 0;
+      sum += counts[i];
+    }
+  }
+  return sum;
+}
+
+int64_t draw(Seeds seeds, Resample r, const int32_t* places, int64_t n, int64_t draws, uint8_t* counts, int32_t* full) {
+  constexpr int64_t kOnce = 64;
+  uint32_t at[kOnce];
+  int64_t overflows = 0;
+  for (int64_t d = 0; d < draws; d += kOnce) {
+#pragma omp simd
+    for (int64_t i = 0; i < kOnce; ++i)
+      at[i] = below(word(r, column(seeds, kOfDraws, static_cast<uint32_t>(d + i))), static_cast<uint32_t>(n));
+    const int64_t size = draws - d < kOnce ? draws - d : kOnce;
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t place = places ? places[at[i]] : at[i];
+      if (++counts[place] == 0) full[overflows++] = static_cast<int32_t>(place);
+    }
+  }
+  return overflows;
+}
+
+void widen(const uint8_t* __restrict counts, int64_t n, float* __restrict weights) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) weights[i] = counts[i];
+}
+
+// In float: of centred values, over one block.
+template <int kColumns>
+void tile(const float* weights, const float* centred, int64_t n, int64_t stride, double* sums) {
+  Floats sum[kTile][kColumns]{};
+  for (int64_t i = 0; i < n; i += kLanes) {
+    Floats w[kTile];
+#pragma GCC unroll 4
+    for (int t = 0; t < kTile; ++t) w[t] = load<Floats>(weights + t * kBlock + i);
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) {
+      const Floats x = load<Floats>(centred + c * kBlock + i);
+#pragma GCC unroll 4
+      for (int t = 0; t < kTile; ++t) sum[t][c] += w[t] * x;
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < kTile; ++t)
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) sums[t * stride + c] += total(sum[t][c]);
+}
+
+void multiply(const float* weights, const float* centred, int64_t n, int64_t candidates, double* sums) {
+  constexpr int kWide = kLanes == 16 ? 4 : 2;  // of 32 registers, or of 16
+  int64_t k = 0;
+  for (; k + kWide <= candidates; k += kWide) tile<kWide>(weights, centred + k * kBlock, n, candidates, sums + k);
+  for (; k < candidates; ++k) tile<1>(weights, centred + k * kBlock, n, candidates, sums + k);
+}
+
+}  // namespace
+
+extern const Kernels kTable;
+const Kernels kTable{mean, centre, columns, halves, counts, draw, widen, multiply};
+
+}  // namespace EV3X_ISA
+}  // namespace ev3x::bootstrap_means

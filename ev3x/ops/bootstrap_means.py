@@ -1,0 +1,273 @@
+"""Means of candidates' scores over resampled examples, the same resamples for all candidates."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from . import lowering, native
+from .words import mix, upper_product
+
+Scheme = Literal["poisson", "multinomial"]
+
+_TARGETS: dict[Scheme, str] = {"poisson": "ev3x_bootstrap_poisson", "multinomial": "ev3x_bootstrap_multinomial"}
+_POISSON_FROM = 1024  # examples
+# csrc/bootstrap_means/bootstrap_means.h has the same constants and formulas: the weights are the same to the bit.
+_GROUP = 32
+_OF_HALVES, _OF_COUNTS, _OF_DRAWS = 0x9E3779B9, 0x7F4A7C15, 0xF39CC060
+_SHORT, _SHORT_BITS, _LONG, _LONG_BITS = 8, 16, 12, 32
+_WEIGHTS_AT_ONCE = 1 << 21  # that the definition holds
+
+
+def bootstrap_means(
+    scores: ArrayLike,
+    seeds: ArrayLike,
+    resamples: int,
+    *,
+    scheme: Scheme | None = None,
+    mask: ArrayLike | None = None,
+) -> Array:
+    """Returns f32[..., resamples, K], the means of K candidates' scores over resampled examples.
+
+    `scores` is float32 [..., K, n], `seeds` uint32 [..., 2], for instance jax.random.bits(key, (2,)), `mask` bool
+    [..., n], the examples that count, all by default. `resamples` and `scheme` are static. All candidates see the
+    same resamples: subtract columns for paired differences.
+
+    `scheme="multinomial"` draws as many examples as count, with replacement (Efron 1979), up to the 2^-32 of a
+    draw's random number. `"poisson"` weighs each example by an independent Poisson(1) number (to 2^-16) and divides
+    by the sum of the weights (Hanley & MacGibbon 2006; Chamandy et al. 2012), which is faster and needs no example
+    to know of another. `None` is Poisson for n >= 1024, else multinomial. Weights are hashes of (seeds, resample,
+    example): the same in native code and in `definition`, whatever the number of threads or devices; resample b's
+    do not depend on how many follow.
+
+    NaN: a resample whose weights are all zero (Poisson, few examples), everything without examples that count, and
+    the candidate, no other, that has a NaN or infinite score among those that count.
+
+    The native CPU code holds no weights but a block's (multinomial: those of a few resamples); `definition` those of
+    a few resamples. Works under jit, vmap, scan and while_loop. Operands that are sharded stay where they are over
+    leading axes, candidates and, for Poisson weights, examples: only means travel. The derivative in `scores` is
+    that of the weighted mean, by the definition. Raises ValueError or TypeError at trace time, naming the argument.
+    """
+    x, s, m = _checked(scores, seeds, mask)
+    if isinstance(resamples, bool) or not isinstance(resamples, int | np.integer) or resamples < 0:
+        raise ValueError(f"bootstrap_means: `resamples` must be an integer and not negative, got {resamples!r}")
+    if scheme is None:
+        scheme = "poisson" if x.shape[-1] >= _POISSON_FROM else "multinomial"
+    if scheme not in _TARGETS:
+        raise ValueError(f"bootstrap_means: `scheme` must be None, {' or '.join(map(repr, _TARGETS))}, got {scheme!r}")
+    return _means(x, s, m, int(resamples), scheme)
+
+
+def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
+    """Returns what `bootstrap_means` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
+    counts = None if mask is None else mask[..., None, :]
+    number = jnp.float32(scores.shape[-1]) if counts is None else counts.sum(-1, dtype=jnp.int32).astype(jnp.float32)
+    mean = (scores if counts is None else jnp.where(counts, scores, 0)).sum(-1) / number
+    centre = jnp.where(jnp.isfinite(mean), mean, jnp.nan)
+    return centre[..., None, :] + _resampled(scores - centre[..., None], seeds, mask, resamples, scheme)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _means(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
+    operands = (scores, seeds) if mask is None else (scores, seeds, mask)
+    call, portable, across = (
+        functools.partial(f, resamples=resamples, scheme=scheme) for f in (_call, _portable, _call_across)
+    )
+    arrays = ("kn", "s", "n")[: len(operands)]
+    if scheme == "poisson":
+        layout = lowering.Layout(arrays, ("bk",), joined="n", across=across)
+    else:
+        layout = lowering.Layout(arrays, ("bk",), whole="n")
+    return lowering.choose(_TARGETS[scheme], call, portable, *operands, layout=layout)
+
+
+@_means.defjvp
+def _means_jvp(resamples: int, scheme: Scheme, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    _, seeds, mask = primals
+    return _means(*primals, resamples, scheme), _resampled(tangents[0], seeds, mask, resamples, scheme)
+
+
+def _portable(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme) -> Array:
+    return definition(scores, seeds, mask, resamples, scheme)
+
+
+def _resampled(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
+    """f32[..., resamples, K], the plain weighted means, linear in the scores; a few resamples after others."""
+    *batch, candidates, n = scores.shape
+    counted = scores if mask is None else jnp.where(mask[..., None, :], scores, 0)
+    if n == 0 or resamples == 0:
+        return jnp.full((*batch, resamples, candidates), jnp.nan, jnp.float32)
+    once = max(1, min(resamples, _WEIGHTS_AT_ONCE // n))
+    weigh = _poisson if scheme == "poisson" else _multinomial
+
+    # Else a derivative would keep all weights.
+    @jax.checkpoint
+    def some(first: Array) -> Array:
+        weights = weigh(seeds, first + lax.iota(jnp.uint32, once), n, mask)
+        means = jnp.einsum("...bn,...kn->...bk", weights, counted, precision=lax.Precision.HIGHEST)
+        return means / weights.sum(-1)[..., None]
+
+    starts = np.arange(0, resamples, once, dtype=np.uint32)
+    means = jnp.moveaxis(lax.map(some, jnp.asarray(starts)), 0, -3)
+    return means.reshape(*batch, len(starts) * once, candidates)[..., :resamples, :]
+
+
+def _poisson(seeds: Array, resamples: Array, n: int, mask: Array | None) -> Array:
+    """f32[..., resamples, n]: a word's lower half is for an example of a group's first 16, the upper for the second."""
+    groups = -(-n // _GROUP)
+    words = _words(seeds, resamples, lax.iota(jnp.uint32, groups * _GROUP // 2), _OF_HALVES)
+    signed = lax.bitcast_convert_type(words, jnp.int32).reshape(*words.shape[:-1], groups, 1, _GROUP // 2)
+    halves = jnp.concatenate([(signed << 16) >> 16, signed >> 16], -2)
+    counts = _above(halves, _thresholds(1.0, _SHORT, _SHORT_BITS))
+    weights = counts.reshape(*words.shape[:-1], groups * _GROUP)[..., :n].astype(jnp.float32)
+    return weights if mask is None else jnp.where(mask[..., None, :], weights, 0)
+
+
+def _multinomial(seeds: Array, resamples: Array, n: int, mask: Array | None) -> Array:
+    """f32[..., resamples, n]: Poisson counts of a rate below 1, whose total falls short, then draws of the rest.
+
+    Given their total, Poisson counts are multinomial. Those of a larger total are all drawn anew.
+    """
+    rate = _rate(n)
+    words = _words(seeds, resamples, lax.iota(jnp.uint32, n), _OF_COUNTS)
+    counts = _above(lax.bitcast_convert_type(words, jnp.int32), _thresholds(rate, _LONG, _LONG_BITS))
+    full = jnp.full(seeds.shape[:-1], n, jnp.int32) if mask is None else mask.sum(-1, dtype=jnp.int32)
+    if mask is not None:
+        counts = jnp.where(mask[..., None, :], counts, 0)
+    total = counts.sum(-1, dtype=jnp.int32)
+    enough = total <= full[..., None]
+    counts = jnp.where(enough[..., None], counts, 0).reshape(-1, n)
+    missing = full[..., None] - jnp.where(enough, total, 0)
+    # Places of those that count, in front.
+    places = None if mask is None else jnp.argsort(~mask, -1).astype(jnp.int32)
+    once = min(n, math.ceil(16 * math.sqrt(n)))
+
+    def draw(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        first, counts = state
+        number = first + lax.iota(jnp.int32, once)
+        random = _words(seeds, resamples, number.astype(jnp.uint32), _OF_DRAWS)
+        at = upper_product(random, full[..., None, None].astype(jnp.uint32)).astype(jnp.int32)
+        if places is not None:
+            at = jnp.take_along_axis(places[..., None, :], at, -1)
+        row = lax.iota(jnp.int32, counts.shape[0])[:, None]
+        wanted = number[None, :] < missing.reshape(-1, 1)
+        return first + once, counts.at[row, at.reshape(-1, once)].add(wanted.astype(jnp.int32))
+
+    _, counts = lax.while_loop(lambda state: (state[0] < missing).any(), draw, (jnp.int32(0), counts))
+    return counts.reshape(*seeds.shape[:-1], resamples.shape[0], n).astype(jnp.float32)
+
+
+def _rate(n: int) -> float:
+    """Of the Poisson counts: their total, n - 8 sqrt(n) +- sqrt(n), hardly ever exceeds n."""
+    return max(0.0, 1 - 8 / math.sqrt(n)) if n else 0.0
+
+
+@functools.cache
+def _thresholds(rate: float, number: int, bits: int) -> tuple[int, ...]:
+    """A signed random number of these bits is above as many of them as a Poisson count is, up to rounding."""
+    below, term, bars = 0.0, math.exp(-rate), []
+    for j in range(number):
+        below += term
+        term *= rate / (j + 1)
+        bars.append(min(round(below * 2**bits), 2**bits) - 2 ** (bits - 1) - 1)
+    return tuple(bars)
+
+
+def _above(x: Array, thresholds: tuple[int, ...]) -> Array:
+    return functools.reduce(lambda sum_, bar: sum_ + (x > bar).astype(jnp.int32), thresholds, jnp.zeros_like(x))
+
+
+def _words(seeds: Array, resamples: Array, columns: Array, purpose: int) -> Array:
+    """u32[..., resamples, columns]."""
+    a, b = (seeds[..., i, None] for i in (0, 1))
+    r, c = (jnp.broadcast_to(v, (*seeds.shape[:-1], *v.shape)) for v in (resamples, columns))
+    first = mix(mix(r ^ a) + b)[..., None]
+    second = mix(mix(r ^ b ^ np.uint32(0x85EBCA6B)) + a)[..., None]
+    x = mix(mix(c ^ b ^ np.uint32(purpose)) + a)[..., None, :] ^ first
+    x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD) + second
+    x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
+    return x ^ (x >> 15)
+
+
+def _run(
+    scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme, first: Array | None = None
+) -> Sequence[Array]:
+    """The candidates' centres, their means and the sums of weights.
+
+    Of examples from number `first` on, sums of weighted scores about the centres in place of means.
+    """
+    as_means, first = np.bool_(first is None), jnp.uint32(0) if first is None else first
+    at = jnp.broadcast_to(first, (*seeds.shape[:-1], 1))
+    operands = [scores, jnp.concatenate([seeds, at], -1), *([] if mask is None else [mask])]
+    batch, candidates = scores.shape[:-2], scores.shape[-2]
+    shapes = (*batch, candidates), (*batch, resamples, candidates), (*batch, resamples)
+    results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    exact = {"thresholds": np.array(_thresholds(_rate(scores.shape[-1]), _LONG, _LONG_BITS), np.int32)}
+    given = exact if scheme == "multinomial" else {}
+    return lowering.custom_call(_TARGETS[scheme], results, *operands, as_means=as_means, **given)
+
+
+def _call(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme) -> Array:
+    return _run(scores, seeds, mask, resamples, scheme)[1]
+
+
+def _call_across(
+    axes: Mapping[str, Any], scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme
+) -> Array:
+    """Of examples that are split over the mesh axes axes["n"]: sums travel."""
+    size = scores.shape[-1]
+    first = lax.axis_index(axes["n"]).astype(jnp.uint32) * np.uint32(size)
+    centre, excess, weight = _run(scores, seeds, mask, resamples, scheme, first)
+    counted = jnp.full(scores.shape[:-2], size, jnp.int32) if mask is None else mask.sum(-1, dtype=jnp.int32)
+    number = counted.astype(jnp.float32)[..., None]
+    everyone = functools.partial(lax.psum, axis_name=axes["n"])
+    common = everyone(jnp.where(number > 0, centre * number, 0)) / everyone(number)
+    shift = jnp.where(number > 0, centre - common, 0)[..., None, :]
+    total = everyone(excess + weight[..., None] * shift)
+    means: Array = common[..., None, :] + total / everyone(weight)[..., None]
+    return means
+
+
+def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array, Array | None]:
+    x, s = jnp.asarray(scores), jnp.asarray(seeds)
+    if x.ndim < 2:
+        raise ValueError(f"bootstrap_means: `scores` must have shape (..., K, n), got {x.shape}")
+    if x.dtype != jnp.float32:
+        raise TypeError(f"bootstrap_means: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    if s.shape != (*x.shape[:-2], 2):
+        raise ValueError(f"bootstrap_means: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
+    if s.dtype != jnp.uint32:
+        raise TypeError(
+            f"bootstrap_means: `seeds` must be uint32, got {s.dtype}; jax.random.bits(key, (2,)) gives such"
+        )
+    if mask is None:
+        return x, s, None
+    m, row = jnp.asarray(mask), (*x.shape[:-2], x.shape[-1])
+    if m.shape != row:
+        raise ValueError(
+            f"bootstrap_means: `mask` must have shape {row} (scores without the candidate axis), got {m.shape}"
+        )
+    if m.dtype != jnp.bool_:
+        raise TypeError(f"bootstrap_means: `mask` must be bool, got {m.dtype}; use .astype(jnp.bool)")
+    return x, s, m
+
+
+def _self_test(target: str) -> None:
+    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(3, 1, (2, 3, 150)).astype(np.float32)
+    seeds, mask = rng.integers(0, 2**32, (2, 2), dtype=np.uint32), rng.random((2, 150)) < 0.8
+    scheme: Scheme = "poisson" if target == _TARGETS["poisson"] else "multinomial"
+    call, portable = (functools.partial(f, resamples=9, scheme=scheme) for f in (_call, _portable))
+    for operands in ([scores, seeds], [scores, seeds, mask]):
+        lowering.agree(call, portable, operands, ["means"], rtol=1e-5)
+
+
+for _target in _TARGETS.values():
+    native.declare(_target, _self_test)

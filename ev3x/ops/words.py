@@ -1,0 +1,19 @@
+"""Arithmetic of 32-bit words that native code does alike."""
+
+import numpy as np
+from jax import Array
+
+
+def mix(x: Array) -> Array:
+    """A bijection of uint32 with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants)."""
+    x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD)
+    x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
+    return x ^ (x >> 15)
+
+
+def upper_product(a: Array, b: Array) -> Array:
+    """The upper word of a * b, uint32."""
+    low = np.uint32(0xFFFF)
+    bottom, cross = (a & low) * (b & low), (a >> 16) * (b & low)
+    middle = (a & low) * (b >> 16) + (bottom >> 16)
+    return (a >> 16) * (b >> 16) + (cross >> 16) + (middle >> 16) + (((cross & low) + (middle & low)) >> 16)
