@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "hash.h"
 #include "isa.h"
 
 namespace ev3x::bootstrap_means {
@@ -32,14 +33,6 @@ struct Resample {
 };
 
 inline namespace EV3X_ISA {
-
-// A bijection of 32 bits with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants).
-template <class Word>
-EV3X_SHARED inline Word mix(Word x) {
-  x = (x ^ (x >> 16)) * 0x21f0aaadu;
-  x = (x ^ (x >> 15)) * 0xd35a2d97u;
-  return x ^ (x >> 15);
-}
 
 EV3X_SHARED inline Resample resample(Seeds s, uint32_t r) {
   return {mix(mix(r ^ s.a) + s.b), mix(mix(r ^ s.b ^ 0x85ebca6bu) + s.a)};

@@ -155,37 +155,32 @@ void run(ffi::ThreadPool& pool, const Problem& p) {
 
   const int64_t cost = kPicosecondsWeight + kPicosecondsProduct * p.candidates;
   const int64_t wanted = 1 + p.batch * p.resamples * p.n / 1000 * cost / kNanosecondsThread;
-  const int64_t threads = std::min(pool.num_threads(), wanted);
+  const int64_t threads = std::min(pool.num_threads(), wanted);  // at most
   // What is computed of a resample does not depend on those beside it.
   const int64_t fit = kCountBytes / std::max<int64_t>(1, p.n);
   const int64_t most = p.thresholds ? std::clamp<int64_t>(fit, kTile, kMostResamples) : kMostResamples;
   const int64_t share = std::max<int64_t>(1, p.resamples * p.batch / (4 * threads * kTile));
   const int64_t size = std::min(most / kTile, share) * kTile;
   const int64_t groups = ceil_div(p.resamples, size), tasks = p.batch * groups;
-  const int64_t workers = std::min(threads, tasks);
   std::vector<Scratch> scratch;
-  scratch.reserve(workers);
-  for (int64_t w = 0; w < workers; ++w) scratch.emplace_back(p, size);
-  std::atomic<int64_t> next{0};
-  parallel_for(pool, workers, workers, [&](int64_t worker) {
+  for (int64_t w = 0; w < count_workers(pool, tasks, threads); ++w) scratch.emplace_back(p, size);
+  parallel_for(pool, tasks, threads, [&](int64_t task, int64_t worker) {
     Scratch& s = scratch[worker];
-    for (int64_t task; (task = next.fetch_add(1)) < tasks;) {
-      const int64_t b = task / groups, from = task % groups * size;
-      const int64_t kept = std::min(size, p.resamples - from), resamples = ceil_div(kept, kTile) * kTile;
-      std::fill(s.sums.begin(), s.sums.end(), 0.0);
-      std::fill(s.drawn.begin(), s.drawn.end(), 0);
-      if (p.thresholds)
-        multinomial(p, counted, b, from, resamples, s);
-      else
-        poisson(p, b, from, resamples, s);
-      for (int64_t r = 0; r < kept; ++r) {
-        const int64_t at = b * p.resamples + from + r;
-        p.weights[at] = static_cast<float>(s.drawn[r]);
-        for (int64_t k = 0; k < p.candidates; ++k) {
-          const double sum = s.sums[r * p.candidates + k], centre = p.centres[b * p.candidates + k];
-          const double value = p.as_means ? centre + sum / static_cast<double>(s.drawn[r]) : sum;
-          p.sums[at * p.candidates + k] = static_cast<float>(value);
-        }
+    const int64_t b = task / groups, from = task % groups * size;
+    const int64_t kept = std::min(size, p.resamples - from), resamples = ceil_div(kept, kTile) * kTile;
+    std::fill(s.sums.begin(), s.sums.end(), 0.0);
+    std::fill(s.drawn.begin(), s.drawn.end(), 0);
+    if (p.thresholds)
+      multinomial(p, counted, b, from, resamples, s);
+    else
+      poisson(p, b, from, resamples, s);
+    for (int64_t r = 0; r < kept; ++r) {
+      const int64_t at = b * p.resamples + from + r;
+      p.weights[at] = static_cast<float>(s.drawn[r]);
+      for (int64_t k = 0; k < p.candidates; ++k) {
+        const double sum = s.sums[r * p.candidates + k], centre = p.centres[b * p.candidates + k];
+        const double value = p.as_means ? centre + sum / static_cast<double>(s.drawn[r]) : sum;
+        p.sums[at * p.candidates + k] = static_cast<float>(value);
       }
     }
   });
@@ -199,14 +194,10 @@ ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArg
   const auto shape = scores.dimensions();
   const size_t rank = shape.size();
   if (rank < 2) return ffi::Error::InvalidArgument("bootstrap_means: scores of rank < 2");
-  const uint8_t* mask = nullptr;
-  if (rest.size()) {
-    const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
-    if (given.has_error()) return given.error();
-    mask = reinterpret_cast<const uint8_t*>(given->typed_data());
-  }
+  const auto mask = optional_mask(rest);
+  if (mask.has_error()) return mask.error();
   run(pool, {leading(shape, 2), shape[rank - 2], shape[rank - 1], weights.dimensions().back(), scores.typed_data(),
-             state.typed_data(), mask, thresholds, as_means, centres.typed_data(), sums.typed_data(),
+             state.typed_data(), *mask, thresholds, as_means, centres.typed_data(), sums.typed_data(),
              weights.typed_data()});
   return ffi::Error::Success();
 }

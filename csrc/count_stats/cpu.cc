@@ -71,13 +71,9 @@ ffi::Error handle(ffi::ThreadPool pool, S32 predictions, S32 labels, S32 referen
                   ffi::Result<S32> losses) {
   const auto shape = predictions.dimensions();
   if (shape.size() < 2) return ffi::Error::InvalidArgument("count_stats: predictions of rank < 2");
-  const uint8_t* mask = nullptr;
-  if (rest.size()) {
-    const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
-    if (given.has_error()) return given.error();
-    mask = reinterpret_cast<const uint8_t*>(given->typed_data());
-  }
-  run(pool, predictions.typed_data(), labels.typed_data(), reference.typed_data(), mask, leading(shape, 2),
+  const auto mask = optional_mask(rest);
+  if (mask.has_error()) return mask.error();
+  run(pool, predictions.typed_data(), labels.typed_data(), reference.typed_data(), *mask, leading(shape, 2),
       shape[shape.size() - 2], shape[shape.size() - 1],
       {correct->typed_data(), reference_correct->typed_data(), wins->typed_data(), losses->typed_data()});
   return ffi::Error::Success();

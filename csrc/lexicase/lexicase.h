@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "hash.h"
 #include "isa.h"
 
 namespace ev3x::lexicase {
@@ -31,13 +32,6 @@ struct Field {
 inline int64_t stride_of(int64_t count) { return (count | (kPad - 1)) + 1 + kPad + 2; }
 
 inline namespace EV3X_ISA {
-
-// A bijection of 32 bits with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants).
-inline uint32_t mix(uint32_t x) {
-  x = (x ^ (x >> 16)) * 0x21f0aaadu;
-  x = (x ^ (x >> 15)) * 0xd35a2d97u;
-  return x ^ (x >> 15);
-}
 
 struct Seeds {
   uint32_t a, b;

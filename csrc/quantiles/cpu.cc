@@ -1,6 +1,5 @@
 // CPU handler of quantiles: tasks are groups of rows. Python has checked the shapes.
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
 #include "floats.h"
@@ -74,27 +73,20 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> scores, ffi::Remai
                   ffi::Span<const double> q, ffi::Result<ffi::Buffer<ffi::F32>> quantiles) {
   const auto shape = scores.dimensions();
   if (shape.size() < 2) return ffi::Error::InvalidArgument("quantiles: scores of rank < 2");
-  const uint8_t* mask = nullptr;
-  if (rest.size()) {
-    const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
-    if (given.has_error()) return given.error();
-    mask = reinterpret_cast<const uint8_t*>(given->typed_data());
-  }
+  const auto mask = optional_mask(rest);
+  if (mask.has_error()) return mask.error();
   const int64_t n = shape.back(), rows = leading(shape, 1), candidates = shape[shape.size() - 2];
   if (n > std::numeric_limits<int32_t>::max()) return ffi::Error::InvalidArgument("quantiles: too many examples");
   const float* x = scores.typed_data();
   float* out = quantiles->typed_data();
 
   const int64_t group = std::max<int64_t>(1, kPerTask / std::max<int64_t>(1, n)), tasks = ceil_div(rows, group);
-  const int64_t workers = std::min({pool.num_threads(), tasks, 1 + rows * n / kPerThread});
+  const int64_t threads = 1 + rows * n / kPerThread;
   std::vector<Room> rooms;
-  rooms.reserve(workers);
-  for (int64_t w = 0; w < workers; ++w) rooms.emplace_back(n, q.size());
-  std::atomic<int64_t> next{0};
-  parallel_for(pool, workers, workers, [&](int64_t worker) {
-    for (int64_t task; (task = next.fetch_add(1)) < tasks;)
-      for (int64_t r = task * group; r < std::min(rows, (task + 1) * group); ++r)
-        row(x + r * n, mask ? mask + r / candidates * n : nullptr, n, q, rooms[worker], out + r * q.size());
+  for (int64_t w = 0; w < count_workers(pool, tasks, threads); ++w) rooms.emplace_back(n, q.size());
+  parallel_for(pool, tasks, threads, [&](int64_t task, int64_t worker) {
+    for (int64_t r = task * group; r < std::min(rows, (task + 1) * group); ++r)
+      row(x + r * n, *mask ? *mask + r / candidates * n : nullptr, n, q, rooms[worker], out + r * q.size());
   });
   return ffi::Error::Success();
 }

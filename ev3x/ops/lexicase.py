@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from . import lowering, native
 from .floats import TINY, flush
+from .words import mix
 
 _TARGET = "ev3x_lexicase"
 _LAYOUT = lowering.Layout(("kc", "s", "k"), ("p",), whole="kcs")
@@ -65,10 +66,10 @@ def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsil
     if candidates == 0:
         return jnp.full((*batch, parents), -1, jnp.int32)
     a, b = (seeds[..., i, None] for i in (0, 1))
-    stream = _mix(_mix(lax.broadcasted_iota(jnp.uint32, (*batch, parents), len(batch)) ^ a) + b)
+    stream = mix(mix(lax.broadcasted_iota(jnp.uint32, (*batch, parents), len(batch)) ^ a) + b)
 
     def random(t: Array) -> Array:
-        return _mix(stream ^ _mix(_mix(t.astype(jnp.uint32) ^ b ^ np.uint32(0x9E3779B9)) + a))
+        return mix(stream ^ mix(mix(t.astype(jnp.uint32) ^ b ^ np.uint32(0x9E3779B9)) + a))
 
     x = jnp.where(jnp.isnan(scores), -jnp.inf, flush(scores))
     x = jnp.where(eligible[..., None], x, -jnp.inf).swapaxes(-1, -2)  # [..., cases, K]
@@ -100,13 +101,6 @@ def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsil
     before = pool.astype(jnp.int32).cumsum(-1)
     winner = lax.argmax(pool & (before == drawn[..., None] + 1), pool.ndim - 1, jnp.int32)
     return jnp.where(count > 0, winner, -1)
-
-
-def _mix(x: Array) -> Array:
-    """A bijection of uint32 with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants)."""
-    x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD)
-    x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
-    return x ^ (x >> 15)
 
 
 def _flushed(x: float) -> float:
