@@ -8,12 +8,15 @@
 
 namespace ev3x::count_stats {
 
-inline constexpr int64_t kBlock = 4096;  // 3 x 16 KiB of operands stay near while all candidates pass
+inline constexpr int64_t kBlock = 2048;  // labels and masks stay in L1 while all candidates pass
 
-// What all candidates share of a block: per example, minus one where it counts and where the reference is right.
+// What all candidates share of a block: per example, minus one where it counts, if not all do, and where the reference
+// is right.
 struct Block {
   int64_t n = 0;
-  int32_t labels[kBlock], counts[kBlock], right[kBlock];
+  bool masked = false;
+  const int32_t* labels = nullptr;
+  int32_t counts[kBlock], right[kBlock];
   int32_t reference_correct = 0;
 };
 

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <deque>
 #include <mutex>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "fuzz/fuzz.h"
@@ -127,17 +129,29 @@ std::string Call::run(XLA_FFI_Handler* handler, int64_t threads, bool flush) {
   std::vector<void*> operands = point(operands_), results = point(results_), attributes;
   std::vector<XLA_FFI_ArgType> operand_types(operands.size(), XLA_FFI_ArgType_BUFFER);
   std::vector<XLA_FFI_RetType> result_types(results.size(), XLA_FFI_RetType_BUFFER);
-  std::vector<XLA_FFI_AttrType> attribute_types(attributes_.size(), XLA_FFI_AttrType_SCALAR);
-  std::vector<XLA_FFI_Scalar> scalars;
-  std::vector<XLA_FFI_ByteSpan> names;
+  // XLA sorts attributes by name.
+  std::set<std::string> names;
+  for (const auto& each : attributes_) names.insert(each.first);
+  for (const auto& each : lists_) names.insert(each.first);
+  std::vector<XLA_FFI_AttrType> attribute_types;
+  std::vector<XLA_FFI_Scalar> scalars(names.size());
+  std::vector<XLA_FFI_Array> arrays(names.size());
+  std::vector<XLA_FFI_ByteSpan> spans(names.size());
   std::vector<XLA_FFI_ByteSpan*> name_pointers;
-  scalars.reserve(attributes_.size());
-  names.reserve(attributes_.size());
-  for (auto& [name, scalar] : attributes_) {
-    scalars.push_back({scalar.type, scalar.value});
-    attributes.push_back(&scalars.back());
-    names.push_back({name.data(), name.size()});
-    name_pointers.push_back(&names.back());
+  for (const std::string& name : names) {
+    const size_t at = attributes.size();
+    const bool scalar = attributes_.count(name) > 0;
+    if (scalar) {
+      scalars[at] = {attributes_[name].type, attributes_[name].value};
+      attributes.push_back(&scalars[at]);
+    } else {
+      List& list = lists_[name];
+      arrays[at] = {list.type, list.size, list.bytes.data()};
+      attributes.push_back(&arrays[at]);
+    }
+    attribute_types.push_back(scalar ? XLA_FFI_AttrType_SCALAR : XLA_FFI_AttrType_ARRAY);
+    spans[at] = {name.data(), name.size()};
+    name_pointers.push_back(&spans[at]);
   }
 
   Context here{threads, flush};

@@ -50,6 +50,13 @@ class Random {
   uint64_t state_;
 };
 
+// "lowbias32" of C. Wellons' hash prospector, revised constants.
+inline uint32_t mixed(uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x21f0aaadu;
+  x = (x ^ (x >> 15)) * 0xd35a2d97u;
+  return x ^ (x >> 15);
+}
+
 // At most `most`: often tiny, often about a power of two.
 inline int64_t length(Random& random, int64_t most) {
   const int64_t kind = random.below(4);
@@ -163,6 +170,12 @@ class Call {
     std::memcpy(scalar.value, &value, sizeof value);
     return *this;
   }
+  template <class T>
+  Call& attribute(const std::string& name, const std::vector<T>& values) {
+    const auto* bytes = reinterpret_cast<const char*>(values.data());
+    lists_[name] = {type_of<T>(), values.size(), {bytes, bytes + sizeof(T) * values.size()}};
+    return *this;
+  }
   // Returns the handler's error message, empty if there is none. `flush`: with subnormal numbers as zero, as XLA may.
   std::string run(XLA_FFI_Handler* handler, int64_t threads, bool flush);
 
@@ -176,12 +189,18 @@ class Call {
     XLA_FFI_DataType type;
     alignas(8) char value[8];
   };
+  struct List {
+    XLA_FFI_DataType type;
+    size_t size;
+    std::vector<char> bytes;
+  };
   Call& add(std::vector<Buffer>& to, XLA_FFI_DataType type, void* data, std::vector<int64_t> shape) {
     to.push_back({type, data, std::move(shape)});
     return *this;
   }
   std::vector<Buffer> operands_, results_;
   std::map<std::string, Scalar> attributes_;
+  std::map<std::string, List> lists_;
 };
 
 enum class Size { kSmall, kMedium, kLarge };  // beyond a block; beyond a task

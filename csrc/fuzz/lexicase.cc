@@ -9,12 +9,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-uint32_t mix(uint32_t x) {
-  x = (x ^ (x >> 16)) * 0x21f0aaadu;
-  x = (x ^ (x >> 15)) * 0xd35a2d97u;
-  return x ^ (x >> 15);
-}
-
 float flushed(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x; }
 
 float median(std::vector<float> values) {
@@ -71,9 +65,9 @@ void fuzz_lexicase(Input& input) {
     }
     const uint32_t s = seeds[2 * b], t = seeds[2 * b + 1];
     for (int64_t p = 0; p < parents; ++p) {
-      const uint32_t stream = mix(mix(static_cast<uint32_t>(p) ^ s) + t);
+      const uint32_t stream = mixed(mixed(static_cast<uint32_t>(p) ^ s) + t);
       const auto draw = [&](int64_t i) {
-        return mix(stream ^ mix(mix(static_cast<uint32_t>(i) ^ t ^ 0x9e3779b9u) + s));
+        return mixed(stream ^ mixed(mixed(static_cast<uint32_t>(i) ^ t ^ 0x9e3779b9u) + s));
       };
       std::vector<int64_t> order(cases);
       for (int64_t c = 0; c < cases; ++c) order[c] = c;

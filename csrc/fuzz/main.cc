@@ -12,7 +12,10 @@
   X(count_stats)            \
   X(lexicase)               \
   X(pareto_ranks)           \
-  X(rank_metrics)
+  X(rank_metrics)           \
+  X(bootstrap_poisson)      \
+  X(bootstrap_multinomial)  \
+  X(quantiles)
 
 namespace ev3x::fuzz {
 
@@ -89,7 +92,7 @@ void run(const char* op, Fuzz* fuzz, uint64_t seed, int64_t first, int64_t input
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   std::string sets;
   for (const Isa isa : isas()) sets += std::string(sets.empty() ? "" : "+") + name(isa);
-  std::printf("%-14s %9lld inputs %8zu shapes  %s  %.1f s\n", op, static_cast<long long>(inputs), shapes.size(),
+  std::printf("%-21s %9lld inputs %8zu shapes  %s  %.1f s\n", op, static_cast<long long>(inputs), shapes.size(),
               sets.c_str(), seconds.count());
   std::fflush(stdout);
 }

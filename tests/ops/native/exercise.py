@@ -16,6 +16,7 @@ import numpy as np
 
 BUGS = ("none", "write beyond", "read beyond", "overflow", "race")  # probe.cc
 MODULE = "ev3x.ops._native"
+NAMED = {"lexicase": ("eligible", 2), "bootstrap_means": ("mask", 2), "quantiles": ("mask", 1)}  # operands, from which on
 
 
 def load(folder: Path) -> None:
@@ -74,6 +75,11 @@ def cases(rng):
         seeds = rng.integers(0, 2**32, (*batch, 2), dtype=np.uint32)
         arguments = {"parents": k, "epsilon": (None, 0.0)[n % 2]}
         yield ops.lexicase, arguments, (floats(rng, *batch, k, c), seeds, rng.random((*batch, k)) < 0.7)
+        mask = [rng.random((*batch, n)) < 0.7] * (n % 2)
+        yield ops.quantiles, {"q": (0.0, 0.3, 0.5, 1.0)}, (floats(rng, *batch, k % 4, n), *mask)
+        for scheme in ("poisson", "multinomial"):
+            sizes = {"resamples": 300 if n > 1000 else n % 7, "scheme": scheme}
+            yield ops.bootstrap_means, sizes, (floats(rng, *batch, k % 4, min(n, 3000)), seeds, *mask[: n < 3000])
         yield ops.pareto_ranks, {}, (floats(rng, *batch, min(n, 1500), int(rng.integers(1, 4))),)
 
 
@@ -92,8 +98,8 @@ def exercise(folder: Path) -> None:
     assert records and {r.state for r in records} == {"native"}, records
     met, count = set(), 0
     for operation, arguments, operands in cases(np.random.default_rng(0)):
-        extra = {"eligible": operands[2]} if operation.__name__ == "lexicase" else {}
-        given = operands[:2] if extra else operands
+        named, from_ = NAMED.get(operation.__name__, ("", len(operands)))
+        given, extra = operands[:from_], dict.fromkeys([named], operands[from_]) if operands[from_:] else {}
         run = jax.jit(lambda *a, f=operation, k=arguments, **e: f(*a, **k, **e))
         compiled = run.lower(*given, **extra).compile()
         met |= {r.target for r in records if r.target in str(compiled.as_text())}
