@@ -16,7 +16,7 @@ import numpy as np
 
 BUGS = ("none", "write beyond", "read beyond", "overflow", "race")  # probe.cc
 MODULE = "ev3x.ops._native"
-NAMED = {"lexicase": ("eligible", 2), "bootstrap_means": ("mask", 2), "quantiles": ("mask", 1)}  # operands, from which on
+NAMED = {"lexicase": ("eligible", 2), "bootstrap_means": ("mask", 2), "quantiles": ("mask", 1)}  # from which operand
 
 
 def load(folder: Path) -> None:
