@@ -203,7 +203,7 @@ def _run(
     Of examples from number `first` on, sums of weighted scores about the centres in place of means.
     """
     as_means, first = np.bool_(first is None), jnp.uint32(0) if first is None else first
-    at = jnp.broadcast_to(first, (*seeds.shape[:-1], 1))
+    at = seeds[..., :1] * np.uint32(0) + first
     operands = [scores, jnp.concatenate([seeds, at], -1), *([] if mask is None else [mask])]
     batch, candidates = scores.shape[:-2], scores.shape[-2]
     shapes = (*batch, candidates), (*batch, resamples, candidates), (*batch, resamples)

@@ -93,6 +93,7 @@ def definition(scores: Array, seeds: Array, eligible: Array, parents: int, epsil
 
     pool = jnp.broadcast_to(eligible[..., None, :], (*batch, parents, candidates))
     order = jnp.broadcast_to(lax.iota(jnp.int32, cases), (*batch, parents, cases))
+    order, pool = (lowering.varying(a, scores, seeds, eligible) for a in (order, pool))
     if cases:
         pool = lax.while_loop(undecided, meet, (jnp.int32(0), order, pool))[2]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from . import native
 
@@ -58,19 +58,54 @@ def choose(
     """Returns `call(*operands)` where it runs on a CPU and `target` is usable, else `definition(*operands)`.
 
     With a layout, the native call is made on each device's part of sharded operands; without, they are gathered.
+    Inside shard_map, it is made on the part that the operation is given.
     """
-    if not all(map(native.ensure, (target, *(layout.targets if layout else ())))):
-        return definition(*operands)
-    if layout is None:
-        return cast(T, lax.platform_dependent(*operands, cpu=call, default=definition))
-    run = functools.partial(lax.platform_dependent, cpu=split(call, layout), default=definition)
     mesh = jax.sharding.get_abstract_mesh()
-    if AxisType.Explicit not in mesh.axis_types:
-        return cast(T, run(*operands))
+    manual = AxisType.Manual in mesh.axis_types
+    usable = native.ensure(target)
+    if usable and layout and layout.targets and jax.device_count("cpu") > 1:
+        usable = all(map(native.ensure, layout.targets))
+    if not usable:
+        run = definition
+    elif manual:
+        native_call, portable = (functools.partial(_varied, f) for f in (call, definition))
+        run = functools.partial(lax.platform_dependent, cpu=native_call, default=portable)
+    else:
+        run = functools.partial(lax.platform_dependent, cpu=split(call, layout) if layout else call, default=definition)
+    if manual or layout is None or AxisType.Explicit not in mesh.axis_types:
+        return run(*operands)
+
     # The types of arrays say how they lie on such a mesh; within, XLA is free to choose, as it is elsewhere.
     axes = layout.axes(mesh, jax.typeof(operands[0]).sharding.spec, operands[0].shape)
-    results = jax.tree.unflatten(jax.tree.structure(jax.eval_shape(call, *operands)), map(axes, layout.results))
+    results = jax.tree.unflatten(_structure(call, operands), map(axes, layout.results))
     return cast(T, jax.sharding.auto_axes(run, out_sharding=results)(*operands))
+
+
+def _structure(call: Callable[..., Any], operands: Sequence[Array]) -> Any:
+    """Of the results, whatever mesh there is."""
+    return jax.tree.structure(jax.eval_shape(call, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands)))
+
+
+def _varied(function: Callable[..., T], *operands: Array) -> T:
+    """What the function gives, as varying over the devices of a shard_map as any of the operands."""
+    return jax.tree.map(lambda x: varying(x, *operands), function(*operands))
+
+
+def varying(x: Array, *others: Array) -> Array:
+    """`x` as varying over the devices of a shard_map as any of the others does: a loop's first values must be."""
+    axes = frozenset().union(*map(_varying_axes, others)) - _varying_axes(x)
+    if not axes:
+        return x
+    if hasattr(lax, "pcast"):
+        return lax.pcast(x, tuple(axes), to="varying")
+    pvary: Callable[..., Array] = lax.pvary  # type: ignore[attr-defined]  # before JAX 0.9
+    return pvary(x, tuple(axes))
+
+
+def _varying_axes(x: Array) -> frozenset[str]:
+    kind: Any = jax.typeof(x)
+    manual = getattr(kind, "manual_axis_type", None)
+    return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
 def check_sizes(operation: str, argument: str, **sizes: int) -> None:
@@ -91,7 +126,13 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
     """`call`, which takes any leading axes, run on each device's part of its operands."""
 
     def partition(mesh: Any, operands: Sequence[Any], results: Any) -> tuple[Any, ...]:
-        axes = layout.axes(mesh, operands[0].sharding.spec, operands[0].shape)
+        given = operands[0].sharding
+        if isinstance(given, NamedSharding):
+            spec = tuple(given.spec)
+        else:  # of operands without a place: all devices hold all
+            mesh = Mesh(np.array(sorted(given.device_set, key=lambda device: device.id)), ("devices",))
+            spec = ()
+        axes = layout.axes(mesh, spec, operands[0].shape)
 
         def place(letters: str) -> NamedSharding:
             return NamedSharding(mesh, axes(letters))
@@ -125,7 +166,7 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
         return batched(*full), (True,) * len(layout.results)
 
     def run(*operands: Array) -> T:
-        return cast(T, jax.tree.unflatten(jax.tree.structure(jax.eval_shape(call, *operands)), batched(*operands)))
+        return cast(T, jax.tree.unflatten(_structure(call, operands), batched(*operands)))
 
     return run
 

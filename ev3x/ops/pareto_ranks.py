@@ -71,7 +71,7 @@ def _peel(x: Array, valid: Array) -> Array:
         peeled = remaining & (dominators == 0)
         return front + 1, remaining & ~peeled, jnp.where(peeled, front, rank)
 
-    unranked = jnp.full(valid.shape, valid.shape[-1], jnp.int32)
+    unranked = lowering.varying(jnp.full(valid.shape, valid.shape[-1], jnp.int32), valid)
     return lax.while_loop(lambda state: state[1].any(), peel, (jnp.int32(0), valid, unranked))[2]
 
 

@@ -76,7 +76,7 @@ class ScoreMoments(NamedTuple):
     square_weight: Array
     """f32[..., M], sum of the squared weights"""
     examples: Array
-    """i32[..., M], how many weights are not zero"""
+    """i32[..., M], how many weights are not zero; in parts that were combined, at least 2 if more than one"""
 
     @classmethod
     def begin(cls, candidates: int, metrics: int) -> ScoreMoments:
@@ -103,7 +103,8 @@ class ScoreMoments(NamedTuple):
         stays, or `lambda x: lax.psum(x, axis_name)` for one on each device. Means are combined about a common
         shift (Chan, Golub & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
         """
-        weight, square_weight, examples = (total(x) for x in (self.weight, self.square_weight, self.examples))
+        weight, square_weight = total(self.weight), total(self.square_weight)
+        examples = total(jnp.minimum(self.examples, 2))  # all that is asked of them
         read = self.weight > 0
 
         def pool(
@@ -190,7 +191,8 @@ def score_stats(
     """Returns the ScoreStats of K candidates against one reference, over n examples and M metrics.
 
     `scores` is float32, bfloat16 or bool [..., K, M, n], `reference` the same dtype [..., M, n], `weights`
-    float32 [..., M, n], not negative (not checked). Examples of weight 0 do not count, whatever their score.
+    float32 [..., M, n], not negative (not checked), 0 or from 1e-15 to 1e15. Examples of weight 0 do not count,
+    whatever their score.
 
     With W the sum of the weights and Q of their squares, the variance is sum w (x - mean)^2 / (W - Q/W), that
     is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of decisions.
@@ -199,7 +201,8 @@ def score_stats(
     never best. No example: NaN. One example: a mean, and NaN for its variance.
 
     `z` is static. The native CPU code reads its operands from memory; what computes them in the same jit is not fused
-    with it, which is faster all the same (docs/measurements.md).
+    with it. That is the faster way all the same, but for real-valued scores of 100 MB and more that are computed
+    elementwise (docs/measurements.md).
 
     Works under jit, vmap, scan and while_loop. Operands that are sharded over candidates, metrics, examples or
     leading axes stay where they are: only moments travel. Derivatives are those of `definition`. Raises

@@ -312,7 +312,7 @@ def test_a_self_test_that_exits_is_a_fault_like_another():
 def test_a_self_test_that_asks_for_its_own_target_is_told_so():
     made = offered()
     made.attach(plugin(FfiTarget("ev3x_toy_loop", handler(0, 1), made.ensure)))
-    text = "the self-test asks for the target that it tests: it must compare the custom call itself"
+    text = "a self-test asks for a native target: it must compare the custom call itself"
     with pytest.warns(native.NativeWarning, match=text):
         assert not made.ensure("ev3x_toy_loop")
 

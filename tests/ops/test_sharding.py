@@ -21,9 +21,19 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ev3x.ops import count_stats, lexicase, native, pareto_ranks, rank_metrics, score_moments, score_stats
+from ev3x.ops import (
+    bootstrap_means,
+    count_stats,
+    lexicase,
+    native,
+    pareto_ranks,
+    quantiles,
+    rank_metrics,
+    score_moments,
+    score_stats,
+)
 
-SIZES = {"l": 8, "k": 8, "m": 2, "n": 512, "s": 2}  # l: a leading axis
+SIZES = {"l": 8, "k": 8, "m": 2, "n": 512, "s": 2, "b": 16, "q": 2}  # l: a leading axis
 MESH = {"a": 2, "b": 4}
 
 
@@ -46,6 +56,14 @@ OPERATIONS = {
     "rank_metrics": Operation(rank_metrics, ("kn", "n"), "fb", "k", own="n"),
     "lexicase": Operation(lambda x, s, e: lexicase(x, s, 8, eligible=e), ("kn", "s", "k"), "fub", "k", own="kns"),
     "pareto_ranks": Operation(pareto_ranks, ("km",), "f", "k", own="km"),
+    "Poisson": Operation(functools.partial(bootstrap_means, resamples=16, scheme="poisson"), ("kn", "s"), "fu", "bk"),
+    "Poisson masked": Operation(
+        lambda x, s, m: bootstrap_means(x, s, 16, scheme="poisson", mask=m), ("kn", "s", "n"), "fub", "bk"
+    ),
+    "multinomial": Operation(
+        functools.partial(bootstrap_means, resamples=16, scheme="multinomial"), ("kn", "s"), "fu", "bk", own="n"
+    ),
+    "quantiles": Operation(lambda x: quantiles(x, (0.1, 0.5)), ("kn",), "f", "kq", own="n"),
 }
 # How letters lie on the mesh, with how the operation is called.
 LAYOUTS = {
@@ -57,7 +75,7 @@ LAYOUTS = {
     "leading": {"l": "b"},
     "leading and candidates": {"l": "a", "k": "b"},
 }
-CALLS = ["jit", "vmap", "scan", "shard_map", "first", "uneven", "explicit"]
+CALLS = ["jit", "vmap", "scan", "shard_map", "some manual", "first", "uneven", "explicit", "explicit, no place"]
 
 
 def layouts(name, call):
@@ -69,15 +87,21 @@ def layouts(name, call):
         "vmap": ["leading", "candidates"],
         "scan": ["candidates and examples", "leading"],
         "shard_map": ["candidates", "leading"],
+        "some manual": ["candidates", "leading"],
         "first": ["examples", "leading"],
         "uneven": ["candidates and examples"],
         "explicit": ["candidates", "examples", "leading"],
+        "explicit, no place": ["leading"],
     }[call]
     if " " in name:  # a variant
         some = ["candidates and examples", "leading"] if call == "jit" else []
     found = {name: LAYOUTS[name] for name in some if set(LAYOUTS[name]) <= letters}
     # Candidates of lexicase know each other: a device's own are another population.
-    return {name: o for name, o in found.items() if call != "shard_map" or not set(o) & set(operation.own)}
+    return {
+        name: o
+        for name, o in found.items()
+        if call not in ("shard_map", "some manual") or not set(o) & set(operation.own)
+    }
 
 
 CASES = [(o, call, name) for o in OPERATIONS for call in CALLS for name in layouts(o, call)]
@@ -106,7 +130,7 @@ def traffic(text):
 
 def report(operation, call, layout):
     """What is wrong with one case: "" if nothing is."""
-    axes = (AxisType.Explicit if call == "explicit" else AxisType.Auto,) * len(MESH)
+    axes = (AxisType.Explicit if "explicit" in call else AxisType.Auto,) * len(MESH)
     mesh = jax.make_mesh(tuple(MESH.values()), tuple(MESH), axis_types=axes)
     sizes = SIZES | ({"k": 7, "n": 509} if call == "uneven" else {})
     letters = [("l" if "l" in layout or call == "vmap" else "") + o for o in operation.operands]
@@ -126,19 +150,20 @@ def report(operation, call, layout):
                 return (~x if x.dtype == bool else -x), function(x, *rest)
 
             return jax.tree.map(lambda x: x[0], jax.lax.scan(step, first, length=2)[1])
-    elif call == "shard_map":
-        out = PartitionSpec(*(layout[letter] for letter in "lk" if letter in layout))
+    elif call in ("shard_map", "some manual"):
+        out = PartitionSpec(*(layout.get(letter) for letter in "l" * ("l" in layout) + operation.results))
         function = lambda *a: by_candidate(operation.function(*a))  # noqa: E731
-        run = jax.shard_map(function, mesh=mesh, in_specs=tuple(specs), out_specs=out, check_vma=False)
+        names = {} if call == "shard_map" else {"axis_names": {"b"}}
+        run = jax.shard_map(function, mesh=mesh, in_specs=tuple(specs), out_specs=out, **names)
     elif call == "uneven":
 
         def run(*operands):
             return function(*map(jax.lax.with_sharding_constraint, operands, places))
 
     want = jax.jit(jax.vmap(function) if call == "vmap" else function)(*operands)
-    if call != "uneven":
+    if call not in ("uneven", "explicit, no place"):
         operands = list(map(jax.device_put, operands, places))
-    with jax.set_mesh(mesh) if call == "explicit" else contextlib.nullcontext():
+    with jax.set_mesh(mesh) if "explicit" in call else contextlib.nullcontext():
         program = jax.jit(run).lower(*operands).compile()
         got = program(*operands)
 
@@ -148,7 +173,7 @@ def report(operation, call, layout):
     text = program.as_text()
     if 'custom_call_target="ev3x_' not in text:
         return "no native call in the program"
-    if call == "uneven" or set(layout) & set(operation.own):
+    if call in ("uneven", "explicit, no place") or set(layout) & set(operation.own):
         return ""  # may be gathered
     most = math.prod(sizes[letter] for letter in operation.results) * (sizes["l"] if "l" in letters[0] else 1)
     return "; ".join(f"{name} of {size} elements" for name, size in traffic(text) if size > most)
@@ -185,7 +210,7 @@ def outcome():
 @pytest.mark.skipif(not native.ensure("ev3x_score_stats"), reason="native targets are not in use here")
 @pytest.mark.parametrize("case", CASES, ids=key)
 def test_only_small_arrays_travel(case):
-    if "explicit" in case and tuple(map(int, jax.__version__.split(".")[:2])) < (0, 8):
+    if "explicit" in case[1] and tuple(map(int, jax.__version__.split(".")[:2])) < (0, 8):
         pytest.skip("jax < 0.8 cannot leave explicit axes to XLA for custom_partitioning")
     assert outcome()[key(case)] == ""
 
