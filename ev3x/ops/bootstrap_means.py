@@ -240,6 +240,7 @@ def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tup
         raise ValueError(f"bootstrap_means: `scores` must have shape (..., K, n), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"bootstrap_means: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("bootstrap_means", "scores", K=x.shape[-2], n=x.shape[-1])
     if s.shape != (*x.shape[:-2], 2):
         raise ValueError(f"bootstrap_means: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
     if s.dtype != jnp.uint32:

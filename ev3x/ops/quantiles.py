@@ -36,6 +36,7 @@ def quantiles(scores: ArrayLike, q: Sequence[float], *, mask: ArrayLike | None =
         raise ValueError(f"quantiles: `scores` must have shape (..., K, n), got {x.shape}")
     if x.dtype != jnp.float32:
         raise TypeError(f"quantiles: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
+    lowering.check_sizes("quantiles", "scores", K=x.shape[-2], n=x.shape[-1])
     if isinstance(q, jax.core.Tracer):
         raise TypeError("quantiles: `q` must be a sequence of numbers that are known when traced, got a traced array")
     if np.ndim(q) != 1:

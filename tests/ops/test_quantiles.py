@@ -227,6 +227,7 @@ def test_the_derivative_is_the_interpolations(masked):
     [
         ("scores", np.zeros(8, "f"), ValueError, r"must have shape \(..., K, n\), got \(8,\)"),
         ("scores", np.zeros((4, 8), "i"), TypeError, r"must be float32, got int32; use .astype\(jnp.float32\)"),
+        ("scores", jax.ShapeDtypeStruct((2, 2**31), np.float32), ValueError, r"must have n < 2\*\*31, got 2147483648"),
         ("q", 0.5, ValueError, r"must be a sequence of numbers, got 0.5"),
         ("q", (0.5, 1.1), ValueError, r"must be from 0 to 1, got \(0.5, 1.1\)"),
         ("q", (float("nan"),), ValueError, r"must be from 0 to 1, got \(nan,\)"),
