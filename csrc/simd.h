@@ -38,11 +38,13 @@ inline Floats load(const uint8_t* x) { return __builtin_convertvector(widened(x)
 
 // The sum of all lanes, by halves.
 inline float total(Floats v) {
-  float lanes[kFloats];
-  std::memcpy(lanes, &v, sizeof v);
-  for (int width = kFloats / 2; width; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  return lanes[0];
+  Vector<float, 16> part[kFloats / 4];
+  std::memcpy(part, &v, sizeof v);
+#pragma GCC unroll 2
+  for (int half = kFloats / 8; half; half /= 2)
+#pragma GCC unroll 2
+    for (int i = 0; i < half; ++i) part[i] += part[i + half];
+  return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
 }
 
 inline int32_t total(Vector<int32_t> v) {

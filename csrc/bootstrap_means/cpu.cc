@@ -37,7 +37,6 @@ struct Scratch {
   std::vector<double> sums;
   std::vector<int64_t> drawn;
   std::vector<uint8_t> counts;
-  std::vector<int32_t> full;
   Scratch(const Problem& p, int64_t resamples)
       : keys(kBlock),
         counted(kBlock),
@@ -45,8 +44,7 @@ struct Scratch {
         centred(p.candidates * kBlock),
         sums(resamples * p.candidates),
         drawn(resamples),
-        counts(p.thresholds ? resamples * p.n : 0),
-        full(p.thresholds ? p.n / 256 + 1 : 0) {}
+        counts(p.thresholds ? resamples * p.n : 0) {}
 };
 
 // Columns begin .. end - 1 of the block that starts at example `first` (negative before a part's own first one).
@@ -105,13 +103,7 @@ void multinomial(const Problem& p, const Counted& counted, int64_t b, int64_t fr
       std::fill(counts, counts + p.n, uint8_t{0});
       s.drawn[r] = 0;
     }
-    const int64_t full = kernels().draw(seeds, resample(seeds, static_cast<uint32_t>(from + r)), places, number,
-                                        number - s.drawn[r], counts, s.full.data());
-    for (int64_t i = 0; i < full; ++i)
-      for (int64_t k = 0; k < p.candidates; ++k) {
-        const int64_t row = b * p.candidates + k;
-        s.sums[r * p.candidates + k] += 256.0 * (p.scores[row * p.n + s.full[i]] - p.centres[row]);
-      }
+    kernels().draw(seeds, resample(seeds, static_cast<uint32_t>(from + r)), places, number, number - s.drawn[r], counts);
     s.drawn[r] = number;
   }
   for (int64_t start = 0; start < p.n; start += kBlock) {

@@ -3,33 +3,15 @@
 #include <cmath>
 #include <cstring>
 
+#include "simd.h"
+
 namespace ev3x::bootstrap_means {
 namespace EV3X_ISA {
 namespace {
 
-constexpr int kLanes = kVectorBytes / 4;
-typedef float Floats __attribute__((vector_size(kVectorBytes)));
-typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
-typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
-typedef int16_t Halves __attribute__((vector_size(kVectorBytes)));
-
-template <class Vector, class T>
-Vector load(const T* from) {
-  Vector v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-float total(const Floats& v) {
-  typedef float Quarter __attribute__((vector_size(16)));
-  Quarter part[kLanes / 4];
-  std::memcpy(part, &v, sizeof v);
-#pragma GCC unroll 2
-  for (int half = kLanes / 8; half; half /= 2)
-#pragma GCC unroll 2
-    for (int i = 0; i < half; ++i) part[i] += part[i + half];
-  return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
-}
+using Ints = Vector<int32_t>;
+using Words = Vector<uint32_t>;
+using Halves = Vector<int16_t>;
 
 // In double: equal values give exactly that value, hence centred zeros.
 float mean(const float* x, const uint8_t* mask, int64_t n) {
@@ -70,13 +52,13 @@ int64_t halves_of(Resample r, const uint32_t* keys, const uint32_t* counted, int
   Words sum{};
   for (int64_t i = 0; i < n; i += kGroup) {
 #pragma GCC unroll 4
-    for (int64_t v = 0; v < kHalf; v += kLanes) {
-      const Words x = word(r, load<Words>(keys + i / 2 + v));
+    for (int64_t v = 0; v < kHalf; v += kFloats) {
+      const Words x = word(r, load_as<Words>(keys + i / 2 + v));
       const auto half = reinterpret_cast<Halves>(x);
       Halves count{};
 #pragma GCC unroll 8
       for (int j = 0; j < kThresholds; ++j) {
-        if constexpr (kLanes == 16)
+        if constexpr (kFloats == 16)
           count = half > kPoisson[j] ? count + int16_t{1} : count;  // AVX-512 compares into masks
         else
           count -= half > kPoisson[j];
@@ -84,8 +66,8 @@ int64_t halves_of(Resample r, const uint32_t* keys, const uint32_t* counted, int
       const auto pairs = reinterpret_cast<Words>(count);
       Words low = pairs & 0xffffu, high = pairs >> 16;
       if (kMasked) {
-        low &= load<Words>(counted + i + v);
-        high &= load<Words>(counted + i + kHalf + v);
+        low &= load_as<Words>(counted + i + v);
+        high &= load_as<Words>(counted + i + kHalf + v);
       }
       sum += low + high;
       const Floats a = __builtin_convertvector(reinterpret_cast<Ints>(low), Floats);
@@ -95,7 +77,7 @@ int64_t halves_of(Resample r, const uint32_t* keys, const uint32_t* counted, int
     }
   }
   int64_t all = 0;
-  for (int lane = 0; lane < kLanes; ++lane) all += sum[lane];
+  for (int lane = 0; lane < kFloats; ++lane) all += sum[lane];
   return all;
 }
 
@@ -127,21 +109,16 @@ int64_t counts(Resample r, const uint32_t* __restrict keys, const int32_t* thres
   return sum;
 }
 
-int64_t draw(Seeds seeds, Resample r, const int32_t* places, int64_t n, int64_t draws, uint8_t* counts, int32_t* full) {
+void draw(Seeds seeds, Resample r, const int32_t* places, int64_t n, int64_t draws, uint8_t* counts) {
   constexpr int64_t kOnce = 64;
   uint32_t at[kOnce];
-  int64_t overflows = 0;
   for (int64_t d = 0; d < draws; d += kOnce) {
 #pragma omp simd
     for (int64_t i = 0; i < kOnce; ++i)
       at[i] = below(word(r, column(seeds, kOfDraws, static_cast<uint32_t>(d + i))), static_cast<uint32_t>(n));
     const int64_t size = draws - d < kOnce ? draws - d : kOnce;
-    for (int64_t i = 0; i < size; ++i) {
-      const int64_t place = places ? places[at[i]] : at[i];
-      if (++counts[place] == 0) full[overflows++] = static_cast<int32_t>(place);
-    }
+    for (int64_t i = 0; i < size; ++i) ++counts[places ? places[at[i]] : at[i]];
   }
-  return overflows;
 }
 
 void widen(const uint8_t* __restrict counts, int64_t n, float* __restrict weights) {
@@ -153,13 +130,13 @@ void widen(const uint8_t* __restrict counts, int64_t n, float* __restrict weight
 template <int kColumns>
 void tile(const float* weights, const float* centred, int64_t n, int64_t stride, double* sums) {
   Floats sum[kTile][kColumns]{};
-  for (int64_t i = 0; i < n; i += kLanes) {
+  for (int64_t i = 0; i < n; i += kFloats) {
     Floats w[kTile];
 #pragma GCC unroll 4
-    for (int t = 0; t < kTile; ++t) w[t] = load<Floats>(weights + t * kBlock + i);
+    for (int t = 0; t < kTile; ++t) w[t] = load_as<Floats>(weights + t * kBlock + i);
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; ++c) {
-      const Floats x = load<Floats>(centred + c * kBlock + i);
+      const Floats x = load_as<Floats>(centred + c * kBlock + i);
 #pragma GCC unroll 4
       for (int t = 0; t < kTile; ++t) sum[t][c] += w[t] * x;
     }
@@ -171,7 +148,7 @@ void tile(const float* weights, const float* centred, int64_t n, int64_t stride,
 }
 
 void multiply(const float* weights, const float* centred, int64_t n, int64_t candidates, double* sums) {
-  constexpr int kWide = kLanes == 16 ? 4 : 2;  // of 32 registers, or of 16
+  constexpr int kWide = kFloats == 16 ? 4 : 2;  // of 32 registers, or of 16
   int64_t k = 0;
   for (; k + kWide <= candidates; k += kWide) tile<kWide>(weights, centred + k * kBlock, n, candidates, sums + k);
   for (; k < candidates; ++k) tile<1>(weights, centred + k * kBlock, n, candidates, sums + k);

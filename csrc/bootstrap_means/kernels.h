@@ -18,10 +18,9 @@ struct Kernels {
   // Its counts by these thresholds, from n keys. Returns their sum.
   int64_t (*counts)(Resample r, const uint32_t* keys, const int32_t* thresholds, const uint8_t* mask, int64_t n,
                     uint8_t* counts);
-  // Adds `draws` draws from `places` (null: from all n). A count that would be 256 is 0, and its place goes to `full`,
-  // of which the number is returned.
-  int64_t (*draw)(Seeds seeds, Resample r, const int32_t* places, int64_t n, int64_t draws, uint8_t* counts,
-                  int32_t* full);
+  // Adds `draws` draws from `places` (null: from all n) to counts that no resample brings to 256: that has a chance of
+  // about n / 256!.
+  void (*draw)(Seeds seeds, Resample r, const int32_t* places, int64_t n, int64_t draws, uint8_t* counts);
   void (*widen)(const uint8_t* counts, int64_t n, float* weights);
   // sums[t, k] += weights[t] . centred[k] for kTile resamples; rows lie kBlock apart, n is a multiple of kGroup.
   void (*multiply)(const float* weights, const float* centred, int64_t n, int64_t candidates, double* sums);
