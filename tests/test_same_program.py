@@ -92,7 +92,7 @@ def test_the_compiled_default_round_calls_the_native_operation():
     exec(PROGRAM, scope)
     setup = ev3x.config.load(None)
     compiled = scope["lowered"](ev3x.Plan(setup.task, setup.method, setup.layout)).compile().as_text()
-    assert re.search(r'custom-call\(.*custom_call_target="ev3x_score_stats', compiled)
+    assert re.search(r'custom-call\(.*custom_call_target="ev3x_score_moments', compiled)
 
 
 def test_a_plan_without_native_code_calls_none():
@@ -102,4 +102,4 @@ def test_a_plan_without_native_code_calls_none():
     exec(PROGRAM, scope)
     setup = ev3x.config.load(None)
     lowered = scope["lowered"](ev3x.Plan(setup.task, setup.method, setup.layout, native="off")).as_text()
-    assert "ev3x_score_stats" not in lowered
+    assert "ev3x_score" not in lowered
