@@ -25,8 +25,8 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
         python = options | {"LD_PRELOAD": preloaded("libtsan.so")}
         bugs, inputs = {"race": "data race"}, "2000"
     else:
-        # Without libstdc++ beside it, ASan meets exceptions whose origin it does not know. Python leaks on purpose. GCC 12
-        # does not align AVX-512's vectors on the stack that finds uses after return (GCC bug 110027).
+        # Without libstdc++ beside it, ASan meets exceptions whose origin it does not know. Python leaks on purpose.
+        # GCC 12 does not align AVX-512's vectors on the stack that finds uses after return (GCC bug 110027).
         prefix, options = [], {"ASAN_OPTIONS": "detect_stack_use_after_return=0"}
         python = {"ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": preloaded("libasan.so", "libstdc++.so")}
         beyond, overflow = "heap-buffer-overflow", "signed integer overflow"
