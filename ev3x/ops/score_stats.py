@@ -235,8 +235,9 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
     def total(v: Array) -> Array:
         if weights is None:
             return v.sum(-1)
-        # On the CPU up to 20 times as fast as a sum of products, and as exact.
-        return jnp.einsum("...kmci,...mci->...kmc", _blocks(v), _blocks(weights)).sum(-1)
+        # On the CPU up to ten times as fast as a sum of products, and as exact.
+        exact = lax.Precision.HIGHEST  # accelerators round the factors of a product otherwise
+        return jnp.einsum("...kmci,...mci->...kmc", _blocks(v), _blocks(weights), precision=exact).sum(-1)
 
     weight = jnp.full(y.shape[:-1], y.shape[-1], jnp.float32) if w is None else w.sum(-1)
     square_weight = weight if w is None else (w * w).sum(-1)

@@ -288,6 +288,12 @@ def test_decisions_on_parts_tell_means_of_1e4_apart():
     assert got.best.tolist() == [1]
 
 
+def test_the_definition_leaves_no_accelerator_to_round_products():
+    x, y, w = draw(np.random.default_rng(0), (2, 1, 64), "normal", "real")
+    dots = [t for t in by_definition.lower(x, y, w).as_text().splitlines() if "dot_general" in t]
+    assert dots and all("precision = [HIGHEST, HIGHEST]" in t for t in dots)
+
+
 @both
 def test_a_mask_equals_leaving_examples_out(compute):
     x, y, w = draw(np.random.default_rng(8), (3, 1, 500), "normal", "mask")
