@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import difflib
 import functools
@@ -52,7 +53,7 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
-class Component:
+class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
     """Base of proposers, assessors, adapters, budgets, tasks and observers.
 
     Subclasses are frozen dataclasses. Their fields are options, checked when the component is built (in Python as
