@@ -197,7 +197,8 @@ def test_unknown_names_are_met_with_the_nearest_known_one(site):
     for use, text in (
         (
             "god:mine",
-            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; pip installs more, --plugin FILE.py takes a file",
+            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; "
+            "pip installs more, --plugin FILE.py takes a file",
         ),
         ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
         (

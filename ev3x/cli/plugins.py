@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..discovery import BUILTIN
-from . import tables
+from . import check, tables
 from .console import out, quietly
 from .hosting import Files, hosting
 from .run import Json
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..component import Component
     from ..host import Host
 
-app = typer.Typer(help="What is installed, and what it offers.", no_args_is_help=True)
+app = typer.Typer(help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True)
+app.command("check")(check.check)
 
 
 @app.command("list")
