@@ -40,7 +40,7 @@ class Findings:
 
 
 def examine(name: str, findings: Findings) -> None:
-    """Loads the plugin, asks for its components and its native code, and puts them through the kit of `ev3x.testing`."""
+    """Loads the plugin, puts its components through the kit of `ev3x.testing`, and tries out its native code."""
     import jax  # noqa: F401, its cost is nobody's
 
     host, said = Host(), io.StringIO()
@@ -85,11 +85,10 @@ def _native(host: Host, name: str, findings: Findings) -> None:
     from .ops import native
 
     with findings.under("native code"):
-        offered = {target.name for platform in PLATFORMS for target in host.targets(name, platform)}
-        for status in native.status():
-            if status.target in offered:
-                good = True if status.state == "native" else False if status.fault else None
-                findings.add(f"target {status.target}", good, f"{status.state} on {status.platform}: {status.reason}")
+        for target in (t for platform in PLATFORMS for t in host.targets(name, platform)):
+            status = native.registry.look(target.name, target.platform)
+            good = None if status.state == "jnp" and not status.fault else status.state == "native"
+            findings.add(f"target {target.name}", good, f"{status.state} on {target.platform}: {status.reason}")
 
 
 if __name__ == "__main__":
