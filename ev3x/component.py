@@ -118,9 +118,9 @@ def json_schema(cls: type[Component]) -> dict[str, Any]:
             default = to_config(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             default = to_config(field.default_factory())
-        properties[field.name] = (
-            schema | {"description": option.help} | ({} if default is None else {"default": default})
-        )
+        properties[field.name] = _schema(cls, field.name) | {"description": option.help}
+        if default is not None:
+            properties[field.name]["default"] = default
     required = [o.name for o in cls.options() if o.required]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 

@@ -150,7 +150,7 @@ def test_what_is_locked_is_used_and_nothing_else(good, tmp_path):
         lock.policy(Host(), path)
     now = lock.pins([discover().plugins["good"]])["ev3x-good"]
     assert f"ev3x-good is {written['ev3x-good']} locked, {now} installed" in str(error.value)
-    with pytest.raises(lock.LockError, match="cannot be read .*`ev3x plugins lock` writes it"):
+    with pytest.raises(lock.LockError, match=r"cannot be read .*`ev3x plugins lock` writes it"):
         lock.policy(Host(), tmp_path / "none")
     path.write_text("x = 1")
     with pytest.raises(lock.LockError, match="is no lock file"):
