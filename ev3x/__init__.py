@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from .evolver import Evolver as Evolver
     from .ffi import FfiTarget as FfiTarget
     from .hookspecs import Offer as Offer
+    from .hookspecs import Plugin as Plugin
     from .hookspecs import hookimpl as hookimpl
     from .host import Host as Host
+    from .host import PluginError as PluginError
     from .loop import Method as Method
     from .loop import Plan as Plan
     from .observe import Observer as Observer
+    from .policy import PluginPolicy as PluginPolicy
     from .propose import Layout as Layout
     from .propose import Proposer as Proposer
     from .propose import Site as Site
@@ -70,10 +73,11 @@ _HOMES = {
     "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),
     "evolver": ("Evolver",),
     "ffi": ("FfiTarget",),
-    "hookspecs": ("Offer", "hookimpl"),
-    "host": ("Host",),
+    "hookspecs": ("Offer", "Plugin", "hookimpl"),
+    "host": ("Host", "PluginError"),
     "loop": ("Method", "Plan"),
     "observe": ("Observer",),
+    "policy": ("PluginPolicy",),
     "propose": ("Layout", "Proposer", "Site"),
     "ranges": ("Range", "Ranges"),
     "rules": ("Loss", "Optimizer", "Rule"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -62,6 +63,7 @@ class Adapter(Component):
         """What proposers train on in the next round (further teachers, a curriculum); unchanged by default."""
         return explore
 
+    @abc.abstractmethod
     def decide(
         self, index: int, state: PyTree, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, PyTree]:
@@ -93,6 +95,7 @@ class Budget(Component):
     role: ClassVar[str] = "budget"
 
     @property
+    @abc.abstractmethod
     def words(self) -> str:
         """What is promised, in words, with {level} where the level stands."""
         raise NotImplementedError
@@ -101,6 +104,7 @@ class Budget(Component):
         """The first state."""
         return ()
 
+    @abc.abstractmethod
     def offer(self, state: PyTree, level: Array) -> Array:
         """The error level of the next confirmation, f32[], when the user asked for `level`."""
         raise NotImplementedError

@@ -5,6 +5,7 @@ The same fold serves both stages: *select* (many candidates, assess split) and *
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
@@ -48,10 +49,12 @@ class Assessor(Component):
         """The place of the metric that the verdict is told by; the first by default."""
         return 0
 
+    @abc.abstractmethod
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> Evidence:
         """No evidence: zeros."""
         raise NotImplementedError
 
+    @abc.abstractmethod
     def observe(self, evidence: Evidence, block: Block, question: Question, metrics: tuple[Metric, ...]) -> Evidence:
         """The evidence with one more block."""
         raise NotImplementedError
@@ -64,6 +67,7 @@ class Assessor(Component):
         """Whether the verdict is clear already: bool[]. False by default."""
         return jnp.asarray(False)
 
+    @abc.abstractmethod
     def conclude(self, evidence: Evidence, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """What the evidence says."""
         raise NotImplementedError

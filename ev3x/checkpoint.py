@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from .hookspecs import API_VERSION
 from .types import PyTree, Record, State
 
 
@@ -40,15 +40,46 @@ class Saved:
     records: Mapping[str, Any]
     meta: Mapping[str, Any]
 
-    def state(self, like: State, ids: Mapping[str, str]) -> State:
-        """The state, in the structure of `like`; CheckpointError says what does not fit."""
+    def state(self, like: State, homes: Mapping[str, str], *, drop: bool = False) -> State:
+        """The state, in the structure of `like`; CheckpointError says what does not fit.
+
+        `homes` says by label in which branch of `plugins` the state of a component is. With `drop`, plugins whose
+        states do not fit keep those of `like`, with a warning each.
+        """
+        misfits = self._misfits(like, homes)
+        if misfits and not drop:
+            raise CheckpointError(
+                f"the checkpoint does not fit this configuration: {'; '.join(misfits.values())}; go back to what "
+                "it was saved with, or let these plugins start anew: `ev3x resume RUN --drop-plugin-state`"
+            )
+        for text in misfits.values():
+            warnings.warn(f"starts anew: {text}", stacklevel=2)
         found = {}
-        for path in paths(like):
-            branch = _branch(path, ids)
+        for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+            branch = _branch(path, homes)
             home = self.plugins.get(branch, {}) if branch else self.run
-            if path in home:
+            if branch in misfits:
+                found[path] = _raw(leaf)
+            elif path in home:
                 found[path] = home[path]
         return fill(like, found)
+
+    def _misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
+        """The branches of plugins whose states are not as in `like`, and why."""
+        found: dict[str, list[str]] = {}
+        for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+            branch = _branch(path, homes)
+            fault = _misfit(path, leaf, self.plugins.get(branch, {}).get(path)) if branch else None
+            if fault and np.prod(leaf.shape):
+                found.setdefault(branch, []).append(fault)
+        words = {}
+        for branch, faults in found.items():
+            plugin = branch.partition("@")[0]
+            others = [b for b in self.plugins if b.partition("@")[0] == plugin and branch not in self.plugins]
+            words[branch] = f"plugin {plugin!r}: " + (
+                f"its states were saved by {others[0]}, it is {branch} now" if others else "; ".join(faults)
+            )
+        return words
 
     def history(self, like: Record) -> Record | None:
         """The records of all rounds, each in the structure of `like`; None before the first."""
@@ -67,9 +98,9 @@ class Saved:
 class Checkpoints:
     """The checkpoints of one run: the last two, each complete or not there at all."""
 
-    def __init__(self, directory: Path, ids: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, homes: Mapping[str, str]) -> None:
         self._directory = directory
-        self._ids = ids
+        self._homes = homes
         with _quiet():
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
@@ -89,7 +120,7 @@ class Checkpoints:
             return
         tree: dict[str, Any] = {"run": {}, "plugins": {}}
         for path, leaf in leaves(state).items():
-            branch = _branch(path, self._ids)
+            branch = _branch(path, self._homes)
             home = tree["plugins"].setdefault(branch, {}) if branch else tree["run"]
             home[path] = np.asarray(leaf)  # numpy: it can be read on another machine than the run's
         tree |= {"streams": dict(positions), "history": leaves(history)}
@@ -125,13 +156,13 @@ def load(directory: Path) -> Saved | None:
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
 
 
-def _branch(path: str, ids: Mapping[str, str]) -> str:
+def _branch(path: str, homes: Mapping[str, str]) -> str:
     """The branch of `plugins` that a leaf of the state belongs to; empty for the run's own."""
     role, _, rest = path.partition("/")
     if role not in ("proposers", "adapters", "budget"):
         return ""
-    label = next(n for n in ids if f"{rest}/".startswith(f"{n}/")) if rest and role != "budget" else role
-    return f"{ids[label].partition(':')[0]}@{API_VERSION}"
+    label = next(n for n in homes if f"{rest}/".startswith(f"{n}/")) if rest and role != "budget" else role
+    return homes[label]
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
@@ -139,7 +170,7 @@ def leaves(tree: PyTree) -> dict[str, Any]:
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if np.size(leaf):
-            found[_name(path)] = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+            found[_name(path)] = _raw(leaf)
     return found
 
 
@@ -159,22 +190,28 @@ def fill(like: PyTree, found: Mapping[str, Any]) -> PyTree:
     for name, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
         if not np.prod(leaf.shape):
             filled.append(jnp.zeros(leaf.shape, leaf.dtype))
-        elif name not in found:
-            faults.append(f"{name} is missing")
+        elif fault := _misfit(name, leaf, found.get(name)):
+            faults.append(fault)
         else:
-            raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-            value = found[name]
-            if (value.shape, value.dtype) != (raw.shape, raw.dtype):
-                must = f"{raw.dtype}{list(raw.shape)}"
-                faults.append(f"{name} must be {must}, got {value.dtype}{list(value.shape)}")
-            else:
-                array = jnp.asarray(value)
-                filled.append(
-                    jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
-                )
+            array = jnp.asarray(found[name])
+            filled.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array)
     if faults:
         raise CheckpointError("the checkpoint does not fit this configuration: " + "; ".join(faults))
     return jax.tree.unflatten(jax.tree.structure(like), filled)
+
+
+def _misfit(name: str, leaf: Any, value: Any) -> str | None:
+    """Why this value cannot be the leaf of that name; None if it can."""
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    if value is None:
+        return f"{name} is missing"
+    if (value.shape, value.dtype) == (raw.shape, raw.dtype):
+        return None
+    return f"{name} must be {raw.dtype}{list(raw.shape)}, got {value.dtype}{list(value.shape)}"
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _name(path: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from . import boundary
 from .adapt import Adapter, Budget, Form, misplaced, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
@@ -183,6 +184,7 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         state.round * method.select.blocks,
         question,
     )
+    boundary.assessment("select", selection, len(eligible), len(plan.task.metrics))
     found = selection.winner >= 0
     winner = select(found, pick(stacks, selection.winner), model.current)
 
@@ -198,11 +200,15 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         state.spent,
         question,
     )
-    budget = select(found, method.budget.settle(state.budget, confirmation), state.budget)
+    boundary.assessment("confirm", confirmation, 2, len(plan.task.metrics))
+    settled = boundary.state("budget", method.budget.settle(state.budget, confirmation), state.budget)
+    budget = select(found, settled, state.budget)
 
     decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
     for i, (name, a) in enumerate(method.adapters):
-        decision, adapters[name] = a.decide(i, state.adapters[name], decision, selection, confirmation)
+        decision, after = a.decide(i, state.adapters[name], decision, selection, confirmation)
+        boundary.decision(f"adapter {name!r}", decision, len(plan.task.metrics), len(method.adapters))
+        adapters[name] = boundary.state(f"adapter {name!r}", after, state.adapters[name])
         if plan.champion is not None:
             decision = without_restore(decision)
     decision = dataclasses.replace(decision, promote=decision.promote & found)
@@ -211,7 +217,8 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     proposers, offset = {}, 0  # feedback
     for name, p in method.proposers:
         feedback = _feedback(selection, confirmation, decision, offset, trials[name].eligible.shape[0])
-        proposers[name] = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
+        after = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
+        proposers[name] = boundary.state(f"proposer {name!r}", after, state.proposers[name])
         offset += trials[name].eligible.shape[0]
 
     steps = sum((t.steps for t in trials.values()), jnp.int32(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
@@ -57,6 +58,7 @@ class Proposer(Component):
     role: ClassVar[str] = "proposer"
     needs: ClassVar[frozenset[Need]] = frozenset()
 
+    @abc.abstractmethod
     def labels(self, site: Site) -> tuple[str, ...]:
         """A name for each candidate, for people; their number is K."""
         raise NotImplementedError
@@ -65,6 +67,7 @@ class Proposer(Component):
         """The first state."""
         return ()
 
+    @abc.abstractmethod
     def propose(self, site: Site, key: Array, current: Variables, state: PyTree, explore: Explore) -> Candidates:
         """K candidates."""
         raise NotImplementedError

@@ -10,9 +10,10 @@ import platform
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import loop
+from . import lock, loop
 from .adapt import TransformError
 from .checkpoint import Checkpoints, Saved, load
+from .component import Component
 from .data import Decide, Splits
+from .discovery import API_VERSION, BUILTIN, PluginInfo
 from .evaluate import evaluate
 from .evolver import Evolver
+from .host import PluginError
 from .loop import Limit, Method
 from .observe import Limits, Observer, Progress, RunInfo, Watchers
 from .ops import native
@@ -38,6 +42,7 @@ from .rundir import RunError as RunError
 from .streams import Feed, Position, StreamEnded, StreamFault
 from .task import Task
 from .types import Record, State
+from .watch import cause
 
 CHUNK_SECONDS = 1.0
 CAPACITY = 128
@@ -47,7 +52,8 @@ CAPACITY = 128
 class Setup:
     """All that a config says, as components. `ids` gives the `plugin:component` of every label.
 
-    `native_origin` is where the config says `native`, for messages.
+    `plugins` are those that the components are of, and what is required besides; `strict` makes it an error when an
+    observer fails. `native_origin` is where the config says `native`, for messages.
     """
 
     task_id: str
@@ -62,6 +68,25 @@ class Setup:
     config: str
     native: native.Mode = "auto"
     native_origin: str = dataclasses.field(default="", compare=False)
+    plugins: tuple[PluginInfo, ...] = ()
+    strict: bool = False
+
+    def whose(self, label: str) -> PluginInfo | None:
+        """The plugin that the component of this label is of; None for a built-in one."""
+        name = (self.task_id if label == "task" else self.ids[label]).partition(":")[0]
+        return next((p for p in self.plugins if p.name == name != BUILTIN), None)
+
+    def homes(self) -> dict[str, str]:
+        """The branch of a checkpoint, `plugin@API version`, in which the state of every label is kept."""
+        apis = {p.name: p.api for p in self.plugins}
+        names = {label: use.partition(":")[0] for label, use in self.ids.items()}
+        return {label: f"{name}@{apis.get(name, f'v{API_VERSION}')}" for label, name in names.items()}
+
+    def components(self) -> dict[str, Component]:
+        """The components that decide, by label."""
+        method = self.method
+        one = {"task": self.task, "select": method.select, "confirm": method.confirm, "budget": method.budget}
+        return {**dict(method.proposers), **dict(method.adapters), **one}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +121,16 @@ class _Point:
 
 def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
     """The summary of a new run. `directory`, if given, must not exist or be empty, and then holds the run."""
+    lock.agree(setup.plugins)
     if directory is None:
-        with _natively(setup):
+        with _natively(setup), _blaming(setup):
             session = _Session(setup, None)
         return session.go()
     claim(directory)
     with alone(directory):
         write(directory / "config.toml", setup.config)
         try:
-            with _natively(setup):
+            with _natively(setup), _blaming(setup):
                 session = _Session(setup, directory)
         except BaseException:  # nothing has begun: the directory is free for the next try
             (directory / "config.toml").unlink()
@@ -113,18 +139,20 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
         return session.go()
 
 
-def resume(setup: Setup, directory: Path) -> dict[str, Any]:
+def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) -> dict[str, Any]:
     """The summary of a run that goes on where its last checkpoint stands, to the bits of the undisturbed run.
 
-    A run that was killed before its first checkpoint starts again.
+    A run that was killed before its first checkpoint starts again. With `drop_plugin_state`, plugins whose saved
+    states they can no longer read start anew, instead of CheckpointError.
     """
     check_run(directory)
+    lock.agree(setup.plugins)
     with alone(directory):
         saved = load(directory / "checkpoints")
-        with _natively(setup):
+        with _natively(setup), _blaming(setup):
             session = _Session(setup, directory)
             if saved:
-                session.restore(saved)
+                session.restore(saved, drop=drop_plugin_state)
         return session.go()
 
 
@@ -150,16 +178,20 @@ class _Session:
         self.data = setup.task.load(setup.seed)
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
-        self.watchers = Watchers(setup.observers)
-        self.meta: dict[str, Any] = {"task": setup.task_id, "data": self.data.fingerprint(), "versions": versions()}
+        self.watchers = Watchers(setup.observers, {label: setup.whose(label) for label in setup.ids}, setup.strict)
+        self.meta: dict[str, Any] = {
+            "task": setup.task_id,
+            "data": self.data.fingerprint(),
+            "versions": versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN},
+        }
         state = _strong(self.evolver.init(setup.seed))
         self.point = _Point(state, None, self._position(), _Totals())
         if isinstance(self.data.splits, Splits):
             self._record(self.data.splits)
         self.baseline = evaluate(setup.task, state.model.incumbent, self.data.test)
-        self.store = Checkpoints(directory / "checkpoints", setup.ids) if directory else None
+        self.store = Checkpoints(directory / "checkpoints", setup.homes()) if directory else None
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: Saved, *, drop: bool) -> None:
         """Go to where the checkpoint stands."""
         self._same(saved)
         splits = self.data.splits
@@ -173,7 +205,7 @@ class _Session:
         if history is not None:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
-        state = saved.state(self.point.state, self.setup.ids)
+        state = saved.state(self.point.state, self.setup.homes(), drop=drop)
         self.point = _Point(state, history, saved.streams, _Totals(**saved.meta["totals"]))
 
     def go(self) -> dict[str, Any]:
@@ -193,16 +225,20 @@ class _Session:
         self._save()
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
             write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
-        self.watchers.start(info, self.rows)
-        with _natively(setup):
-            with _interrupts() as interrupted:
-                try:
-                    outcome, reason = self._rounds(interrupted)
-                finally:
-                    self._save()
-            summary = self._summary(outcome, reason)
-        if self.directory:
-            write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+        try:
+            self.watchers.start(info, self.rows)
+            with _natively(setup):
+                with _interrupts() as interrupted, _blaming(setup, self._kept):
+                    try:
+                        outcome, reason = self._rounds(interrupted)
+                    finally:
+                        self._save()
+                summary = self._summary(outcome, reason)
+            if self.directory:
+                write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+        except BaseException as error:
+            self.watchers.fail(str(error) or type(error).__name__)
+            raise
         self.watchers.end(summary)
         return summary
 
@@ -383,6 +419,31 @@ def _natively(setup: Setup) -> Iterator[None]:
     except native.NativeError as error:
         said = setup.native == "require" and setup.native_origin
         raise RunError(f"{setup.native_origin}: {error}" if said else str(error)) from error
+
+
+@contextmanager
+def _blaming(setup: Setup, kept: Callable[[], str] | None = None) -> Iterator[None]:
+    """What is raised inside by a component of a plugin becomes a PluginError that names it, and what is kept."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if (found := _culprit(setup, error)) is None:
+            raise
+        plugin, label, method = found
+        kept_rounds = f"; {kept()}" if kept else ""
+        raise PluginError(f"{plugin}: {label!r} failed in `{method}`: {cause(error)}{kept_rounds}") from error
+
+
+def _culprit(setup: Setup, error: BaseException) -> tuple[PluginInfo, str, str] | None:
+    """The plugin, the label and the method of the innermost component of a plugin that an error went through."""
+    found, components = None, setup.components()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Component):
+            labels = (label for label, component in components.items() if component == owner)
+            if (label := next(labels, None)) and (plugin := setup.whose(label)):
+                found = plugin, label, frame.f_code.co_name
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -98,11 +99,13 @@ class Task(Component):
     role: ClassVar[str] = "task"
 
     @property
+    @abc.abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics; the first is the one that decides, unless a method says otherwise."""
         raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def losses(self) -> tuple[str, ...]:
         """The names that `loss` knows."""
         raise NotImplementedError
@@ -112,16 +115,19 @@ class Task(Component):
         """The hyperparameters that the losses read, with their defaults: numbers, or pytrees of float arrays."""
         return {}
 
+    @abc.abstractmethod
     def init(self, key: Array) -> Variables:
         """Fresh variables."""
         raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(
         self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
     ) -> tuple[Array, Variables]:
         """The loss of each example, f32[n], and the variables with all collections but "params" moved."""
         raise NotImplementedError
 
+    @abc.abstractmethod
     def predict(self, variables: Variables, batch: Batch) -> Predictions:
         """What the metrics read."""
         raise NotImplementedError

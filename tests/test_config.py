@@ -1,7 +1,6 @@
 """Configs: everything wrong with one is told at once and where; what is written out loads back to the same run."""
 
 import dataclasses
-import sys
 import tomllib
 import types
 from typing import Any
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 import ev3x
 from ev3x.config import ConfigError, Override, explain, load, loads, toml_text
 from ev3x.config.toml_lines import locate
-from ev3x.host import Plugin, discover
 
 SMALL = """\
 rounds = 3
@@ -71,7 +69,8 @@ use = 3
         "my.toml:16: select.use: must name the assessor, such as one of: mean_bounds, lexicographic, pareto, paired, "
         "published",
         "my.toml:19: confirm.use: unknown assessor 'pared'; did you mean 'paired'?",
-        "my.toml:21: adapt[0].use: unknown plugin 'foo'; known: ev3; `ev3x plugins list` shows what is installed",
+        "my.toml:21: adapt[0].use: unknown plugin 'foo'; known: ev3; `ev3x plugins list` shows what is installed; "
+        "pip installs more, --plugin FILE.py takes a file",
         "my.toml:23: budget.use: must name the budget, such as one of: over_run, per_round, got 3",
         "my.toml:24: layouts: unknown option or section 'layouts'; did you mean 'layout'?",
         "--set layout.chunk=-1: layout.chunk: must be greater than or equal to 0, got -1",
@@ -228,15 +227,13 @@ def test_missing_sections_are_those_of_the_default():
 
 
 @pytest.fixture
-def toy_host(monkeypatch):
+def toy_host():
     """A host with a plugin `toy`, whose task has losses of its own."""
     module = types.ModuleType("toy_plugin")
     vars(module)["ev3x_tasks"] = ev3x.hookimpl(lambda: [ev3x.Offer("toy", Toy)])
-    monkeypatch.setitem(sys.modules, "toy_plugin", module)
-    index = discover()
-    return ev3x.Host(
-        dataclasses.replace(index, plugins={**index.plugins, "toy": Plugin("toy", "toy_plugin", "t", "1")})
-    )
+    made = ev3x.Host()
+    made.register("toy", module)
+    return made
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,28 +1,16 @@
 """The host: metadata alone to list, a guard around every plugin, and errors that name what to repair."""
 
+import re
 import subprocess
 import sys
-import textwrap
 
 import pytest
+from installing import GOOD
 
 from ev3x.builtin.assessors.paired import Paired
-from ev3x.host import Host, PluginError, discover
+from ev3x.discovery import discover
+from ev3x.host import Host, PluginError
 from ev3x.ops import native
-
-GOOD = """
-import dataclasses
-import ev3x
-
-@dataclasses.dataclass(frozen=True)
-class Mine(ev3x.Assessor):
-    '''An assessor.'''
-
-@ev3x.hookimpl
-def ev3x_assessors():
-    return [ev3x.Offer("mine", Mine)]
-"""
-
 
 NATIVE = """
 import ev3x
@@ -44,25 +32,6 @@ def registry(monkeypatch):
     made = native.Registry()
     monkeypatch.setattr(native, "registry", made)
     return made
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder on sys.path; `site(plugin, source, ...)` installs a distribution with that plugin into it."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def install(plugin, source, distribution=None, module=None):
-        distribution, module = distribution or f"ev3x-{plugin}", module or f"module_of_{plugin}"
-        info = tmp_path / f"{distribution.replace('-', '_')}-1.5.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
-        (info / "entry_points.txt").write_text(f"[ev3x]\n{plugin} = {module}\n")
-        if source is not None:
-            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
-            monkeypatch.delitem(sys.modules, module, raising=False)
-        return info
-
-    return install
 
 
 def fault(plugin, host=None, role="assessor"):
@@ -97,11 +66,11 @@ BROKEN = {
     "it raises": ("raise RuntimeError('no luck')", "cannot be loaded: RuntimeError: no luck"),
     "it exits": ("import sys; sys.exit(3)", "cannot be loaded: it called sys.exit(3)"),
     "it lacks a package": ("import not_there", "cannot be loaded: ModuleNotFoundError: No module named 'not_there'"),
-    "it is not Python": ("def (:", "cannot be loaded: SyntaxError: invalid syntax (module_of_bad.py, line 1)"),
-    "it has no hooks": ("x = 1", "cannot be loaded: ValueError: module module_of_bad has no ev3x_ hooks"),
+    "it is not Python": ("def (:", "cannot be loaded: SyntaxError: invalid syntax ("),
+    "it has no hooks": ("x = 1", "cannot be loaded: TypeError: module_of_bad has no ev3x_ hooks"),
     "its hook is misspelt": (
         GOOD.replace("ev3x_assessors", "ev3x_asessors"),
-        "cannot be loaded: PluginValidationError: unknown hook 'ev3x_asessors'",
+        "cannot be loaded: TypeError: unknown hook 'ev3x_asessors'; did you mean 'ev3x_assessors'?",
     ),
     "its hook wants arguments": (
         GOOD.replace("ev3x_assessors()", "ev3x_assessors(config)"),
@@ -160,9 +129,7 @@ def test_two_distributions_that_claim_one_name(site):
     host = Host()
     message = fault("twice", host)
     assert message.startswith("plugin name 'twice' is claimed by ev3x-")
-    assert "ev3x-one 1.5" in message and "ev3x-two 1.5; uninstall one of them" in message.replace(
-        "-one 1.5;", "-two 1.5;"
-    )
+    assert "ev3x-one 1.5" in message and "ev3x-two 1.5; disable or uninstall all but one" in message
     assert not {"module_of_one", "module_of_two"} & set(sys.modules)
     assert host.find("assessor", "good:mine")
 
@@ -193,7 +160,11 @@ def test_unknown_names_are_met_with_the_nearest_known_one(site):
     site("good", GOOD)
     host = Host()
     for use, text in (
-        ("god:mine", "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed"),
+        (
+            "god:mine",
+            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; "
+            "pip installs more, --plugin FILE.py takes a file",
+        ),
         ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
         (
             "mine",
@@ -276,8 +247,10 @@ def test_a_wrong_offer_of_targets_costs_only_native_code(site, registry, case):
     assert host.find("assessor", "bad:mine")[0] == "bad:mine"
     with pytest.warns(native.NativeWarning) as seen:
         assert not registry.ensure("ev3x_bad_op")
+    place = re.search(r" \(/.*/module_of_bad.py:\d+\)", str(seen[0].message))
+    assert bool(place) == (case in ("the hook raises", "the hook exits"))
     said = (
-        f"plugin 'bad' of ev3x-bad 1.5 cannot offer its native targets: {text}; "
+        f"plugin 'bad' of ev3x-bad 1.5 cannot offer its native targets: {text}{place[0] if place else ''}; "
         f"to go on without it: {sys.executable} -m pip uninstall ev3x-bad"
     )
     assert [str(w.message) for w in seen] == [f"ev3x: {said}; its jnp definitions are used"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 import types
 
 import jax
@@ -18,7 +17,6 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.pareto import Pareto
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.config import ConfigError, explain, loads
-from ev3x.host import Plugin, discover
 from ev3x.objectives import Amounts
 from ev3x.report import rows
 
@@ -158,15 +156,13 @@ class Three(Toy):
 
 
 @pytest.fixture
-def host(monkeypatch):
+def host():
     """A host with a plugin `toy`."""
     module = types.ModuleType("toy_plugin")
     vars(module)["ev3x_tasks"] = ev3x.hookimpl(lambda: [ev3x.Offer("three", Three)])
-    monkeypatch.setitem(sys.modules, "toy_plugin", module)
-    index = discover()
-    return ev3x.Host(
-        dataclasses.replace(index, plugins={**index.plugins, "toy": Plugin("toy", "toy_plugin", "t", "1")})
-    )
+    made = ev3x.Host()
+    made.register("toy", module)
+    return made
 
 
 CONFIG = """\

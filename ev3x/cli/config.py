@@ -1,36 +1,51 @@
-"""`ev3x config check` and `ev3x config explain`."""
+"""`ev3x config check`, `explain` and `schema`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import out, quietly
+from .console import out, quietly, say
+from .hosting import Files, NoPlugins, hosting
 from .run import Set, Target, read
 
-app = typer.Typer(help="Check and explain configs.", no_args_is_help=True)
+app = typer.Typer(help="Check and explain configs, and what they may hold.", no_args_is_help=True)
 
 
 @app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config.")],
     set_: Set = None,
+    plugin: Files = None,
 ) -> None:
     """Say everything that is wrong with a config; exit code 2 if anything is."""
     with quietly():
         from .. import config
 
-        config.load(file, read(None, set_)[1])
+        config.load(file, read(None, set_)[1], hosting(plugin).host())
     out(f"{file}: good")
 
 
 @app.command("explain")
-def explain(target: Target = None, set_: Set = None) -> None:
+def explain(target: Target = None, set_: Set = None, plugin: Files = None) -> None:
     """Print the whole config of a run, all defaults written out, each option with its help."""
     with quietly():
         from .. import config
 
-        text = config.explain(*read(target, set_))
+        text = config.explain(*read(target, set_), hosting(plugin).host())
     out(text.rstrip())
+
+
+@app.command("schema")
+def schema(plugin: Files = None, no_plugins: NoPlugins = False) -> None:
+    """Print the JSON schema of configs, with the options of all installed plugins; this imports them."""
+    with quietly(stdout=True) as stdout:
+        from ..config.schema import schema as made
+
+        found, faults = made(hosting(plugin, no_plugins).host())
+    print(json.dumps(found, indent=2), file=stdout, flush=True)
+    for fault in faults:
+        say(fault, style="yellow")

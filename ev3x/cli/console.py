@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that nobody need import jax to catch them.
-KNOWN = {"ConfigError", "PluginError", "OptionError", "RunError", "CheckpointError"}
+KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

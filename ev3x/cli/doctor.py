@@ -47,13 +47,16 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
     """What there is, and what became of every target; faults are those of plugins as a whole."""
     import jax
 
+    from ..discovery import BUILTIN
     from ..ffi import PLATFORMS
-    from ..host import BUILTIN, Host, PluginError
+    from ..host import Host, PluginError
     from ..ops import native
+    from ..watch import last_words
 
+    died = [f"a process died while it was loading {who}" for who in last_words()]
     faults = []
     host = Host()
-    installed = [name for name in (*host.index.plugins, *host.index.conflicts) if name != BUILTIN]
+    installed = [name for name in host.index.names if name != BUILTIN]
     for name in installed if everything else plugins:
         try:
             host.load(name)
@@ -66,7 +69,7 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
         "devices": {p: [str(d) for d in jax.local_devices(backend=p.lower())] for p in PLATFORMS if native.here(p)},
         "jaxlib_ffi": _dotted(native.runtime_ffi_version()),
         "native": _module(),
-        "faults": [*faults, *native.registry.faults],
+        "faults": [*faults, *native.registry.faults, *died],
     }
     return report, targets
 

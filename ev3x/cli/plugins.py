@@ -1,49 +1,69 @@
-"""`ev3x plugins list` and `ev3x plugins show`."""
+"""`ev3x plugins list`, `show` and `lock`."""
 
 from __future__ import annotations
 
 import inspect
+import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import tables
-from .console import quietly, say
+from ..discovery import BUILTIN
+from . import check, tables
+from .console import out, quietly
+from .hosting import Files, hosting
+from .run import Json
 
 if TYPE_CHECKING:
     from ..component import Component
     from ..host import Host
 
-app = typer.Typer(help="What is installed, and what it offers.", no_args_is_help=True)
+app = typer.Typer(help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True)
+app.command("check")(check.check)
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List the installed plugins from their metadata; none is imported."""
-    from ..host import discover
+    from ..discovery import claimed, discover
+    from ..policy import from_environment
 
-    index = discover()
-    rows = [(p.name, p.distribution, p.version, p.module) for p in index.plugins.values()]
-    tables.console().print(tables.table(("plugin", "distribution", "version", "module"), rows))
-    for name, claims in index.conflicts.items():
-        who = " and ".join(f"{p.distribution} {p.version}" for p in claims)
-        say(f"plugin name {name!r} is claimed by {who}; uninstall one of them", style="red")
+    index, policy = discover(), from_environment()
+    rows = []
+    for name in index.names:
+        for p in index.conflicts.get(name) or filter(None, [index.plugins.get(name)]):
+            refusal = None if name == BUILTIN else policy.refusal(p.distribution) or p.incompatible
+            clash = claimed(name, index.conflicts[name]) if name in index.conflicts else None
+            rows.append((p.name, p.distribution, p.version, p.api or "none", p.value, refusal or clash or "usable"))
+    broken = [(name, "", "", "", "", why) for name, why in index.broken.items()]
+    if as_json:
+        keys = ("plugin", "distribution", "version", "api", "value", "state")
+        made = {"plugins": [dict(zip(keys, row, strict=True)) for row in rows + broken], "faults": list(index.faults)}
+        out(json.dumps(made))
+        return
+    head = ("plugin", "distribution", "version", "API", "state")
+    lines = [head, *((r[0], r[1], r[2], r[3], r[5]) for r in rows + broken)]
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    for line in lines:
+        out("  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip())
     for fault in index.faults:
-        say(fault, style="yellow")
+        print(fault, file=sys.stderr)
 
 
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(metavar="PLUGIN[:COMPONENT]", help="ev3, ev3:paired, or paired alone.")],
+    file: Files = None,
 ) -> None:
     """Show the components of a plugin, or the options of a component."""
-    from ..host import BUILTIN, Host, PluginError
+    from ..host import PluginError
 
     with quietly():
-        host = Host()
+        host = hosting(file).host()
         plugin, _, component = name.partition(":")
-        installed = {*host.index.plugins, *host.index.conflicts}
-        if not component and plugin not in installed and _find(host, BUILTIN, plugin):
+        if not component and plugin not in {*host.index.names, *host.plugins} and _find(host, BUILTIN, plugin):
             plugin, component = BUILTIN, plugin
         if not component:
             _components(host, plugin)
@@ -55,6 +75,19 @@ def show(
             raise PluginError(unknown("component", name, _names(host, plugin)))
         for role, cls in found:
             _options(f"{plugin}:{component}", role, cls)
+
+
+@app.command("lock")
+def lock_(
+    to: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("ev3x-plugins.lock"),
+) -> None:
+    """Write down versions and digests of the plugins that may be used, for `ev3x run --locked`."""
+    from .. import lock
+    from ..host import Host
+
+    for name, pin in lock.write(Host(), to).items():
+        out(f"{name} {pin}")
+    out(f"{to}: written")
 
 
 def _find(host: Host, plugin: str, component: str) -> list[tuple[str, type[Component]]]:
@@ -76,7 +109,7 @@ def _components(host: Host, plugin: str) -> None:
 
     info = host.load(plugin)
     screen = tables.console()
-    screen.print(f"{info} ({info.module})", markup=False, soft_wrap=True)
+    screen.print(f"{info} ({info.value})", markup=False, soft_wrap=True)
     rows = [
         (role, f"{plugin}:{name}", (inspect.getdoc(cls) or "").partition("\n")[0])
         for role in ROLES

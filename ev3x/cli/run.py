@@ -12,6 +12,7 @@ import typer
 
 from . import tables
 from .console import INTERRUPTED, out, quietly
+from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
 if TYPE_CHECKING:
     from ..config import Override
@@ -39,6 +40,10 @@ def run(
         Path | None, typer.Option("--out", help="The directory for the run; by default the next free runs/TASK-N.")
     ] = None,
     set_: Set = None,
+    plugin: Files = None,
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+    locked: Locked = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress and no table.")] = False,
 ) -> None:
@@ -52,13 +57,23 @@ def run(
         for name, value in {**limits, "seed": seed}.items():
             if value is not None:
                 overrides.append(config.Override(f"--{name.replace('_', '-')} {value}", name, value))
-        setup = config.load(path, overrides)
+        setup = config.load(path, overrides, hosting(plugin, no_plugins, strict_plugins, locked).host())
         return session.run(_hushed(setup) if quiet else setup, out_ or _free(setup.task_id))
 
     _report(start, as_json, quiet)
 
 
-def resume(directory: RunDirectory, rounds: Rounds = None, as_json: Json = False) -> None:
+def resume(
+    directory: RunDirectory,
+    rounds: Rounds = None,
+    plugin: Files = None,
+    strict_plugins: Strict = False,
+    locked: Locked = False,
+    drop_plugin_state: Annotated[
+        bool, typer.Option("--drop-plugin-state", help="Plugins that cannot read their saved state start anew.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Go on with a run from its last checkpoint, to the bits of a run that was never interrupted."""
 
     def start() -> dict[str, Any]:
@@ -68,7 +83,8 @@ def resume(directory: RunDirectory, rounds: Rounds = None, as_json: Json = False
         if not path.is_file():
             raise session.RunError(f"{directory} is no run directory: it has no config.toml")
         more = [] if rounds is None else [config.Override(f"--rounds {rounds}", "rounds", rounds)]
-        return session.resume(config.load(path, more), directory)
+        setup = config.load(path, more, hosting(plugin, strict=strict_plugins, locked=locked).host())
+        return session.resume(setup, directory, drop_plugin_state=drop_plugin_state)
 
     _report(start, as_json, quiet=False)
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import jax
 from annotated_types import Lt
+from packaging.requirements import InvalidRequirement, Requirement
 from typing_extensions import Doc
 
 from ..adapt import Adapter, Budget, misplaced
 from ..assess import Assessor
 from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
-from ..host import BUILTIN, Host, PluginError
+from ..discovery import BUILTIN, PluginInfo, normalized
+from ..host import Host, PluginError
 from ..loop import Method
 from ..objectives import Amounts, aims
 from ..observe import Limits, Observer
 from ..ops.native import Mode
+from ..policy import PluginPolicy
 from ..propose import Layout, Proposer, Site
 from ..rules import Loss
 from ..session import Setup
@@ -62,6 +66,15 @@ class Run(Component):
         return [Fault((), f"nothing ends the run: set rounds, seconds or gradient_steps{also}")]
 
 
+@dataclasses.dataclass(frozen=True)
+class Plugins(Component):
+    """Which distributions may bring plugins into the run, as pip calls them. This narrows what is allowed anyway."""
+
+    enable: Annotated[tuple[str, ...] | None, Doc("only these; not set: all that are allowed")] = None
+    disable: Annotated[tuple[str, ...], Doc("all but these")] = ()
+    require: Annotated[tuple[str, ...], Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()
+
+
 class Builder:
     def __init__(self, source: Source, overrides: Sequence[Override], host: Host) -> None:
         self.source, self.host = source, host
@@ -71,6 +84,7 @@ class Builder:
         self.parts: list[Part] = []
         self.empty: list[Part] = []
         self.changed: set[Key] = set()
+        self.required: set[str] = set()
         for override in overrides:
             try:
                 path = apply(self.tree, override)
@@ -82,6 +96,9 @@ class Builder:
                 source.origins[path] = (LAST, override.origin)
 
     def build(self) -> tuple[Setup, list[Part]]:
+        plugins = self._options(Plugins, ("plugins",), self.tree.get("plugins", {}))
+        if plugins is not None:
+            self._narrow(plugins)
         run = self._options(Run, (), self._top())
         task = self._one("task", Task)
         self._default_losses(task)
@@ -94,9 +111,11 @@ class Builder:
             if run is not None and task.metrics:
                 self._weigh(run.weights, task, select, adapters)
             self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
-        if not (run and task and select and confirm and budget and layout and not self.problems):
+        if not (run and task and select and confirm and budget and layout and plugins and not self.problems):
             raise ConfigError([text for _, text in sorted(self.problems)])
-        parts = [Part("", None, run), *self.empty, *self.parts, Part("[layout]", None, layout)]
+        ends = [Part("[layout]", None, layout), Part("[plugins]", None, plugins)]
+        parts = [Part("", None, run), *self.empty, *self.parts, *ends]
+        used = {use.partition(":")[0] for use in self.ids.values()}
         setup = Setup(
             task_id=self.ids.pop("task"),
             task=task,
@@ -112,12 +131,57 @@ class Builder:
             config=render(parts),
             native=run.native,
             native_origin=self.source.where(("native",))[1],
+            plugins=tuple(self.host.load(name) for name in sorted(used | self.required)),
+            strict=self.host.strict,
         )
         return setup, parts
 
+    def _narrow(self, plugins: Plugins) -> None:
+        """From here on, only the plugins that the config enables; those that it requires are loaded."""
+        installed = self.host.index.distributions
+        for option in ("enable", "disable"):
+            for i, name in enumerate(getattr(plugins, option) or ()):
+                near = difflib.get_close_matches(normalized(name), installed, n=1)
+                if name in self.host.index.plugins and normalized(name) not in installed:
+                    near = [self.host.index.plugins[name].distribution]
+                if near and normalized(name) != near[0]:
+                    text = f"must name a distribution: {name!r} is none that brings plugins; did you mean {near[0]!r}?"
+                    self._problem(("plugins", option, i), text)
+        for i, name in enumerate(plugins.enable or ()):
+            refusals = filter(None, map(self.host.refusal, self._of(normalized(name))))
+            if refusal := next(refusals, None):
+                self._problem(("plugins", "enable", i), f"cannot widen what is allowed: {refusal}")
+        where = self.source.where(("plugins", "enable"))[1], self.source.where(("plugins", "disable"))[1]
+        self.host = self.host.narrowed(
+            PluginPolicy(allow=plugins.enable, origin=where[0]), PluginPolicy(disable=plugins.disable, origin=where[1])
+        )
+        if self.host.strict and self.host.index.faults:
+            self.problems += [(LAST, f"--strict-plugins: {fault}") for fault in self.host.index.faults]
+        for i, text in enumerate(plugins.require):
+            with self._told_by_plugins(("plugins", "require", i)):
+                self._require(text)
+
+    def _require(self, text: str) -> None:
+        """Loads the plugins of a distribution; raises PluginError when there are none, or not in that version."""
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement as error:
+            raise PluginError(f"must be a distribution such as 'ev3x-evograd>=0.1', got {text!r}: {error}") from error
+        found = self._of(normalized(wanted.name))
+        if not found:
+            raise PluginError(f"{wanted.name} is not installed, or brings no plugin; pip install {text!r}")
+        for plugin in found:
+            if not wanted.specifier.contains(plugin.version, prereleases=True):
+                raise PluginError(f"{plugin} is not {wanted.specifier}; pip install {text!r}")
+            self.required.add(self.host.load(plugin.name).name)
+
+    def _of(self, distribution: str) -> list[PluginInfo]:
+        """The plugins of a distribution."""
+        return [p for p in self.host.index.plugins.values() if normalized(p.distribution) == distribution]
+
     def _top(self) -> dict[str, Any]:
         """The options outside of sections; unknown names are problems."""
-        sections = {*ONE, *MANY, "layout"}
+        sections = {*ONE, *MANY, "layout", "plugins"}
         known = {o.name for o in Run.options()}
         for name in self.tree.keys() - sections - known:
             self._problem((name,), unknown("option or section", name, sections | known))
@@ -173,11 +237,12 @@ class Builder:
             came = "" if use is None else f", got {use!r}"
             self._problem((*path, "use"), f"must name the {role}, such as one of: {known}{came}")
             return None
-        try:
-            full, cls = self.host.find(role, use)
-        except PluginError as error:
-            self._problem((*path, "use"), str(error))
+        found = None
+        with self._told_by_plugins((*path, "use")):
+            found = self.host.find(role, use)
+        if found is None:
             return None
+        full, cls = found
         component = self._options(cls, path, options)
         return (full, component) if isinstance(component, kind) else None
 
@@ -271,6 +336,14 @@ class Builder:
             self._problem(
                 path, f'needs the package {error.name!r}, which is not installed: pip install "ev3x[examples]"'
             )
+
+    @contextlib.contextmanager
+    def _told_by_plugins(self, path: Key) -> Iterator[None]:
+        """Faults of plugins become problems where the config names them."""
+        try:
+            yield
+        except PluginError as error:
+            self._problem(path, str(error))
 
     def _problem(self, path: Key, text: str) -> None:
         line, where = self.source.where(path)

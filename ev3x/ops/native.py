@@ -198,6 +198,12 @@ class Registry:
             keys = [*((name, "cpu") for name in self._declared), *self._offered]
             return [self._find(key) for key in dict.fromkeys(keys)]
 
+    def look(self, target: str, platform: str = "cpu") -> TargetStatus:
+        """What became of one target, which is brought up if it has not been."""
+        if not here(platform):
+            return TargetStatus(target, platform, "jnp", f"no {platform} device is here", NOBODY)
+        return self._find((target, platform))
+
     def library(self) -> Library:
         """The bundled native module, or what is wrong with it, the same each time."""
         with self._lock:

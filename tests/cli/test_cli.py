@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ev3x.session
+from ev3x import discovery
 from ev3x.cli import app
 from ev3x.cli.console import quietly
 from ev3x.ops import native
@@ -159,14 +160,30 @@ def test_plugins_show():
     assert ["level", "float", ">", "0", "0.05", "the", "chance"] in [x.split()[:7] for x in paired.splitlines()]
 
 
-def test_plugins_list_shows_conflicts_and_faults(monkeypatch):
-    from ev3x import host
-
-    one, two = (host.Plugin("twice", "m", name, "1.5") for name in ("a", "b"))
-    monkeypatch.setattr(host, "discover", lambda: host.Index({"x": one}, {"twice": (one, two)}, ("some fault",)))
+def test_plugins_list_shows_states_and_faults(monkeypatch):
+    one, two = (discovery.PluginInfo("twice", "m", name, "1.5") for name in ("a", "b"))
+    new = discovery.PluginInfo("new", "n", "ev3x-new", "2.0", "v9")
+    plugins = {"ev3": discovery.builtin(), "new": new}
+    index = discovery.Index(plugins, {"twice": (one, two)}, {"bad": "/x: unreadable"}, ("some fault",))
+    monkeypatch.setattr(discovery, "discover", lambda: index)
+    monkeypatch.setenv("EV3X_PLUGINS", "-b")
     result = invoke("plugins", "list")
-    assert result.exit_code == 0 and ["twice", "a", "1.5", "m"] in [x.split() for x in result.stdout.splitlines()]
-    assert result.stderr == "plugin name 'twice' is claimed by a 1.5 and b 1.5; uninstall one of them\nsome fault\n"
+    clash = "plugin name 'twice' is claimed by a 1.5 and b 1.5; disable or uninstall all but one"
+    lines = {
+        ("ev3", "ev3x", "v1"): "usable",
+        ("new", "ev3x-new", "v9"): "it needs plugin API v9, this ev3x has v1: upgrade ev3x",
+        ("twice", "a", "v1"): clash,
+        ("twice", "b", "v1"): "b is disabled by EV3X_PLUGINS",
+        ("bad", "", ""): "/x: unreadable",
+    }
+    assert (result.exit_code, result.stderr) == (0, "some fault\n")
+    rows = json.loads(invoke("plugins", "list", "--json").stdout)["plugins"]
+    assert {(r["plugin"], r["distribution"], r["api"]): r["state"] for r in rows} == lines
+    for (name, distribution, _), state in lines.items():
+        assert any(
+            line.startswith(name) and distribution in line and line.endswith(state)
+            for line in result.stdout.splitlines()
+        )
 
 
 def test_a_fallback_of_native_code_is_one_line(monkeypatch):

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from ... import cache
 from . import mnist1d
 
 if TYPE_CHECKING:
@@ -91,14 +92,12 @@ def load(settings: Settings | None = None) -> Teacher:
 
 
 def cache_file(settings: Settings) -> Path:
-    """Where this teacher is kept: in $EV3X_CACHE, else $XDG_CACHE_HOME/ev3x, else ~/.cache/ev3x.
+    """Where this teacher is kept; the name is a digest of all that the weights depend on.
 
-    The name is a digest of all that the weights depend on: settings, JAX version, kind of device.
+    These are its settings, JAX's version and the kind of device.
     """
-    own, shared = os.environ.get("EV3X_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    folder = Path(own) if own else Path(shared or Path.home() / ".cache") / "ev3x"
     facts = f"{_LAYOUT} {settings} jax {jax.__version__} {jax.default_backend()}"
-    return folder / f"mnist1d-teacher-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"
+    return cache.directory() / f"mnist1d-teacher-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"
 
 
 def train(settings: Settings) -> Teacher:

@@ -1,0 +1,150 @@
+"""What is installed: the index of all plugins, from the metadata of distributions alone. Nothing is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from importlib.metadata import Distribution
+from pathlib import Path
+
+GROUP, API_GROUP = "ev3x", "ev3x.api"
+BUILTIN = "ev3"
+# A plugin states the version of the plugin API that it was made for: here, OLDEST_API to API_VERSION will do.
+API_VERSION, OLDEST_API = 1, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PluginInfo:
+    """A plugin, before anything of it is imported.
+
+    `value` is its entry point, `module` or `module:object`. `distribution` is empty for one that was registered by hand
+    (a local file), whose `value` then says where it is from. `api` is what it states as the plugin API that it was made
+    for, as it is written; None if nothing is.
+    """
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+    api: str | None = f"v{API_VERSION}"
+    location: Path | None = dataclasses.field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution or self.value} {self.version}".rstrip()
+
+    @property
+    def incompatible(self) -> str | None:
+        """Why this plugin does not suit this ev3x, and which of the two must move; None if it does."""
+        if self.api is None:
+            return (
+                "it does not state the plugin API it was made for: its pyproject.toml needs "
+                f'[project.entry-points."{API_GROUP}"] {self.name} = "v{API_VERSION}"'
+            )
+        if not (stated := re.fullmatch(r"v(\d+)", self.api)):
+            return f'it states the plugin API {self.api!r}: must be a version such as "v{API_VERSION}"'
+        if int(stated[1]) > API_VERSION:
+            return f"it needs plugin API {self.api}, this ev3x has v{API_VERSION}: upgrade ev3x"
+        if int(stated[1]) < OLDEST_API:
+            return f"it was made for plugin API {self.api}, this ev3x runs v{OLDEST_API} or newer: upgrade the plugin"
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What is installed: plugins by name, names that several distributions claim, and what cannot be used as it is.
+
+    `broken` says by plugin name why its distribution cannot be read, as far as the name can be; `faults` are all that
+    was found to be wrong, in words; `copies` are further copies of a distribution on sys.path, which Python ignores.
+    """
+
+    plugins: Mapping[str, PluginInfo]
+    conflicts: Mapping[str, tuple[PluginInfo, ...]] = dataclasses.field(default_factory=dict)
+    broken: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    copies: Mapping[str, tuple[Path, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all plugins, usable or not; the built-in one first."""
+        others = {*self.plugins, *self.conflicts, *self.broken} - {BUILTIN}
+        return (BUILTIN, *sorted(others))
+
+    @property
+    def distributions(self) -> frozenset[str]:
+        """The normalized names of all distributions that bring plugins, but ev3x itself."""
+        claims = [p for claims in self.conflicts.values() for p in claims]
+        return frozenset(normalized(p.distribution) for p in (*self.plugins.values(), *claims) if p.name != BUILTIN)
+
+
+def normalized(distribution: str) -> str:
+    """The name of a distribution as installers compare it: lower case, with hyphens."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def builtin() -> PluginInfo:
+    """The built-in components, a plugin like any other; there even where ev3x has no metadata."""
+    try:
+        version = importlib.metadata.version("ev3x")
+    except importlib.metadata.PackageNotFoundError:
+        version = "source"
+    return PluginInfo(BUILTIN, "ev3x.builtin.plugin", "ev3x", version)
+
+
+def discover() -> Index:
+    """The index of the entry-point group `ev3x`, in an order that does not depend on sys.path.
+
+    Each distribution is read by itself: the broken metadata of one, plugin or stranger, spoil no other. Of several
+    copies of a distribution on sys.path, the first counts, which is the one that Python imports.
+    """
+    seen: dict[str, dict[Path, None]] = {}
+    claims: dict[str, list[PluginInfo]] = {}
+    broken: dict[str, str] = {}
+    faults: list[str] = []
+    for distribution in importlib.metadata.distributions():
+        path = _path(distribution)
+        if path.name.startswith("~"):
+            faults.append(f"{path}: left over from an upgrade or removal that was cut off; skipped, delete it")
+            continue
+        names: tuple[str, ...] = ()
+        try:
+            points = distribution.entry_points
+            names = tuple(point.name for point in points if point.group == GROUP)
+            if not names:
+                continue
+            about = distribution.metadata
+            if not (name := about["Name"]) or not (version := about["Version"]):
+                raise ValueError("METADATA is empty or missing")
+        except Exception as error:  # of a file that anyone may have written
+            faults.append(f"{path}: unreadable metadata ({error or type(error).__name__}); skipped, reinstall it")
+            broken |= dict.fromkeys(names, faults[-1])
+            continue
+        here = seen.setdefault(normalized(name), {})
+        here[path.resolve()] = None
+        if len(here) > 1 or name == "ev3x":
+            continue
+        apis = {point.name: point.value for point in points if point.group == API_GROUP}
+        for point in points:
+            if point.group == GROUP:
+                made = PluginInfo(point.name, point.value, name, version, apis.get(point.name), path)
+                if point.name == BUILTIN:
+                    faults.append(f"{made} claims the name of the built-in plugin; ignored")
+                else:
+                    claims.setdefault(point.name, []).append(made)
+    plugins = {BUILTIN: builtin()} | {n: c[0] for n, c in sorted(claims.items()) if len(c) == 1}
+    conflicts = {n: tuple(sorted(c, key=str)) for n, c in sorted(claims.items()) if len(c) > 1}
+    copies = {name: tuple(paths) for name, paths in sorted(seen.items()) if len(paths) > 1}
+    broken = {name: why for name, why in sorted(broken.items()) if name not in claims}
+    return Index(plugins, conflicts, broken, tuple(sorted(faults)), copies)
+
+
+def claimed(name: str, claims: tuple[PluginInfo, ...]) -> str:
+    """The sentence for a plugin name that several distributions claim."""
+    who = " and ".join(f"{p.distribution} {p.version}" for p in claims)
+    return f"plugin name {name!r} is claimed by {who}; disable or uninstall all but one"
+
+
+def _path(distribution: Distribution) -> Path:
+    """Where the metadata of a distribution lie."""
+    return Path(getattr(distribution, "_path", "") or str(distribution.locate_file("")))
