@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..discovery import BUILTIN
-from . import check, tables
+from . import check, new, tables
 from .console import out, quietly
 from .hosting import Files, hosting
 from .run import Json
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True)
 app.command("check")(check.check)
+app.command("new")(new.new)
 
 
 @app.command("list")
