@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import boundary
 from ..adapt import Adapter, Form
 from ..data import Explore, Splits
 from ..propose import Site
@@ -16,9 +17,9 @@ from ..task import Task
 from ..types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, keys
-from .checks import NothingToCheck, check, demand
+from .checks import NothingToCheck, Unmet, check, demand
 from .rounds import assessment
-from .worlds import TinyTask, splits as tiny_splits
+from .worlds import TinyTask, loaded
 
 PLACE = 1  # the adapter stands between two others, whose calls are these
 CALLS = (7, 0, 9)
@@ -36,7 +37,7 @@ class AdapterBench(Bench):
         super().__init__(component)
         self.given = {"component": component, "task": task, "splits": splits}
         self.task = TinyTask() if task is None else task
-        self.splits = (tiny_splits() if task is None else self.task.load(0).splits) if splits is None else splits
+        self.splits = loaded(self.task) if splits is None else splits
         self.site = Site(self.task)
         self.metrics = self.task.metrics
         self.aims = tuple((1.0 if m.maximize else -1.0) / (i + 1) for i, m in enumerate(self.metrics))
@@ -94,14 +95,11 @@ class AdapterBench(Bench):
 
 @check(*common.SOUND)
 def decision_shapes(bench: AdapterBench) -> None:
-    """It returns a `Decision` of scalars: move i32[], promote bool[], aims f32[M], calls i32[A]; the move is a `Move`."""
-    got = bench.shape()["decision"]
-    demand(isinstance(got, Decision), "a Decision", type(got).__name__, "use dataclasses.replace(decision, ...)")
-    wanted = {"move": "int32[]", "promote": "bool[]", "aims": f"float32[{len(bench.metrics)}]", "calls": "int32[3]"}
-    for name, want in wanted.items():
-        leaf = getattr(got, name)
-        have = f"{leaf.dtype}{list(leaf.shape)}"
-        demand(have == want, f"{name} to be {want}", have, "cast with .astype(...)")
+    """It returns a `Decision`: a `Move` i32[], promote bool[], aims f32[M], calls i32[A]."""
+    try:
+        boundary.decision("it", bench.shape()["decision"], len(bench.metrics), len(CALLS))
+    except ValueError as error:
+        raise Unmet("a Decision as its documentation says", error, "use dataclasses.replace(decision, ...)") from error
     for said in bench.outcome:
         move = int(said["decision"].move)
         demand(move in {int(m) for m in Move}, "a move of Move", move, "use Move.KEEP, Move.TAKE or Move.RESTORE")

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import boundary
 from ..assess import Assessor
 from ..task import Metric
-from ..types import Array, Assessment, Block, Outcome, PyTree, Question
+from ..types import Assessment, Block, Outcome, PyTree, Question
 from . import calibration, common, trees, worlds
 from .bench import Bench, Split, keys
 from .checks import NothingToCheck, Unmet, check, demand
@@ -98,16 +99,11 @@ class AssessorBench(Bench):
 @check(*common.SOUND)
 def assessment_shapes(bench: AssessorBench) -> None:
     """An `Assessment` with the shapes and dtypes of its documentation, its winner among the contenders."""
-    got = bench.shape()["assessment"]
-    demand(isinstance(got, Assessment), "an Assessment", type(got).__name__, "return ev3x.Assessment(...)")
-    k, m = len(GAINS), len(bench.metrics)
-    wanted = {name: f"float32[{k}, {m}]" for name in ("mean", "lower", "upper", "difference", "p_values")}
-    wanted |= {"value": f"float32[{k}]", "p_value": f"float32[{k}]", "reference": f"float32[{m}]"}
-    wanted |= {"outcome": f"int32[{k}]", "winner": "int32[]", "examples": "int32[]"}
-    for name, want in wanted.items():
-        leaf = getattr(got, name)
-        have = f"{leaf.dtype}{list(leaf.shape)}"
-        demand(have == want, f"{name} to be {want}", have, "cast with .astype, broadcast with jnp.broadcast_to")
+    k = len(GAINS)
+    try:
+        boundary.assessment("it", bench.shape()["assessment"], k, len(bench.metrics))
+    except ValueError as error:
+        raise Unmet("an Assessment as its documentation says", error, "cast with .astype, broadcast") from error
     enough = bench.shape()["enough"]
     have = f"{enough.dtype}{list(enough.shape)}"
     demand(have == "bool[]", "enough to be bool[]", have, "reduce with .all() or .any()")
@@ -183,7 +179,7 @@ def unweighted(bench: AssessorBench) -> None:
     demand(fault is None, "the same as with weights of 1", fault, "treat block.weights = None as ones")
 
 
-@check("assessment_shapes", "same_key_same_bits", *common.SOUND)
+@check("assessment_shapes", "same_key_same_bits", "evidence_adds", "masked", *common.SOUND)
 def means(bench: AssessorBench) -> None:
     """`mean`, `reference` and `difference` are the weighted means that records and pictures show, to 1e-4."""
     lane = jax.tree.map(
@@ -210,8 +206,8 @@ def bounds(bench: AssessorBench) -> None:
     demand(within.all(), f"bounds in {low} ... {high}", f"{said.lower} and {said.upper}", "jnp.clip to low and high")
 
 
-@check("assessment_shapes", "same_key_same_bits", *common.SOUND)
-def power(bench: AssessorBench) -> None:
+@check("assessment_shapes", "promise", "same_key_same_bits", *common.SOUND)
+def power(bench: AssessorBench) -> str | None:
     """A large true gain is found: the best contender by far wins; at a stated level it is called better.
 
     Without this an assessor that never says anything would keep every promise. Nine of ten such gains must be found.
@@ -243,7 +239,7 @@ def direction(bench: AssessorBench) -> None:
 
 @check("power", *common.SOUND)
 def ineligible(bench: AssessorBench) -> None:
-    """Who is not eligible never wins, however good: its value is -inf, and without anybody eligible the winner is -1."""
+    """Who is not eligible never wins: its value is -inf, and without anybody eligible the winner is -1."""
     said = bench.says(eligible=jnp.arange(len(GAINS)) != BEST)
     lost = said.winner not in (BEST, -1) and said.value[BEST] == -np.inf
     demand(lost, f"a winner other than {BEST}, whose value is -inf", f"{said.winner}, {said.value}", "mask by eligible")

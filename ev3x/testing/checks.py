@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 class Unmet(Exception):
     """What a check expected, what it got, and what to do about it."""
 
-    def __init__(self, expected: str, got: str, do: str) -> None:
+    def __init__(self, expected: str, got: object, do: str) -> None:
         super().__init__(f"expected {expected}; got {got}; {do}")
 
 
@@ -55,7 +55,7 @@ def check(*after: str) -> Callable[[Callable[[Any], str | None]], Check]:
 def demand(met: object, expected: str, got: object, do: str) -> None:
     """Raise Unmet unless the demand is met."""
     if not met:
-        raise Unmet(expected, str(got), do)
+        raise Unmet(expected, got, do)
 
 
 def run(bench: Any, checks: Sequence[Check], least: int, excuse: Mapping[str, str]) -> Report:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..types import Array
@@ -155,7 +156,7 @@ class _Pickler(pickle.Pickler):
     """Pickles keys of JAX too."""
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return _key, (str(jax.random.key_impl(value)), np.asarray(jax.random.key_data(value)))
         return NotImplemented
 

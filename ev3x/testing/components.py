@@ -105,7 +105,7 @@ def check_component(component: Component, *, excuse: Mapping[str, str] = NONE, *
         "task": check_task,
         "observer": check_observer,
     }
-    role = getattr(component, "role", None)
+    role = str(getattr(component, "role", None))
     if role not in functions:
         raise TypeError(f"component must be of one of the roles {', '.join(functions)}, got {component!r}")
     report: Report = functions[role](component, excuse=excuse, **given)

@@ -15,7 +15,7 @@ from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, Split, grown, keys
 from .checks import NothingToCheck, Unmet, check, demand
-from .worlds import TinyTask, splits as tiny_splits
+from .worlds import TinyTask, loaded
 
 # What becomes of a round, lane by lane: the first candidate is promoted; nobody could win; the incumbent is restored.
 FATES = (
@@ -35,7 +35,7 @@ class ProposerBench(Bench):
         super().__init__(component)
         self.given = {"component": component, "task": task, "splits": splits}
         self.task = TinyTask() if task is None else task
-        self.splits = (tiny_splits() if task is None else self.task.load(0).splits) if splits is None else splits
+        self.splits = loaded(self.task) if splits is None else splits
         self.site = Site(self.task)
 
     @property
@@ -166,7 +166,7 @@ def other_key_differs(bench: ProposerBench) -> None:
 
 @check("candidates_match", "same_key_same_bits", *common.SOUND)
 def non_finite(bench: ProposerBench) -> None:
-    """A round whose candidates are all NaN, and lose, leaves a state that is finite again after the next sound round."""
+    """A round whose candidates are all NaN, and lose, leaves a state that is finite after the next sound round."""
     lane = bench.inputs(1)
     sick = {**lane, "current": trees.inexact(lambda x: jnp.full_like(x, jnp.nan), lane["current"])}
     ends = []
@@ -202,7 +202,7 @@ def resize(bench: ProposerBench) -> None:
             text = str(error).partition("\n")[0]
             raise Unmet(
                 f"candidates of the grown model (fresh={fresh})", text, "rebuild in `resize` what has its shape"
-            )
+            ) from error
 
 
 CHECKS = (

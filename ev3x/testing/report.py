@@ -12,8 +12,8 @@ Status = Literal["passed", "failed", "excused", "blocked"]
 class Record:
     """What became of one check.
 
-    `blocked`: it was not run because one that it builds on failed, so that one fault is reported once. `excused`: by the
-    author, or because there is nothing to check; `detail` says why.
+    `blocked`: it was not run because one that it builds on failed, so that one fault is reported once. `excused`: by
+    the author, or because there is nothing to check; `detail` says why.
     """
 
     name: str

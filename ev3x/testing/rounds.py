@@ -1,7 +1,8 @@
-"""Assessments as a round gives them, and a short run with its records, for those that come after assessors."""
+"""Assessments as a round gives them, and the rows of a run, for those that come after assessors. Made up."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +13,26 @@ import numpy as np
 
 from ..builtin.adapters.promote import Promote
 from ..builtin.assessors.mean_bounds import MeanBounds
-from ..builtin.assessors.published import Published
-from ..builtin.budgets.per_round import PerRound
+from ..builtin.assessors.paired import Paired
+from ..builtin.budgets.over_run import OverRun
 from ..builtin.proposers.trajectories import Trajectories
-from ..evaluate import evaluate
-from ..evolver import Evolver
-from ..loop import Method
+from ..loop import Method, Plan
 from ..report import rows
 from ..rules import Loss, Optimizer
 from ..task import Metric
-from ..types import Array, Assessment, Outcome
+from ..types import Array, Assessment, Decision, Move, Outcome, Record
+from .trees import inexact
 from .worlds import TinyTask
 
 EXAMPLES = 1024
-ROUNDS = 6
+OUTCOMES = (
+    Outcome.UNDECIDED,
+    Outcome.BETTER,
+    Outcome.EQUIVALENT,
+    Outcome.WORSE,
+    Outcome.UNDECIDED,
+    None,
+)
 P_VALUES = {Outcome.BETTER: 1e-4, Outcome.EQUIVALENT: 0.5, Outcome.UNDECIDED: 0.5, Outcome.WORSE: 1 - 1e-4}
 GAINS = {Outcome.BETTER: 0.1, Outcome.EQUIVALENT: 0.0, Outcome.UNDECIDED: 0.01, Outcome.WORSE: -0.1}
 
@@ -60,29 +67,21 @@ def assessment(key: Array, metrics: tuple[Metric, ...], outcomes: Sequence[Outco
 
 @functools.cache
 def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-    """The rows of a short run, and its summary as summary.json has it.
+    """The rows of a made-up run, and its summary as summary.json has it.
 
-    One of its candidates is not finite; at its end a model grew, and then nobody could win.
+    It has every verdict, a growth, a round whose scores are not finite, and one without a winner.
     """
     task = TinyTask()
-    optimizers = tuple(Optimizer("sgd", learning_rate=rate) for rate in (0.3, 1e30))
-    method = Method(
-        [Trajectories(losses=(Loss("logistic"),), optimizers=optimizers, length=3)],
-        MeanBounds(block=64),
-        Published(block=64, blocks=1),
-        [Promote()],
-        PerRound(),
-    )
-    data = task.load(0)
-    evolver = Evolver(task, method, data.splits)  # type: ignore[arg-type]
-    state, records = evolver.rounds(evolver.init(0), ROUNDS)
-    told = rows(evolver.plan, records)
-    told[0]["confirm"]["p_value"] = 0.01
-    sizes = {name: 2 * size for name, size in told[-1]["parameters"].items()}
-    grew = {**told[-1], "round": ROUNDS, "calls": {"adapter": "grow"}}
-    nobody = {"winner": None, "verdict": "none", "promoted": False, "move": "keep", "parameters": sizes, "calls": {}}
-    told += [grew, {**told[-1], "round": ROUNDS + 1, **nobody}]
-    scores = evaluate(task, state.model.incumbent, data.test)
+    optimizers = tuple(Optimizer("sgd", learning_rate=rate) for rate in (0.1, 0.3))
+    trajectories = Trajectories(losses=(Loss("logistic"),), optimizers=optimizers, length=3)
+    plan = Plan(task, Method([trajectories], MeanBounds(), Paired(), [Promote()], OverRun()))
+    records = [_record(i, outcome, task.metrics) for i, outcome in enumerate(OUTCOMES)]
+    sick = records[-2]
+    lost = inexact(lambda x: jnp.full_like(x, jnp.nan), sick.confirmation)
+    records[-2] = dataclasses.replace(sick, confirmation=lost)
+    told = rows(plan, jax.tree.map(lambda *x: jnp.stack(x), *records))
+    told[2]["calls"] = {"adapter": "grow"}
+    scores: dict[str, float | None] = {metric.name: 0.5 for metric in task.metrics}
     summary = {
         "task": "kit:tiny",
         "seed": 0,
@@ -90,21 +89,45 @@ def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         "promotions": sum(row["promoted"] for row in told),
         "transitions": {"grow": 1},
         "gradient_steps": sum(row["gradient_steps"] for row in told),
-        "examples": EXAMPLES,
+        "examples": EXAMPLES * len(told),
         "seconds": 1.0,
         "test": scores,
-        "baseline": {name: None for name in scores},
+        "baseline": dict.fromkeys(scores),
         "parameters": told[-1]["parameters"]["incumbent"],
         "kept": {},
         "outcome": "finished",
         "reason": f"{len(told)} rounds",
         "promise": "",
-        "about": data.about,
+        "about": "made up",
         "observer_faults": {},
         "versions": {},
         "directory": None,
     }
     return tuple(told), summary
+
+
+def _record(i: int, outcome: Outcome | None, metrics: tuple[Metric, ...]) -> Record:
+    """A round with this verdict; None: nobody could win."""
+    key = jax.random.fold_in(jax.random.key(0), i)
+    verdict = Outcome.UNDECIDED if outcome is None else outcome
+    winner = -1 if outcome is None else i % 2
+    move = {Outcome.WORSE: Move.RESTORE, None: Move.KEEP}.get(outcome, Move.TAKE)
+    aims = jnp.array([1.0, *[0.0] * (len(metrics) - 1)], jnp.float32)
+    promoted = jnp.asarray(outcome == Outcome.BETTER)
+    size = 100 if i < 3 else 200
+    return Record(
+        round=jnp.int32(i),
+        alpha=jnp.float32(0.01),
+        eligible=jnp.array([outcome is not None, i % 3 != 1 and outcome is not None]),
+        selection=assessment(key, metrics, (Outcome.UNDECIDED,) * 2, winner),
+        confirmation=assessment(jax.random.fold_in(key, 1), metrics, (verdict, Outcome.UNDECIDED), 0),
+        decision=Decision(jnp.int32(move), promoted, aims, jnp.zeros(1, jnp.int32)),
+        steps=jnp.int32(6),
+        parameters=jnp.array([size, 100], jnp.int32),
+        notes={"trajectories": {}},
+        reused=jnp.asarray(False),
+        aims=aims,
+    )
 
 
 def _middle(metric: Metric) -> float:

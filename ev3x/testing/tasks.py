@@ -43,7 +43,7 @@ class TaskBench(Bench):
         if self.splits_given is not None:
             return self.splits_given
         if self.data is None or not isinstance(self.data.splits, Splits):
-            raise Unmet("data", "a task that loads none", "hand splits over: check_task(task, splits=...)")
+            raise Unmet("splits", "a task that loads none", "hand them over: check_task(task, splits=...)")
         return self.data.splits
 
     def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
@@ -96,13 +96,13 @@ class TaskBench(Bench):
 
 @check("options")
 def names(bench: TaskBench) -> None:
-    """It names its losses and metrics, each once, and gives its hyperparameters as numbers or pytrees of float arrays."""
+    """It names its losses and metrics, each once; hyperparameters are numbers, or pytrees of float arrays."""
     task = bench.component
     losses = task.losses
-    sound = isinstance(losses, tuple) and losses and len({*losses}) == len(losses)
+    sound = isinstance(losses, tuple) and bool(losses) and len({*losses}) == len(losses)
     demand(sound, "a tuple of different loss names", repr(losses), "name every loss once")
     metrics = task.metrics
-    sound = isinstance(metrics, tuple) and metrics and all(isinstance(m, Metric) for m in metrics)
+    sound = isinstance(metrics, tuple) and bool(metrics) and all(isinstance(m, Metric) for m in metrics)
     demand(sound, "a tuple of Metric records", repr(metrics), "give at least the metric that decides")
     demand(len({m.name for m in metrics}) == len(metrics), "different names", [m.name for m in metrics], "rename one")
     demand(isinstance(task.hypers, Mapping), "a mapping of hypers", repr(task.hypers), "return {name: default}")

@@ -95,6 +95,14 @@ class TinyTask(Task):
         return Data(splits(seed), test, "two overlapping classes in the plane")
 
 
+def loaded(task: Task) -> Splits:
+    """The splits that a task loads with seed 0; ValueError when they are streamed."""
+    found = task.load(0).splits
+    if not isinstance(found, Splits):
+        raise ValueError(f"{type(task).__name__} loads a stream, but checks need splits: hand over splits=Splits(...)")
+    return found
+
+
 def examples(key: Array, n: int) -> dict[str, Array]:
     """n examples, {"x": f32[n, 2], "y": bool[n]}; the classes lie 1.4 standard deviations apart."""
     label, noise = jax.random.split(key)
@@ -142,7 +150,7 @@ def drawn(rng: np.random.Generator, metric: Metric, gain: float, shape: tuple[in
     u = np.full_like(u, 0.5) if metric.constant else np.maximum(u, np.float32(1e-6))
     low, high = math.isfinite(metric.low), math.isfinite(metric.high)
     if metric.binary:
-        made = u < 0.5 + 0.4 * gain
+        made: npt.NDArray[Any] = u < 0.5 + 0.4 * gain
     elif low and high:
         made = metric.low + (metric.high - metric.low) * (0.25 + 0.5 * u + 0.2 * gain)
     elif high:
