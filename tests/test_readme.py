@@ -15,6 +15,7 @@ from ev3x.host import Host
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 EMBED, PLUGIN = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 ENTRY_POINT = re.search(r"`\[project\.entry-points\.ev3x\] (\w+) = \"(\w+)\"`", TEXT)
+API = re.search(r"`\[project\.entry-points\.\"ev3x\.api\"\] (\w+) = \"(v\d+)\"`", TEXT)
 USE = re.search(r'`use = "([\w:]+)"`', TEXT)
 
 pytestmark = [pytest.mark.loose_types("a user's JAX is not strict"), pytest.mark.usefixtures("loose_ranks")]
@@ -56,7 +57,7 @@ def installed(tmp_path, monkeypatch):
     info = tmp_path / "random_steps-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: random-steps\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[ev3x]\n{name} = {module}\n")
+    (info / "entry_points.txt").write_text(f"[ev3x]\n{name} = {module}\n[ev3x.api]\n{API[1]} = {API[2]}\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     yield name, module
