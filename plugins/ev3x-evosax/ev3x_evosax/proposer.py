@@ -222,8 +222,9 @@ class Strategy(Proposer):
         )
 
     def _built(self, params: PyTree) -> Built:
+        kind: Any = self.kind
         return strategies.build(
-            self.kind,
+            kind,
             self.population,
             self._length(params),
             self._options(),

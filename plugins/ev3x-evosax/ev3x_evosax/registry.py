@@ -78,6 +78,7 @@ def _component(kind: Kind) -> type[Strategy]:
 def _field(name: str, parameter: inspect.Parameter) -> Field | None:
     """The option for an argument of a constructor, None when it is neither a number, an optimizer nor a schedule."""
     default = None if parameter.default is parameter.empty else parameter.default
+    hint: Any
     if name == "optimizer":
         hint, default = Optimizer | None, None
     elif name == "std_schedule":
