@@ -44,8 +44,6 @@ def test_listing_plugins_imports_nothing_of_it():
 import sys, ev3x
 assert "evosax" in ev3x.Host().index.plugins
 assert not [n for n in sys.modules if n.split(".")[0] in ("ev3x_evosax", "evosax", "jax")]
-ev3x.Host().load("evosax")
-assert "evosax" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

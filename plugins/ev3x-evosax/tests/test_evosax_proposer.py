@@ -260,7 +260,7 @@ def _broken(x):
         ("cma_es", {"view": "subspace"}, r"dimensions: is required"),
         ("cma_es", {"dimensions": 3}, r"needs view = 'subspace', got 3"),
         ("cma_es", {"num_populations": 3}, r"unknown option 'num_populations'"),
-        ("gesmr_ga", {"num_groups": 3}, r"divisible by number of std groups"),
+        ("gesmr_ga", {"num_groups": 4}, r"divisible by number of std groups"),
     ],
 )
 def test_a_bad_option_is_refused(name, options, text):
