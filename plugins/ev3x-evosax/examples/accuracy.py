@@ -45,13 +45,14 @@ def examples(key: Array, n: int) -> Any:
 
 def main() -> float:
     """The accuracy of the promoted model after 60 rounds."""
-    host, sources = ev3x.Host(), [ev3x.Generated(key, examples) for key in jax.random.split(jax.random.key(7), 3)]
-    method: Any = ev3x.Method(
+    sources = [ev3x.Generated(key, examples) for key in jax.random.split(jax.random.key(7), 3)]
+    build: Any = ev3x.Host().build
+    method = ev3x.Method(
         [component("snes")(population=16, std=0.3)],
-        host.build("assessor", "mean_bounds", {"block": 256}),
-        host.build("assessor", "paired", {"block": 256}),
-        [host.build("adapter", "promote")],
-        host.build("budget", "over_run"),
+        build("assessor", "mean_bounds", {"block": 256}),
+        build("assessor", "paired", {"block": 256}),
+        [build("adapter", "promote")],
+        build("budget", "over_run"),
     )
     splits = ev3x.Splits(ev3x.Explore(sources[0], 1), ev3x.Assess(sources[1]), ev3x.Decide(sources[2]))
     evolver = ev3x.Evolver(Line(), method, splits)
