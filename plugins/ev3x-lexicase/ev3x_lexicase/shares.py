@@ -58,8 +58,10 @@ def selection_shares(
             f"selection_shares: `tournaments` must be an integer from 1 to {MOST}, that is known when traced, "
             f"got {tournaments!r}"
         )
-    if epsilon is not None and not (math.isfinite(np.float32(epsilon)) and epsilon >= 0):
-        raise ValueError(f"selection_shares: `epsilon` must be None, or finite and not negative, got {epsilon!r}")
+    if epsilon is not None and not 0 <= epsilon <= float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"selection_shares: `epsilon` must be None, or finite in float32 and not negative, got {epsilon!r}"
+        )
 
     x = jnp.where(jnp.isnan(x), -jnp.inf, _flush(lax.stop_gradient(x)))
     margin = None if epsilon is None else float(np.float32(epsilon) if epsilon >= _TINY else 0)

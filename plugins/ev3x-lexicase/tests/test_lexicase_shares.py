@@ -91,7 +91,7 @@ def test_every_size():
             check(votes("native", *data), *data)
 
 
-@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (1, 1), (2, 1), (2, 0, 4)])
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (1, 1), (2, 0, 4), (0, 3, 4)])
 def test_the_definition_at_the_smallest_sizes(shape):
     data = draw(np.random.default_rng(2), shape)
     check(votes("definition", *data), *data)
@@ -192,7 +192,7 @@ def test_nan_loses_and_subnormal_numbers_are_zero():
 
 @both
 def test_one_call_for_all_leading_axes_is_a_call_for_each(form):
-    data = draw(np.random.default_rng(10), (2, 3, *SHAPE))
+    data = draw(np.random.default_rng(10), (2, 3, *SHAPE), "masked")
     whole = votes(form, *data)
     each = [[votes(form, *(a[i, j] for a in data)) for j in range(3)] for i in range(2)]
     np.testing.assert_array_equal(whole, each)
@@ -252,8 +252,12 @@ GOOD = {"scores": np.zeros((2, 3), np.float32), "words": np.zeros(2, np.uint32),
         ({"counts": np.ones(3, np.float32)}, TypeError, "`counts` must be bool, got float32"),
         ({"tournaments": 0}, ValueError, "`tournaments` must be an integer from 1 to 65535.*, got 0"),
         ({"tournaments": 65536}, ValueError, "`tournaments` must be an integer from 1 to 65535.*, got 65536"),
-        ({"epsilon": -1.0}, ValueError, "`epsilon` must be None, or finite and not negative, got -1.0"),
-        ({"epsilon": float("nan")}, ValueError, "`epsilon` must be None, or finite and not negative, got nan"),
+        ({"epsilon": -1.0}, ValueError, "`epsilon` must be None, or finite in float32 and not negative, got -1.0"),
+        (
+            {"epsilon": float("nan")},
+            ValueError,
+            "`epsilon` must be None, or finite in float32 and not negative, got nan",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(bad, error, text):
