@@ -158,12 +158,12 @@ def test_the_example_shows_what_it_says(capsys):
 
 
 def test_a_run_selects_by_it_natively_as_by_the_definition_and_promotes_nothing_that_it_confirms():
-    plan, data = (run := load_example().evolver(crowd=3)).plan, run.data
+    plan, data = (run := load_example().evolver(PLAIN, crowd=3)).plan, run.data
     parts = plan.method
     lexicase = Lexicase(block=256, blocks=2, tournaments=100)
     method = ev3x.Method(parts.proposers, lexicase, lexicase, parts.adapters, parts.budget)
     records = []
-    for native in ("require", "off"):
+    for native in ("auto", "off"):
         each = ev3x.Evolver(plan.task, method, data, native=native)
         records.append(each.rounds(each.init(3), 2)[1])
     got, want = (r.selection for r in records)

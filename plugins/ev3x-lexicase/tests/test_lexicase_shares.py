@@ -202,13 +202,12 @@ def test_one_call_for_all_leading_axes_is_a_call_for_each(form):
 def test_under_vmap_scan_and_eagerly(mode):
     scores, words, *_ = draw(np.random.default_rng(11), (3, *SHAPE))
     with ops.native.using(mode):
-        each = np.stack([selection_shares(s, w, 40) for s, w in zip(scores, words, strict=True)])
-        mapped = jax.jit(jax.vmap(lambda s, w: selection_shares(s, w, 40)))(scores, words)
+        alone = selection_shares(scores[0], words[0], 40)
+        mapped = jax.jit(jax.vmap(lambda w: selection_shares(scores[0], w, 40)))(words)  # all get the same scores
         scanned = jax.jit(lambda *a: jax.lax.scan(lambda c, x: (c, selection_shares(*x, 40)), 0, a)[1])(scores, words)
-        one = jax.vmap(lambda w: selection_shares(scores[0], w, 40))(words)  # of the scores, all get the same
-    np.testing.assert_array_equal(mapped, each)
-    np.testing.assert_array_equal(scanned, each)
-    np.testing.assert_array_equal(one, [shared(scores[0], w) for w in words])
+    np.testing.assert_array_equal(alone, shared(scores[0], words[0]))
+    np.testing.assert_array_equal(mapped, [shared(scores[0], w) for w in words])
+    np.testing.assert_array_equal(scanned, [shared(s, w) for s, w in zip(scores, words, strict=True)])
 
 
 @needs_native
