@@ -31,9 +31,6 @@ EXCUSES = {
     "distill-mnist1d": {"sharded": "placement is that of distill-digits, by the same code"},
     "distill-cifar": {"sharded": "placement is that of distill-digits, by the same code"},
 }
-# Sharded along the examples with weights, the native `score_moments` counts `examples` wrongly (4 for 2,048).
-COUNT = {"sharded": "a fault of ops.score_moments: its count of examples on two devices"}
-EXCUSES |= {name: COUNT for name in ("mean_bounds", "lexicographic", "pareto", "paired", "published")}
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
 # What takes longest; it is left out for mutants that other checks must find.
 SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
