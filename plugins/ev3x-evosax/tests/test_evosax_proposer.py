@@ -12,7 +12,8 @@ from ev3x_evosax import views
 
 import ev3x
 
-SITE = ev3x.Site(ev3x.Task())
+METRIC = ev3x.Metric("x", lambda scores, batch: scores)
+SITE = ev3x.Site(ev3x.make_task(lambda key: {}, lambda params, batch: batch["x"], {"x": lambda x, _: x}, [METRIC]))
 EXPLORE = ev3x.Explore(ev3x.Arrays({"x": jnp.zeros(1)}), 1)
 CURRENT = {
     "params": {"w": jnp.full((3, 4), 2.0), "half": jnp.ones(5, jnp.bfloat16), "n": jnp.arange(3, dtype=jnp.int32)},

@@ -15,7 +15,8 @@ import ev3x
 
 NAMES = sorted(ev3x_evosax.components())
 DIMENSIONS, GENERATIONS, POPULATION = 7, 4, 8
-SITE = ev3x.Site(ev3x.Task())
+METRIC = ev3x.Metric("x", lambda scores, batch: scores)
+SITE = ev3x.Site(ev3x.make_task(lambda key: {}, lambda params, batch: batch["x"], {"x": lambda x, _: x}, [METRIC]))
 EXPLORE = ev3x.Explore(ev3x.Arrays({"x": jnp.zeros(1)}), 1)
 TAKE = ev3x.Decision(jnp.int32(ev3x.Move.TAKE), jnp.asarray(False), jnp.ones(1), jnp.zeros(1, jnp.int32))
 
