@@ -73,7 +73,7 @@ def _loaded(plugin: PluginInfo, timeout: float) -> list[dict[str, Any]]:
         try:
             ended = subprocess.run(command, timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         except subprocess.TimeoutExpired:
-            end = f"{plugin} did not come to an end within {timeout:g} s (--timeout)"
+            end: str | None = f"{plugin} did not come to an end within {timeout:g} s (--timeout)"
         else:
             end = _end(plugin, ended.returncode, ended.stderr.decode(errors="replace"))
         findings = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
