@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import config, doctor, plugins, run
-from .console import Guarded, out
+from .console import Guarded, note_everything, out
 
 app = typer.Typer(
     cls=Guarded,
@@ -42,5 +42,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions and exit.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what plugins print while they load.")] = False,
 ) -> None:
-    pass
+    if verbose:
+        note_everything()
