@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from building import needs, passes
+from building import needs, passes, run
 from typer.testing import CliRunner
 
 from ev3x import Host, PluginError
@@ -123,7 +123,13 @@ def test_linters_and_types_find_nothing(written, tmp_path):
     for command in (["check"], ["format", "--check"]):
         passes([sys.executable, "-m", "ruff", *command, "--no-cache", folder])
     sources = [p for made in written.values() for p in made.files if p.suffix == ".py"]
-    passes([sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "--config-file", "", *sources])
+    settings = written["proposer", "ctypes"].folder / "pyproject.toml"
+    passes([sys.executable, "-m", "mypy", "--cache-dir", tmp_path, "--config-file", settings, *sources])
+    misspelt = tmp_path / "misspelt.py"
+    text = written["observer", None].files[2].read_text()
+    misspelt.write_text(text.replace("def ev3x_observers", "def ev3x_observer"))
+    done = run([sys.executable, "-m", "mypy", "--cache-dir", tmp_path, "--config-file", settings, misspelt])
+    assert done.returncode == 1 and '"ev3x_observer" is marked as an override, but no base method' in done.stdout
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -147,9 +153,8 @@ def test_all_kinds_keep_the_contract(written, installed):
 
 
 @needs()
-@pytest.mark.parametrize("kind", NATIVE)
-def test_its_own_tests_pass_with_native_code(written, installed, kind, tmp_path, monkeypatch):
-    made = written[kind, "ctypes"]
+def test_its_own_tests_pass_with_native_code(written, installed, tmp_path):
+    made = written["proposer", "ctypes"]
     folder = shutil.copytree(made.folder, tmp_path / "built")
     site = installed(folder)
     package = made.folder.name.replace("-", "_")
