@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..discovery import BUILTIN
-from . import check
+from . import check, new
 from .console import Quick, QuickGroup, out, quietly
 from .hosting import Files, hosting
 from .run import Json
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True, cls=QuickGroup
 )
 app.command("check")(check.check)
+app.command("new", cls=Quick)(new.new)
 
 
 @app.command("list", cls=Quick)

@@ -1,0 +1,63 @@
+"""`ev3x plugins new`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import out, quietly, say
+
+
+def new(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The plugin's name: ev3x-NAME is its distribution.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="proposer|assessor|adapter|task|observer", help="What to begin with; a proposer if not said."
+        ),
+    ] = None,
+    native: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ctypes|nanobind|pybind11", help="Give a proposer or an assessor an operation in C++, too."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE.py", help="Package this file, as --plugin takes it, under its own name."),
+    ] = None,
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder ev3x-NAME goes.")] = Path(),
+) -> None:
+    """Write a plugin that works at once, with its tests, and say what to do next."""
+    from .. import scaffold
+
+    chosen: Any = {"kind": kind, "native": native}
+    with quietly():
+        written = scaffold.create(name, source=source, into=into, **chosen)
+    out(f"{written.folder}: {', '.join(str(file.relative_to(written.folder)) for file in written.files)}")
+    for note in written.notes:
+        say(f"note: {note}", style="yellow")
+    out("Next:")
+    out(f"  {_command('pip')} install -e {shlex.quote(f'{_local(written.folder)}[test]')}")
+    out(f"  {_command('pytest')} {shlex.quote(str(written.folder))}")
+    out(f"  {_command('ev3x')} {shlex.join(written.run)}")
+
+
+def _command(tool: str) -> str:
+    """The tool of the Python that runs this: by its name where a shell finds just that one."""
+    found = shutil.which(tool)
+    if found is not None and Path(found).parent == Path(sys.executable).parent:
+        return tool
+    return shlex.join([sys.executable, "-m", {"ev3x": "ev3x.cli"}.get(tool, tool)])
+
+
+def _local(folder: Path) -> str:
+    """The folder as pip takes it for one, and not for the name of a distribution."""
+    return str(folder) if folder.is_absolute() or folder.parts[0] == ".." else f"./{folder}"

@@ -1,0 +1,174 @@
+"""The files of a new plugin, filled in from `templates/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from .bindings import BINDINGS, Binding, Native
+from .kinds import STARTS, Kind, run_arguments
+from .names import Names, ScaffoldError
+from .requirements import imported, requirements
+
+if TYPE_CHECKING:
+    from .local_file import Found
+
+Values = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The files by their place in the distribution, the arguments of `ev3x` for a first run, and notes for people."""
+
+    files: Mapping[str, bytes]
+    run: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def of_kind(names: Names, kind: Kind, native: Native | None) -> Contents:
+    """A component of this kind, its tests, and its native operation if there is to be one."""
+    start = STARTS[kind]
+    if native is not None and start.sums is None:
+        able = " or ".join(k for k, s in STARTS.items() if s.sums is not None)
+        raise ScaffoldError(f"--native is for what computes on arrays in a round, --kind {able}, not for {kind}")
+    binding = None if native is None else BINDINGS[native]
+    run = run_arguments(kind, f"{names.name}:{start.component}")
+    values = {**names.values(), "kind": kind, "class_name": start.class_name, "component": start.component}
+    packages = start.packages if binding is None else (*start.packages, "import numpy as np")
+    needed, _ = requirements(line.split()[1] for line in packages)
+    where = f"`src/{names.package}/__init__.py` holds the component: edit its methods."
+    files = {
+        "pyproject.toml": _pyproject(values, start.about, needed, f"{names.package}:plugin", binding),
+        "README.md": _readme(values, start.about, run, where, native),
+        f"src/{names.package}/__init__.py": _filled(
+            f"{kind}.py",
+            values,
+            imports=_imports([*start.standard, *(binding.standard if binding else ())], packages),
+            sums=start.sums[binding is not None] if start.sums else "",
+            native=_filled("native.py", values) if binding else "",
+            targets=_filled(binding.targets, values) if binding else "",
+        ),
+        f"tests/test_{names.package}.py": _test(values, kind, binding is not None),
+    }
+    if binding is not None:
+        files["CMakeLists.txt"] = _filled(
+            "CMakeLists.txt",
+            values,
+            target=binding.target,
+            components=binding.components,
+            library=_filled(f"library_{native}.cmake", values).rstrip(),
+        )
+        module = _filled(binding.module, values) if binding.module else ""
+        files["csrc/row_dots.cc"] = _filled("row_dots.cc", values, include=binding.include, module=module)
+    return Contents(_encoded(files), run)
+
+
+def of_file(names: Names, source: Path) -> Contents:
+    """A one-file plugin as it is, and a test of the contract for each of its components.
+
+    The run is with the first of them that needs no options. Raises PluginError as a run with that file would.
+    """
+    from .local_file import found  # imports jax, which nothing else here needs
+
+    offers = found(source)
+    if not offers:
+        raise ScaffoldError(f"{source} offers no components: there is nothing to package")
+    content = source.read_bytes()
+    needed, unknown = requirements(imported(content))
+    values = names.values()
+    about = f"The plugin {names.name}"
+    ready = next((offer for offer in offers if offer.lacks is None), None)
+    run: tuple[str, ...] = ("plugins", "show", names.name)
+    if ready is not None:
+        run = run_arguments(ready.role, f"{names.name}:{ready.name}", alone=ready.alone)
+    notes = [f"{o.role} {o.name!r}: its test is skipped: {o.lacks}" for o in offers if o.lacks is not None]
+    notes += [f"add what brings {module!r} to `dependencies` in pyproject.toml" for module in unknown]
+    where = f"`src/{names.package}/__init__.py` is what was {source.name}."
+    files = {
+        "pyproject.toml": _pyproject(values, about, needed, names.package, None),
+        "README.md": _readme(values, about, run, where, None),
+        f"tests/test_{names.package}.py": _contracts(values, offers),
+    }
+    return Contents({**_encoded(files), f"src/{names.package}/__init__.py": content}, run, tuple(notes))
+
+
+def _test(values: Values, kind: Kind, native: bool) -> str:
+    """The tests of a component of this kind."""
+    start = STARTS[kind]
+    packages, own = start.test_packages, start.class_name
+    if native:
+        packages = (*packages, "import pytest", "from ev3x.ops import native")
+        own = f"{own}, plugin, row_dots"
+    return _filled(
+        "test.py",
+        values,
+        imports=_imports(start.test_standard, packages, [f"from {values['package']} import {own}"]),
+        behaviour=_filled(f"test_{kind}.py", values).rstrip(),
+        native=_filled("test_native.py", values).rstrip() if native else "",
+    )
+
+
+def _contracts(values: Values, offers: Sequence[Found]) -> str:
+    """A test of the contract for every component, skipped where it cannot be built without options."""
+    checks = ", ".join(sorted({f"check_{offer.role}" for offer in offers}))
+    packages = ["import ev3x", f"from ev3x.testing import {checks}"]
+    packages += ["import pytest"] if any(offer.lacks for offer in offers) else []
+    tests = [
+        _filled(
+            "test_offer.py",
+            values,
+            role=offer.role,
+            component=offer.name,
+            word=re.sub(r"\W", "_", offer.name),
+            skip="" if offer.lacks is None else f"@pytest.mark.skip({offer.lacks!r})\n",
+        )
+        for offer in offers
+    ]
+    return _filled("test_file.py", values, imports=_imports(["from typing import Any"], packages), tests="".join(tests))
+
+
+def _pyproject(values: Values, about: str, needed: list[str], value: str, binding: Binding | None) -> str:
+    backend, build, scikit = "hatchling>=1.27", "hatchling.build", ""
+    if binding is not None:
+        backend, build = "scikit-build-core>=1.0", "scikit_build_core.build"
+        scikit = _filled("scikit.toml", values, requires=binding.requires, tag=binding.tag)
+    dependencies = ", ".join(f'"{requirement}"' for requirement in needed)
+    return _filled(
+        "pyproject.toml",
+        values,
+        backend=backend,
+        build=build,
+        scikit=scikit,
+        about=about,
+        value=value,
+        dependencies=dependencies,
+    )
+
+
+def _readme(values: Values, about: str, run: tuple[str, ...], where: str, native: Native | None) -> str:
+    if native is not None:
+        where += (
+            f" `csrc/row_dots.cc` is its native operation; `{values['variable']}=OFF` at installation leaves it out."
+        )
+    return _filled("README.md", values, about=about, run=shlex.join(("ev3x", *run)), where=where)
+
+
+def _imports(*sections: Iterable[str]) -> str:
+    """Sections of import lines, each sorted as linters want them."""
+    made = ["\n".join(sorted(lines, key=lambda line: (line.startswith("from"), line))) for lines in sections]
+    return "\n\n".join(filter(None, made))
+
+
+def _filled(template: str, values: Values, **more: str) -> str:
+    text = importlib.resources.files(__package__).joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+    return Template(text).substitute(values, **more)
+
+
+def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: text.encode() for name, text in files.items()}

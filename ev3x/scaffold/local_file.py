@@ -1,0 +1,45 @@
+"""What a one-file plugin offers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ..adapt import Adapter
+from ..component import Component, OptionError
+from ..discovery import BUILTIN, Index, builtin
+from ..host import ROLES, Host
+from ..task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A component that a file offers; `lacks` says what its test must be given first, None if nothing."""
+
+    role: str
+    name: str
+    component: type[Component]
+    lacks: str | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs no adapter before it."""
+        return not (issubclass(self.component, Adapter) and self.component.follows)
+
+
+def found(path: Path) -> list[Found]:
+    """All components that the file offers. Raises PluginError as a run would."""
+    host = Host(Index({BUILTIN: builtin()}))
+    name = host.register_file(path).name
+    offers = [(role, offer, kind) for role in ROLES for offer, kind in host.offers(role, name).items()]
+    return [Found(role, offer, kind, _lacks(kind)) for role, offer, kind in offers]
+
+
+def _lacks(kind: type[Component]) -> str | None:
+    try:
+        kind.build({})
+    except OptionError as error:
+        return str(error)
+    if issubclass(kind, Task) and kind.load is Task.load:
+        return "it brings no data: hand over splits"
+    return None
