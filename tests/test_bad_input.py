@@ -390,7 +390,7 @@ class Odd(Shift):
         ),
         ("dtype", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float16\[1, 2\]"),
         ("count", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float32\[2, 2\]"),
-        ("eligible", r"proposer 'odd': eligible must have shape \(1,\), got \(0,\)"),
+        ("eligible", r"proposer 'odd': eligible must be bools of shape \(1,\), got bool of shape \(0,\)"),
     ],
 )
 def test_candidates_that_do_not_match_the_model_are_refused(way, text):
