@@ -104,6 +104,7 @@ class Host:
             raise self._failed[name]
         if not self._manager.has_plugin(name):
             with self._guarded(plugin, "cannot be loaded", keep=True):
+                _check_there(plugin)
                 self._adopt(plugin, _imported(plugin))
         return plugin
 
@@ -222,6 +223,15 @@ def _way(plugin: PluginInfo) -> str:
     if plugin.name == BUILTIN or not plugin.distribution:
         return ""
     return f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+
+
+def _check_there(plugin: PluginInfo) -> None:
+    """Raises RuntimeError if the plugin is no longer what the index says: modules of two versions would mix."""
+    if plugin.location is not None and not plugin.location.exists():
+        raise RuntimeError(
+            f"{plugin.distribution} was removed or upgraded after this process had begun ({plugin.location} is gone); "
+            "start it again"
+        )
 
 
 def _imported(plugin: PluginInfo) -> object:
