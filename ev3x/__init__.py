@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,7 +103,9 @@ __all__ = sorted([*_HOME, *_MODULES])
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version("ev3x")
+        from importlib.metadata import version
+
+        return version("ev3x")
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _HOME:

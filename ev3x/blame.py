@@ -56,7 +56,7 @@ def _said(setup: Setup, error: BaseException) -> str | None:
 
 
 def _culprit(setup: Setup, error: BaseException) -> tuple[PluginInfo, str, str] | None:
-    """The plugin whose code is innermost in an error's traceback; the label, if it is a component's, and the function."""
+    """The plugin whose code is innermost in an error's traceback; the label, if a component's, and the function."""
     found: tuple[PluginInfo, str, str] | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         code = frame.f_code

@@ -47,10 +47,11 @@ class Saved:
         states do not fit keep those of `like`, with a warning each.
         """
         misfits = self._misfits(like, homes)
-        if misfits and not drop:
+        if misfits and ("" in misfits or not drop):
+            way = "" if "" in misfits else ", or let these plugins start anew: `ev3x resume RUN --drop-plugin-state`"
             raise CheckpointError(
-                f"the checkpoint does not fit this configuration: {'; '.join(misfits.values())}; go back to what "
-                "it was saved with, or let these plugins start anew: `ev3x resume RUN --drop-plugin-state`"
+                f"the checkpoint does not fit this configuration: {'; '.join(misfits.values())}; "
+                f"go back to what it was saved with{way}"
             )
         for text in misfits.values():
             warnings.warn(f"starts anew: {text}", stacklevel=2)
@@ -65,20 +66,19 @@ class Saved:
         return fill(like, found)
 
     def _misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
-        """The branches of plugins whose states are not as in `like`, and why."""
+        """The branches that are not as in `like`, and why; that of the run itself is the empty one."""
         found: dict[str, list[str]] = {}
         for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
             branch = _branch(path, homes)
-            fault = _misfit(path, leaf, self.plugins.get(branch, {}).get(path)) if branch else None
-            if fault and np.prod(leaf.shape):
+            home = self.plugins.get(branch, {}) if branch else self.run
+            if np.prod(leaf.shape) and (fault := _misfit(path, leaf, home.get(path))):
                 found.setdefault(branch, []).append(fault)
         words = {}
         for branch, faults in found.items():
             plugin = branch.partition("@")[0]
             others = [b for b in self.plugins if b.partition("@")[0] == plugin and branch not in self.plugins]
-            words[branch] = f"plugin {plugin!r}: " + (
-                f"its states were saved by {others[0]}, it is {branch} now" if others else "; ".join(faults)
-            )
+            text = f"its states were saved by {others[0]}, it is {branch} now" if others else "; ".join(faults)
+            words[branch] = f"plugin {plugin!r}: {text}" if branch else text
         return words
 
     def history(self, like: Record) -> Record | None:

@@ -109,6 +109,22 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
         return tuple(_option(cls, field) for field in dataclasses.fields(cls) if field.init)
 
 
+def json_schema(cls: type[Component]) -> dict[str, Any]:
+    """The JSON schema (2020-12) of a component's options, each with its help and its default."""
+    properties: dict[str, Any] = {}
+    for field, option in zip((f for f in dataclasses.fields(cls) if f.init), cls.options(), strict=True):
+        default = None
+        if field.default is not dataclasses.MISSING:
+            default = to_config(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = to_config(field.default_factory())
+        properties[field.name] = _schema(cls, field.name) | {"description": option.help}
+        if default is not None:
+            properties[field.name]["default"] = default
+    required = [o.name for o in cls.options() if o.required]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
 def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
     """The sentence for a name that nobody knows, with the nearest known one when there is one."""
     choices = sorted(known)
@@ -146,6 +162,26 @@ def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
     if isinstance(plain, type) and (dataclasses.is_dataclass(plain) or issubclass(plain, pydantic.BaseModel)):
         return pydantic.TypeAdapter(hint)
     return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+
+
+def _schema(cls: type, name: str) -> dict[str, Any]:
+    """The JSON schema of one option, any value where pydantic cannot tell."""
+    try:
+        schema = _validator(cls, name).json_schema()
+    except pydantic.errors.PydanticInvalidForJsonSchema:
+        return {}
+    if "$defs" in schema:  # each option stands alone
+        schema = _inlined(schema, schema.pop("$defs"))
+    return schema
+
+
+def _inlined(schema: Any, known: Mapping[str, Any]) -> Any:
+    """The schema with what it refers to in place."""
+    if isinstance(schema, Mapping):
+        if ref := schema.get("$ref"):
+            return _inlined(known[str(ref).rpartition("/")[2]], known)
+        return {key: _inlined(value, known) for key, value in schema.items()}
+    return [_inlined(value, known) for value in schema] if isinstance(schema, list) else schema
 
 
 def _option(cls: type, field: dataclasses.Field[Any]) -> Option:

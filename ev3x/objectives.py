@@ -48,6 +48,10 @@ class Amounts(tuple[tuple[str, float], ...]):
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
         return pydantic_core.core_schema.no_info_plain_validator_function(cls.parse)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+
 
 def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tuple[int, ...]:
     """The places of the metrics that somebody names; ValueError when there is none of such a name."""

@@ -58,6 +58,12 @@ class Ranges(tuple[Range, ...]):
         return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
 
     @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        options = {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean", "default": False}}
+        one = {"type": "object", "properties": options, "required": ["low", "high"], "additionalProperties": False}
+        return {"type": "object", "additionalProperties": one}
+
+    @classmethod
     def _parse(cls, value: Any) -> Self:
         if isinstance(value, Mapping):
             return cls(_range(name, limits) for name, limits in value.items())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Self
 
 import optax
@@ -71,10 +71,16 @@ class _Named:
     """A value that a config writes as a name, or as a table with a name and options."""
 
     EXAMPLE: ClassVar[str]
+    NAMES: ClassVar[Collection[str]] = ()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
         return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        name: dict[str, Any] = {"type": "string"} | ({"enum": sorted(cls.NAMES)} if cls.NAMES else {})
+        return {"anyOf": [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]}
 
     @classmethod
     def _parse(cls, value: Any) -> Self:
@@ -95,6 +101,7 @@ class Optimizer(_Named, Rule):
     """
 
     EXAMPLE = 'an optimizer such as { name = "adamw", learning_rate = 1e-3 }'
+    NAMES = OPTIMIZERS
 
     def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
         if isinstance(factory, str):
@@ -144,6 +151,13 @@ class Loss(_Named):
 
     def __str__(self) -> str:
         return " + ".join(map(_term_text, self.terms))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        one = super().__get_pydantic_json_schema__(core, handler)
+        several = {"type": "array", "items": one, "minItems": 1}
+        total = {"type": "object", "properties": {"sum": several}, "required": ["sum"], "additionalProperties": False}
+        return {"anyOf": [*one["anyOf"], total]}
 
     @classmethod
     def _parse(cls, value: Any) -> Self:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from installing import Site
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -27,6 +28,12 @@ def alone():
             lambda: (d for d in installed() if getattr(d, "_path", None) not in others),
         )
         yield
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on sys.path; `site(plugin, source, ...)` installs a distribution with that plugin into it."""
+    return Site(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module", autouse=True)

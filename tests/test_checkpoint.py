@@ -15,7 +15,7 @@ from ev3x.checkpoint import CheckpointError, Checkpoints, fill, leaves, load
 # Tensorstore completes other reads of a damaged checkpoint after Orbax has given up and closed its event loop.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-IDS = {"a": "ev3:trajectories", "b/c": "other:steps", "grow": "other:grow", "budget": "ev3:over_run"}
+HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
 
 def state(proposers=None, adapters=None, budget=(), params=None, key=None, at=0):
@@ -38,7 +38,7 @@ def last(directory):
 
 
 def saved(directory, what, history=None, positions=None):
-    Checkpoints(directory, IDS).save(what, history, positions or {}, {"some": "meta"})
+    Checkpoints(directory, HOMES).save(what, history, positions or {}, {"some": "meta"})
     return last(directory)
 
 
@@ -73,7 +73,7 @@ STATES = {
 def test_a_state_comes_back_as_it_was(tmp_path, parts):
     before = state(**parts)
     blank = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.zeros_like(x), before)
-    after = saved(tmp_path, before).state(blank, IDS)
+    after = saved(tmp_path, before).state(blank, HOMES)
     assert same(after, before)
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(before)]
 
@@ -89,8 +89,8 @@ def test_plugin_states_stand_under_plugin_and_api_version_and_the_rest_under_its
         positions={"explore": np.frombuffer(b"n12", np.uint8)},
     )
     assert {name: sorted(branch) for name, branch in found.plugins.items()} == {
-        "ev3@1": ["budget/left", "proposers/a"],
-        "other@1": ["adapters/grow", "proposers/b/c/x"],
+        "ev3@v1": ["budget/left", "proposers/a"],
+        "other@v1": ["adapters/grow", "proposers/b/c/x"],
     }
     assert sorted(found.run) == [
         "key",
@@ -106,17 +106,32 @@ def test_plugin_states_stand_under_plugin_and_api_version_and_the_rest_under_its
 def test_missing_and_mismatching_leaves_are_all_named(tmp_path):
     found = saved(tmp_path, state(proposers={"a": {"x": jnp.ones(2)}}))
     with pytest.raises(CheckpointError, match="does not fit this configuration") as caught:
-        found.state(state(params={"w": jnp.zeros(3, jnp.bfloat16)}, proposers={"a": {"y": jnp.ones(2)}}), IDS)
+        found.state(state(params={"w": jnp.zeros(3, jnp.bfloat16)}, proposers={"a": {"y": jnp.ones(2)}}), HOMES)
     assert "model/current/params/w must be bfloat16[3], got float32[3]" in str(caught.value)
     assert "proposers/a/y is missing" in str(caught.value)
     with pytest.raises(CheckpointError, match=r"key must be uint32\[4\], got uint32\[2\]"):
-        found.state(state(key=jax.random.key(0, impl="rbg")), IDS)
+        found.state(state(key=jax.random.key(0, impl="rbg")), HOMES)
+
+
+def test_a_plugin_that_cannot_read_its_state_may_start_anew(tmp_path):
+    found = saved(tmp_path, state(proposers={"a": jnp.ones(2), "b/c": jnp.ones(2)}))
+    like = state(proposers={"a": jnp.zeros(2), "b/c": jnp.full(3, 7.0)})
+    with pytest.raises(CheckpointError, match=r"plugin 'other': proposers/b/c must be .*--drop-plugin-state"):
+        found.state(like, HOMES)
+    with pytest.warns(UserWarning, match="starts anew: plugin 'other': proposers/b/c must be"):
+        after = found.state(like, HOMES, drop=True)
+    assert after.proposers["a"].tolist() == [1, 1] and after.proposers["b/c"].tolist() == [7, 7, 7]
+    moved = {**HOMES, "b/c": "other@v2", "grow": "other@v2"}
+    with pytest.raises(CheckpointError, match="plugin 'other': its states were saved by other@v1, it is other@v2 now"):
+        found.state(state(proposers={"a": jnp.zeros(2), "b/c": jnp.ones(2)}), moved)
+    with pytest.raises(CheckpointError, match="params/w must be"):
+        found.state(state(params={"w": jnp.zeros(9)}, proposers={"a": jnp.zeros(2)}), HOMES, drop=True)
 
 
 def test_a_state_of_another_plugin_is_not_taken_for_ones_own(tmp_path):
     found = saved(tmp_path, state(proposers={"a": jnp.ones(2)}))
     with pytest.raises(CheckpointError, match="proposers/a is missing"):
-        found.state(state(proposers={"a": jnp.ones(2)}), {**IDS, "a": "fork:trajectories"})
+        found.state(state(proposers={"a": jnp.ones(2)}), {**HOMES, "a": "fork@v1"})
 
 
 def test_leaves_with_the_same_path_are_refused():
@@ -138,7 +153,7 @@ def test_records_come_back_with_their_leading_axis(tmp_path):
 def test_the_last_two_are_kept_and_the_leftovers_of_a_kill_are_removed(tmp_path):
     leftover = tmp_path / "7.orbax-checkpoint-tmp-0"
     leftover.mkdir()
-    store = Checkpoints(tmp_path, IDS)
+    store = Checkpoints(tmp_path, HOMES)
     for at in (1, 2, 3, 3):
         store.save(state(at=at), None, {}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
@@ -173,7 +188,7 @@ def cut(path):
 @pytest.mark.parametrize("damage", [empty, cut])
 @pytest.mark.parametrize("part", ["tree/d/*", "tree/manifest.ocdbt", "tree/_METADATA", "meta/metadata"])
 def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, damage):
-    store = Checkpoints(tmp_path, IDS)
+    store = Checkpoints(tmp_path, HOMES)
     store.save(state(at=1), None, {}, {})
     store.save(state(at=2), None, {}, {})
     found = list((tmp_path / "2").glob(part))
@@ -187,20 +202,20 @@ def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, d
 
 
 def test_a_half_removed_old_checkpoint_disturbs_nobody(tmp_path):
-    store = Checkpoints(tmp_path, IDS)
+    store = Checkpoints(tmp_path, HOMES)
     store.save(state(at=1), None, {}, {})
     store.save(state(at=2), None, {}, {})
     for path in (tmp_path / "1").rglob("*"):
         if path.is_file():
             path.unlink()
     assert last(tmp_path).run["round"] == 2
-    again = Checkpoints(tmp_path, IDS)
+    again = Checkpoints(tmp_path, HOMES)
     again.save(state(at=3), None, {}, {})
     assert last(tmp_path).run["round"] == 3
 
 
 def test_a_save_that_fails_is_told_in_words(tmp_path, monkeypatch):
-    store = Checkpoints(tmp_path, IDS)
+    store = Checkpoints(tmp_path, HOMES)
 
     def full(*args, **options):
         raise OSError(28, "No space left on device")

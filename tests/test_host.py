@@ -3,30 +3,14 @@
 import re
 import subprocess
 import sys
-import textwrap
 
 import pytest
+from installing import GOOD
 
 from ev3x.builtin.assessors.paired import Paired
-from ev3x.host import Host, PluginError, discover
+from ev3x.discovery import discover
+from ev3x.host import Host, PluginError
 from ev3x.ops import native
-
-GOOD = """
-import dataclasses
-import ev3x
-
-@dataclasses.dataclass(frozen=True)
-class Mine(ev3x.Assessor):
-    '''An assessor.'''
-    def begin(self, k, metrics): ...
-    def observe(self, evidence, block, question, metrics): ...
-    def conclude(self, evidence, question, metrics): ...
-
-@ev3x.hookimpl
-def ev3x_assessors():
-    return [ev3x.Offer("mine", Mine)]
-"""
-
 
 NATIVE = """
 import ev3x
@@ -48,25 +32,6 @@ def registry(monkeypatch):
     made = native.Registry()
     monkeypatch.setattr(native, "registry", made)
     return made
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder on sys.path; `site(plugin, source, ...)` installs a distribution with that plugin into it."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def install(plugin, source, distribution=None, module=None, api="v1"):
-        distribution, module = distribution or f"ev3x-{plugin}", module or f"module_of_{plugin}"
-        info = tmp_path / f"{distribution.replace('-', '_')}-1.5.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
-        (info / "entry_points.txt").write_text(f"[ev3x]\n{plugin} = {module}\n[ev3x.api]\n{plugin} = {api}\n")
-        if source is not None:
-            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
-            monkeypatch.delitem(sys.modules, module, raising=False)
-        return info
-
-    return install
 
 
 def fault(plugin, host=None, role="assessor"):
@@ -197,7 +162,8 @@ def test_unknown_names_are_met_with_the_nearest_known_one(site):
     for use, text in (
         (
             "god:mine",
-            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; pip installs more, --plugin FILE.py takes a file",
+            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; "
+            "pip installs more, --plugin FILE.py takes a file",
         ),
         ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
         (

@@ -11,7 +11,7 @@ import typer
 
 from ..discovery import discover, unreadable
 from . import config, doctor, plugins, run
-from .console import BAD_INPUT, Guarded, out, say
+from .console import BAD_INPUT, Guarded, note_everything, out, say
 
 app = typer.Typer(
     cls=Guarded,
@@ -50,5 +50,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions and exit.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what plugins print while they load.")] = False,
 ) -> None:
-    pass
+    if verbose:
+        note_everything()

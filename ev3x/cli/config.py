@@ -1,17 +1,18 @@
-"""`ev3x config check` and `ev3x config explain`."""
+"""`ev3x config check`, `explain` and `schema`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import out, quietly
-from .hosting import Files, hosting
+from .console import out, quietly, say
+from .hosting import Files, NoPlugins, hosting
 from .run import Set, Target, read
 
-app = typer.Typer(help="Check and explain configs.", no_args_is_help=True)
+app = typer.Typer(help="Check and explain configs, and what they may hold.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -36,3 +37,15 @@ def explain(target: Target = None, set_: Set = None, plugin: Files = None) -> No
 
         text = config.explain(*read(target, set_), hosting(plugin).host())
     out(text.rstrip())
+
+
+@app.command("schema")
+def schema(plugin: Files = None, no_plugins: NoPlugins = False) -> None:
+    """Print the JSON schema of configs, with the options of all installed plugins; this imports them."""
+    with quietly(stdout=True) as stdout:
+        from ..config.schema import schema as made
+
+        found, faults = made(hosting(plugin, no_plugins).host())
+    print(json.dumps(found, indent=2), file=stdout, flush=True)
+    for fault in faults:
+        say(fault, style="yellow")

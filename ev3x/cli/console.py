@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import typer
-from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that nobody need import jax to catch them.
@@ -22,7 +21,26 @@ KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-class Guarded(TyperGroup):
+class _Quick:
+    """Typer imports pydantic (a tenth of a second) to convert the value of `--help`, unless it begins with one."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option, with a value."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.default = False
+        return option
+
+
+class Quick(_Quick, TyperCommand):
+    """A command that begins at once."""
+
+
+class QuickGroup(_Quick, TyperGroup):
+    """A group whose commands can."""
+
+
+class Guarded(QuickGroup):
     """A group whose commands end with a message, not a traceback, when the user can do something about it."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,7 +64,16 @@ def out(text: str) -> None:
 
 def say(text: str, style: str = "") -> None:
     """Write a line for people on standard error."""
+    from rich.console import Console
+
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
+
+
+def note_everything() -> None:
+    """From here on, what ev3x notes by the way goes to standard error."""
+    logger = logging.getLogger("ev3x")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler())
 
 
 @contextlib.contextmanager

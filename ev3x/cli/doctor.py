@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import tables
 from .console import quietly, say
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def _dotted(ffi_version: tuple[int, int]) -> str:
 
 
 def _show(report: dict[str, Any], targets: list[TargetStatus]) -> None:
+    from . import tables
+
     screen, module = tables.console(), report["native"]
     facts = [*report["versions"].items(), ("machine", report["machine"])]
     facts += [(p, ", ".join(devices)) for p, devices in report["devices"].items()]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..discovery import BUILTIN
-from . import tables
-from .console import out, quietly
+from . import check
+from .console import Quick, QuickGroup, out, quietly
 from .hosting import Files, hosting
 from .run import Json
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from ..component import Component
     from ..host import Host
 
-app = typer.Typer(help="What is installed, and what it offers.", no_args_is_help=True)
+app = typer.Typer(
+    help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True, cls=QuickGroup
+)
+app.command("check")(check.check)
 
 
-@app.command("list")
+@app.command("list", cls=Quick)
 def list_(as_json: Json = False) -> None:
     """List the installed plugins from their metadata; none is imported."""
     from ..discovery import claimed, discover
@@ -107,6 +110,8 @@ def _components(host: Host, plugin: str) -> None:
     from ..host import ROLES
 
     info = host.load(plugin)
+    from . import tables
+
     screen = tables.console()
     screen.print(f"{info} ({info.value})", markup=False, soft_wrap=True)
     rows = [
@@ -118,6 +123,8 @@ def _components(host: Host, plugin: str) -> None:
 
 
 def _options(name: str, role: str, cls: type[Component]) -> None:
+    from . import tables
+
     screen = tables.console()
     screen.print(f"{name}, {'an' if role[0] in 'ao' else 'a'} {role}", markup=False, style="bold")
     screen.print(inspect.getdoc(cls) or "", markup=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import tables
 from .console import INTERRUPTED, out, quietly
 from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
@@ -119,6 +118,8 @@ def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> 
     if as_json:
         print(json.dumps(summary), file=stdout, flush=True)
     elif not quiet:
+        from . import tables
+
         tables.summary(summary)
     if summary["outcome"] == "interrupted":
         raise typer.Exit(INTERRUPTED)

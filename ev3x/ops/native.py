@@ -200,6 +200,12 @@ class Registry:
             waiting = [TargetStatus(*key, "jnp", f"no {key[1]} device here", who) for key, who in self._waiting.items()]
             return [*(self._find(key) for key in dict.fromkeys(keys)), *waiting]
 
+    def look(self, target: str, platform: str = "cpu") -> TargetStatus:
+        """What became of one target, which is brought up if it has not been."""
+        if not here(platform):
+            return TargetStatus(target, platform, "jnp", f"no {platform} device is here", NOBODY)
+        return self._find((target, platform))
+
     def library(self) -> Library:
         """The bundled native module, or what is wrong with it, the same each time."""
         with self._lock:

@@ -1,0 +1,92 @@
+"""`ev3x plugins check`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import out
+
+if TYPE_CHECKING:
+    from ..discovery import Index, PluginInfo
+
+FAILED = 1
+_SIGNS = {True: "ok", False: "FAULT", None: "note"}
+
+
+def check(
+    distribution: Annotated[str, typer.Argument(metavar="DIST", help="The distribution, as pip calls it.")],
+    timeout: Annotated[float, typer.Option(help="Seconds after which a plugin is taken to hang.")] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
+    from ..discovery import discover, normalized
+
+    index = discover()
+    claims = [*index.plugins.values(), *(p for claims in index.conflicts.values() for p in claims)]
+    found = [p for p in claims if normalized(p.distribution) == normalized(distribution)]
+    findings = list(_metadata(index, normalized(distribution), found))
+    for plugin in found:
+        if not plugin.incompatible and plugin.name not in index.conflicts:
+            findings += _loaded(plugin, timeout)
+    if as_json:
+        out(json.dumps({"distribution": distribution, "findings": findings}))
+    else:
+        for finding in findings:
+            out(f"{_SIGNS[finding['good']]:5} {finding['what']}: {finding['text']}")
+    if any(finding["good"] is False for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Iterator[dict[str, Any]]:
+    """What the metadata tell, without importing anything."""
+    from ..discovery import claimed
+
+    if not found:
+        near = [fault for fault in index.faults if distribution.replace("-", "_") in fault.lower()]
+        text = "; ".join(near) or "no installed distribution of that name brings plugins; `ev3x plugins list` shows all"
+        yield {"what": distribution, "good": False, "text": text}
+    for plugin in found:
+        yield {"what": "metadata", "good": not plugin.incompatible, "text": plugin.incompatible or str(plugin)}
+        if plugin.name in index.conflicts:
+            yield {"what": "name", "good": False, "text": claimed(plugin.name, index.conflicts[plugin.name])}
+    if copies := index.copies.get(distribution):
+        first, *others = map(str, copies)
+        text = f"installed more than once: {first} is used, {', '.join(others)} is not"
+        yield {"what": "copies", "good": False, "text": text}
+
+
+def _loaded(plugin: PluginInfo, timeout: float) -> list[dict[str, Any]]:
+    """What a process that loads the plugin finds, and how it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "findings"
+        file.touch()
+        command = [sys.executable, "-m", "ev3x.examine", plugin.name, str(file)]
+        try:
+            ended = subprocess.run(command, timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except subprocess.TimeoutExpired:
+            end: str | None = f"{plugin} did not come to an end within {timeout:g} s (--timeout)"
+        else:
+            end = _end(plugin, ended.returncode, ended.stderr.decode(errors="replace"))
+        findings = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    if end:
+        after = findings[-1]["what"] if findings else "its import began"
+        findings.append({"what": "process", "good": False, "text": f"{end}; this was after: {after}"})
+    return findings
+
+
+def _end(plugin: PluginInfo, code: int, stderr: str) -> str | None:
+    """How a process ended that should have ended well; None if it did."""
+    if code == 0:
+        return None
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    last = stderr.strip().splitlines()[-1:]
+    return f"{plugin} ended the process that loaded it ({how}){': ' if last else ''}{''.join(last)}"

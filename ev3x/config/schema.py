@@ -1,0 +1,51 @@
+"""The JSON schema of all configs that the plugins of a host allow, for editors that check and complete them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..component import json_schema
+from ..discovery import BUILTIN
+from ..host import Host, PluginError
+from ..propose import Layout
+from .build import Plugins, Run
+from .override import MANY, ONE
+
+
+def schema(host: Host) -> tuple[dict[str, Any], list[str]]:
+    """The schema (JSON Schema 2020-12), and the faults of plugins that are left out of it."""
+    faults: list[str] = []
+    properties = json_schema(Run)["properties"]
+    for section, role in ONE.items():
+        properties[section] = {"anyOf": _components(host, role, faults)}
+    for section, role in MANY.items():
+        properties[section] = {"type": "array", "items": {"anyOf": _components(host, role, faults)}}
+    properties |= {"layout": json_schema(Layout), "plugins": json_schema(Plugins)}
+    made = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ev3x config",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+    return made, list(dict.fromkeys(faults))
+
+
+def _components(host: Host, role: str, faults: list[str]) -> list[dict[str, Any]]:
+    """What a section for this role may hold: a component's table, or the name alone of one without required options."""
+    tables, names = [], []
+    for plugin in host.plugins:
+        try:
+            offers = host.offers(role, plugin)
+        except PluginError as error:
+            faults.append(str(error))
+            continue
+        for name, kind in offers.items():
+            ids = [f"{plugin}:{name}", *([name] if plugin == BUILTIN else [])]
+            table = json_schema(kind)
+            table["properties"] = {"use": {"enum": ids}, **table["properties"]}
+            names += [] if table["required"] else ids
+            table["required"] = ["use", *table["required"]]
+            table["description"] = (kind.__doc__ or "").strip().partition("\n")[0]
+            tables.append(table)
+    return [{"enum": names}, *tables] if names else tables

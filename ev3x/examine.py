@@ -1,0 +1,95 @@
+"""Looks at one plugin in a process of its own, which it may crash or hang: `python -m ev3x.examine PLUGIN FILE`.
+
+Findings are appended to the file as they are made, a JSON object each, so that those before a crash are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .component import OptionError
+from .host import ROLES, Host, PluginError
+
+
+class Findings:
+    """A file of findings: what is looked at, whether it is good (None: only noted), and what was seen."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, what: str, good: bool | None, text: str) -> None:
+        """One more finding."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"what": what, "good": good, "text": text}) + "\n")
+
+    @contextlib.contextmanager
+    def under(self, what: str) -> Iterator[None]:
+        """A fault of the plugin inside becomes a finding."""
+        try:
+            yield
+        except PluginError as error:
+            self.add(what, False, str(error))
+
+
+def examine(name: str, findings: Findings) -> None:
+    """Loads the plugin, puts its components through the kit of `ev3x.testing`, and tries out its native code."""
+    import jax  # noqa: F401, its cost is nobody's
+
+    host, said = Host(), io.StringIO()
+    logging.getLogger("ev3x.plugins").addHandler(handler := logging.StreamHandler(said))
+    handler.setLevel(logging.INFO)
+    logging.getLogger("ev3x.plugins").setLevel(logging.INFO)
+    with findings.under("import"):
+        began, before = time.perf_counter(), len(sys.modules)
+        host.load(name)
+        seconds = time.perf_counter() - began
+        findings.add("import", True, f"{seconds:.2f} s, {len(sys.modules) - before} modules")
+        for role in ROLES:
+            with findings.under(f"{role}s"):
+                for component, kind in host.offers(role, name).items():
+                    _component(f"{name}:{component}", kind, findings)
+        _native(host, name, findings)
+    for line in said.getvalue().splitlines():
+        findings.add("while it was loaded", False if "backends" in line else None, line)
+
+
+def _component(use: str, kind: Any, findings: Findings) -> None:
+    from .testing import ConformanceError, check_component
+
+    try:
+        component = kind.build({})
+    except OptionError as error:
+        findings.add(use, None, f"the kit was not run: it cannot be built without options ({error})")
+        return
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            report = check_component(component)
+    except ConformanceError as error:
+        findings.add(use, False, str(error))
+    except Exception as error:  # of the component's code, outside of what a check expects
+        findings.add(use, False, f"the kit could not be run: {type(error).__name__}: {error}")
+    else:
+        findings.add(use, True, str(report))
+
+
+def _native(host: Host, name: str, findings: Findings) -> None:
+    from .ffi import PLATFORMS
+    from .ops import native
+
+    with findings.under("native code"):
+        for target in (t for platform in PLATFORMS for t in host.targets(name, platform)):
+            status = native.registry.look(target.name, target.platform)
+            good = None if status.state == "jnp" and not status.fault else status.state == "native"
+            findings.add(f"target {target.name}", good, f"{status.state} on {target.platform}: {status.reason}")
+
+
+if __name__ == "__main__":
+    examine(sys.argv[1], Findings(Path(sys.argv[2])))
