@@ -197,7 +197,9 @@ class Registry:
             for platform in filter(here, PLATFORMS):
                 self._ask(platform)
             keys = [*((name, "cpu") for name in self._declared), *self._offered]
-            waiting = [TargetStatus(*key, "jnp", f"no {key[1]} device here", who) for key, who in self._waiting.items()]
+            waiting = [
+                TargetStatus(*key, "jnp", f"no {key[1]} device is here", who) for key, who in self._waiting.items()
+            ]
             return [*(self._find(key) for key in dict.fromkeys(keys)), *waiting]
 
     def look(self, target: str, platform: str = "cpu") -> TargetStatus:

@@ -305,7 +305,9 @@ def test_a_self_test_that_fails_leaves_the_definition():
 
 def test_a_self_test_that_exits_is_a_fault_like_another():
     made = offered(plugin(FfiTarget("ev3x_toy_exit", handler(0, 1), lambda name: sys.exit(3))))
-    with pytest.warns(native.NativeWarning, match="ev3x_toy_exit of ev3x-toy 1.5 is not used, its jnp definition is: SystemExit: 3"):
+    with pytest.warns(
+        native.NativeWarning, match="ev3x_toy_exit of ev3x-toy 1.5 is not used, its jnp definition is: SystemExit: 3"
+    ):
         assert not made.ensure("ev3x_toy_exit")
 
 

@@ -24,7 +24,7 @@ from .wheels import TESTS, Environment
 
 
 class Waiting(Exception):
-    """The case needs something that this ev3x, or this machine, does not have; the text says what."""
+    """The case needs something that is not here; the text says what."""
 
 
 CONFIG = """\
@@ -55,6 +55,16 @@ def config(**parts: str) -> str:
 
 def here() -> Environment:
     return Environment.here()
+
+
+def overlay() -> Path:
+    """Where the newer versions are."""
+    return here().folder / "overlay"
+
+
+def beside(folder: Path) -> str:
+    """The search path on which what is in this folder comes first."""
+    return f"{folder}{os.pathsep}{TESTS}"
 
 
 def run_directory() -> Path:
@@ -153,14 +163,11 @@ def process(*args: str, **variables: str | None) -> subprocess.CompletedProcess[
     return here().run(*args, **variables)
 
 
-def check(distribution: str, *options: str) -> str:
+def check(distribution: str, *options: str, **variables: str) -> str:
     """What `ev3x plugins check` says of a distribution; it must fail."""
-    done = process("-m", "ev3x.cli", "plugins", "check", distribution, *options)
-    text = done.stdout + done.stderr
-    if "No such command 'check'" in text:
-        raise Waiting("shown when there is `ev3x plugins check`")
-    assert done.returncode == 1, f"exit code {done.returncode}: {text}"
-    return text
+    done = process("-m", "ev3x.cli", "plugins", "check", distribution, *options, **variables)
+    assert done.returncode == 1, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
+    return " | ".join((done.stdout + done.stderr).splitlines())
 
 
 @contextlib.contextmanager
@@ -212,7 +219,7 @@ def members() -> str:
 
 def of_strangers() -> str:
     """It spoils no index and no list; JAX itself does not start beside it, which is said of it and of no plugin."""
-    path = f"{here().folder / 'stranger'}{os.pathsep}{TESTS}"
+    path = beside(here().folder / "stranger")
     listed = process("-m", "ev3x.cli", "plugins", "list", PYTHONPATH=path)
     assert listed.returncode == 0 and "ev3x-small " in listed.stdout, listed.stdout
     ran = process("-m", "ev3x.cli", "run", "small:line", PYTHONPATH=path)
@@ -239,7 +246,7 @@ def metadata() -> str:
 def twice_installed() -> str:
     made = host()
     assert made.load("good").version == "2.0"
-    return f"{made.index.plugins['good']}; copies: {', '.join(map(str, made.index.copies['ev3x-good']))}"
+    return f"{made.index.plugins['good']} is loaded | {check('ev3x-good', PYTHONPATH=beside(overlay()))}"
 
 
 def claimed() -> str:
@@ -476,7 +483,7 @@ def processes() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths = (str(TESTS), f"{overlay()}{os.pathsep}{TESTS}")
+    paths = (str(TESTS), beside(overlay()))
     started = [
         subprocess.Popen(
             [here().python, "-c", AGREE, str(port), str(rank)],
@@ -492,10 +499,6 @@ def processes() -> str:
     lines = [text.strip().splitlines()[-1] for text, _ in said]  # Gloo has its say before
     assert lines[0] == lines[1], said
     return lines[0]
-
-
-def overlay() -> Path:
-    return here().folder / "overlay"
 
 
 def resume(*options: str) -> tuple[int, str, str]:

@@ -118,7 +118,12 @@ CASES: Sequence[Case] = (
         12,
         "installed twice",
         acts.twice_installed,
-        ("ev3x-good 2.0", "ev3x_good-2.0.dist-info", "ev3x_good-1.5.dist-info"),
+        (
+            "ev3x-good 2.0 is loaded",
+            "installed more than once",
+            "ev3x_good-2.0.dist-info is used",
+            "ev3x_good-1.5.dist-info is not",
+        ),
         "overlay",
     ),
     Case(
@@ -303,7 +308,7 @@ CASES: Sequence[Case] = (
         36,
         "for CUDA, on a CPU",
         acts.waits_for_cuda,
-        ("ev3x_gpu_op of ev3x-gpu 1.5 on CUDA: jnp, no CUDA device here", "ev3x-gpu 1.5 offers it for CUDA alone"),
+        ("ev3x_gpu_op of ev3x-gpu 1.5 on CUDA: jnp, no CUDA device is here", "ev3x-gpu 1.5 offers it for CUDA alone"),
     ),
     Case(
         37,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from .cases import CASES, happened
@@ -46,10 +47,9 @@ def main(numbers: list[str]) -> int:
     for case in CASES:
         state, words = results[case.id]
         if not numbers or str(case.number) in numbers:
-            print(f"{case.number:>2}  {case.name:<32} {state:<8} {words}")
-    counts = {
-        state: [s for s, _ in results.values()].count(state) for state in dict.fromkeys(s for s, _ in results.values())
-    }
+            line = words if state == "FAILED" else " ".join(words.split())
+            print(f"{case.number:>2}  {case.name:<32} {state:<8} {line}")
+    counts = Counter(state for state, _ in results.values())
     print(", ".join(f"{n} {state}" for state, n in counts.items()))
     return int("FAILED" in counts)
 

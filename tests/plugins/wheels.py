@@ -102,7 +102,10 @@ class Environment:
         command += ["--no-compile", "--disable-pip-version-check"]
         if target:
             command += ["--target", target]
-        subprocess.run([*command, *(fake.wheel(wheels) for fake in fakes)], check=True, env=self.variables())
+        command += [fake.wheel(wheels) for fake in fakes]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.variables())
+        if done.returncode:
+            raise RuntimeError(f"pip could not install the fakes: {done.stderr}")
         folder = target or self.site
         for fake in fakes:
             if fake.spoil:
