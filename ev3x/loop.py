@@ -341,7 +341,9 @@ def _feedback(selection: Assessment, confirmation: Assessment, decision: Decisio
 def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
     if not isinstance(components, Sequence):
         raise TypeError(f"method: {role} must be a list, got {components!r}")
-    pairs = tuple(c if isinstance(c, tuple) else (type(c).__name__.lower(), c) for c in components)
+    pairs = tuple(
+        c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
+    )
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")

@@ -229,7 +229,7 @@ def test_data_that_are_neither_splits_nor_a_feed_are_refused():
         ({"select": MeanBounds}, TypeError, "method: `select` must be an instance of Assessor, got <class"),
         ({"confirm": Promote()}, TypeError, r"method: `confirm` must be an instance of Assessor, got Promote\("),
         ({"budget": None}, TypeError, "method: `budget` must be an instance of Budget, got None"),
-        ({"adapters": (Promote,)}, TypeError, "adapters 'type' must be an instance of Adapter, got <class"),
+        ({"adapters": (Promote,)}, TypeError, "adapters 'promote' must be an instance of Adapter, got <class"),
         ({"proposers": (Promote(),)}, TypeError, r"proposers 'promote' must be an instance of Proposer, got Promote\("),
         ({"proposers": ()}, ValueError, "method: at least one proposer is needed, got none"),
         (
