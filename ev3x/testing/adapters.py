@@ -1,0 +1,251 @@
+"""What is demanded of adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import boundary
+from ..adapt import Adapter, Form
+from ..data import Explore, Splits
+from ..propose import Site
+from ..task import Task
+from ..types import Decision, Model, Move, Outcome, PyTree
+from . import common, trees
+from .bench import Bench, keys
+from .checks import NothingToCheck, Unmet, check, demand
+from .rounds import assessment
+from .worlds import TinyTask, loaded
+
+PLACE = 1  # the adapter stands between two others, whose calls are these
+CALLS = (7, 0, 9)
+PATIENCE = 64  # rounds without a promotion in which an adapter may call for the host
+FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)
+
+
+class AdapterBench(Bench):
+    """Decides after adapters that decided as `promote` does, between two that called for the host."""
+
+    role = "adapter"
+    component: Adapter
+
+    def __init__(self, component: Adapter, task: Task | None = None, splits: Splits | None = None) -> None:
+        super().__init__(component)
+        self.given = {"component": component, "task": task, "splits": splits}
+        self.task = TinyTask() if task is None else task
+        self.splits = loaded(self.task) if splits is None else splits
+        self.site = Site(self.task)
+        self.metrics = self.task.metrics
+        self.aims = tuple((1.0 if m.maximize else -1.0) / (i + 1) for i, m in enumerate(self.metrics))
+
+    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+        """A fresh state, the decision, and the state after it."""
+        component.accept(self.metrics, self.aims)
+        decision, state = component.decide(
+            PLACE, lane["state"], lane["decision"], lane["selection"], lane["confirmation"]
+        )
+        return {"fresh": component.init(self.site, self.metrics), "decision": decision, "state": state}
+
+    def draw(self, i: int) -> PyTree:
+        """A round whose winner is better, undecided, worse."""
+        return {"state": self._start()} | self.round(i, FATES[i])
+
+    def round(self, i: int, outcome: Outcome, *, found: bool = True) -> dict[str, Any]:
+        """What an adapter is told of a round: what others decided, and both assessments."""
+        one, two = keys(i, 2)
+        move = {Outcome.BETTER: Move.TAKE, Outcome.WORSE: Move.RESTORE}.get(outcome, Move.KEEP)
+        decision = Decision(
+            move=jnp.int32(move if found else Move.KEEP),
+            promote=jnp.asarray(outcome == Outcome.BETTER and found),
+            aims=jnp.array(self.aims, jnp.float32),
+            calls=jnp.array(CALLS, jnp.int32),
+        )
+        selection = assessment(one, self.metrics, (Outcome.UNDECIDED,) * 3, winner=1 if found else -1)
+        confirmation = assessment(two, self.metrics, (outcome, Outcome.UNDECIDED), winner=0)
+        return {"decision": decision, "selection": selection, "confirmation": confirmation}
+
+    def decides(self, **other: Any) -> tuple[Decision, PyTree]:
+        """The decision and state of lane 1 with other entries."""
+        said = self.jitted(self.component, {**self.inputs(1), **other}, self.fixed)
+        return said["decision"], said["state"]
+
+    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+        """The state."""
+        return [("state", self.inputs(0)["state"], self.shape()["state"])]
+
+    def state_of(self, lane: PyTree) -> PyTree:
+        """The state that a lane begins with."""
+        return lane["state"]
+
+    def with_state(self, lane: PyTree, state: PyTree) -> PyTree:
+        """The lane with another state."""
+        return {**lane, "state": state}
+
+    def following(self) -> PyTree:
+        """The next round."""
+        return {**self.inputs(1), "state": self.outcome[0]["state"]}
+
+    def _start(self) -> PyTree:
+        return jax.jit(lambda: self.component.init(self.site, self.metrics))()
+
+
+@check(*common.SOUND)
+def decision_shapes(bench: AdapterBench) -> None:
+    """It returns a `Decision`: a `Move` i32[], promote bool[], aims f32[M], calls i32[A]."""
+    try:
+        boundary.decision("it", bench.shape()["decision"], len(bench.metrics), len(CALLS))
+    except ValueError as error:
+        raise Unmet("a Decision as its documentation says", error, "use dataclasses.replace(decision, ...)") from error
+    for said in bench.outcome:
+        move = int(said["decision"].move)
+        demand(move in {int(m) for m in Move}, "a move of Move", move, "use Move.KEEP, Move.TAKE or Move.RESTORE")
+
+
+@check("decision_shapes", *common.SOUND)
+def own_call(bench: AdapterBench) -> None:
+    """It sets its own entry of `calls` and leaves those of others as they are."""
+    for said in bench.outcome:
+        calls = said["decision"].calls.tolist()
+        kept = all(calls[i] == CALLS[i] for i in range(len(CALLS)) if i != PLACE)
+        demand(kept, f"calls of others as in {CALLS}", calls, "use decision.calls.at[index].set(...)")
+
+
+@check("decision_shapes", *common.SOUND)
+def aims_kept(bench: AdapterBench) -> None:
+    """The aims stay as they are. An adapter that moves them says so by excusing this."""
+    state = bench.inputs(0)["state"]
+    for i, outcome in enumerate(FATES * 2):
+        decision, state = bench.decides(**bench.round(i, outcome), state=state)
+        fault = trees.differ(jnp.array(bench.aims, jnp.float32), decision.aims)
+        demand(fault is None, "the aims of the method", fault, "leave decision.aims, or excuse: it re-weights metrics")
+
+
+@check("decision_shapes", *common.SOUND)
+def nobody_won(bench: AdapterBench) -> None:
+    """Where nobody could win (winner -1), nothing is promoted, and the move stays as it was: keep.
+
+    The verdict then is on the current variables alone, whatever it says.
+    """
+    for i, outcome in enumerate((Outcome.BETTER, Outcome.WORSE)):
+        decision, _ = bench.decides(**bench.round(i, outcome, found=False))
+        sound = int(decision.move) == Move.KEEP and not bool(decision.promote)
+        got = f"{Move(int(decision.move)).name}, promote {bool(decision.promote)}"
+        demand(sound, "KEEP and no promotion", got, "ask selection.winner >= 0 first")
+
+
+@check("decision_shapes", "nobody_won", *common.SOUND)
+def flags(bench: AdapterBench) -> None:
+    """Unless its class says `promotes`, it leaves move and promotion as they are: the order of a chain relies on it."""
+    if bench.component.promotes:
+        raise NothingToCheck("its class says that it promotes")
+    for i, outcome in enumerate(FATES):
+        told = bench.round(i, outcome)
+        decision, _ = bench.decides(**told)
+        for name in ("move", "promote"):
+            before, after = (getattr(d, name).item() for d in (told["decision"], decision))
+            demand(before == after, f"{name} as it was, {before}", after, "set promotes = True in the class")
+
+
+@check("decision_shapes", "flags", *common.SOUND)
+def non_finite(bench: AdapterBench) -> None:
+    """A round with scores that are not finite leaves finite aims, and a state that recovers in the next sound round."""
+    sick = bench.round(1, Outcome.WORSE)
+    sick["confirmation"] = trees.inexact(lambda x: jnp.full_like(x, jnp.nan), sick["confirmation"])
+    ends = []
+    for told in (bench.round(1, Outcome.WORSE), sick):
+        decision, state = bench.decides(**told)
+        finite = bool(jnp.isfinite(decision.aims).all())
+        demand(finite, "finite aims", decision.aims, "keep the aims where a score is not finite")
+        ends.append(bench.decides(**bench.round(2, Outcome.BETTER), state=state))
+    fault = trees.poisoned(*ends)
+    demand(fault is None, "a state that recovers", fault, "leave out what is not finite (jnp.where, jnp.fmax)")
+
+
+@check("decision_shapes", *common.SOUND)
+def prepare(bench: AdapterBench) -> None:
+    """`prepare` returns an explore split that gives batches."""
+    explore = bench.component.prepare(bench.inputs(0)["state"], bench.splits.explore)
+    demand(isinstance(explore, Explore), "an Explore", type(explore).__name__, "use dataclasses.replace(explore, ...)")
+    jax.eval_shape(lambda e, k: e.batch(trees.lane(e.draw(k, 1), 0)), explore, keys(0, 1)[0])
+
+
+@check("decision_shapes", "own_call", *common.SOUND)
+def transition(bench: AdapterBench) -> None:
+    """What it calls the host for can be done: `transform` gives a form whose variables are those of its tasks.
+
+    Called for within 64 rounds without a promotion, or there is nothing to check. Without a probe, as in a resumed run,
+    the shapes must be the same; a class that changes the model's shape says `grows`; decisions go on from its state.
+    """
+    call, state = _first_call(bench)
+    key, begin = keys(0, 2)
+    current = bench.task.init(begin)
+    model = Model(current, jax.tree.map(jnp.array, current), jnp.array(bench.aims, jnp.float32))
+    form = Form(bench.task, None, model)
+    word = bench.component.describe(call)
+    demand(isinstance(word, str) and word, "a word from `describe`", repr(word), "say what the host is asked for")
+    explore = bench.splits.explore
+    probe = explore.batch(trees.lane(explore.draw(key, 1), 0))
+    (after, changed), (_, again) = (bench.component.transform(key, call, state, form, p) for p in (probe, None))
+    demand(
+        isinstance(changed.task, Task), "a form with a task", repr(changed.task), "return Form(task, champion, model)"
+    )
+    parts = {"current": changed.task, "incumbent": changed.champion or changed.task}
+    for name, task in parts.items():
+        fault = trees.unlike(jax.eval_shape(task.init, key), getattr(changed.model, name))
+        demand(fault is None, f"{name} variables of its task", fault, "return the task that belongs to the variables")
+    fault = trees.unlike(changed.model, again.model)
+    demand(
+        fault is None and changed.task == again.task, "the same shapes without a probe", fault, "go by key and shapes"
+    )
+    grows = bench.component.grows or changed.task == bench.task
+    demand(grows, "a class that says `grows`", "another task", "set grows = True in the class")
+    decision, _ = bench.component.decide(PLACE, after, *bench.round(1, Outcome.UNDECIDED).values())
+    demand(
+        isinstance(decision, Decision), "a decision after it", type(decision).__name__, "return a state to go on with"
+    )
+    kept = bench.component.keeps(after)
+    demand(isinstance(kept, Mapping), "a mapping from `keeps`", type(kept).__name__, "return {name: (task, variables)}")
+
+
+CHECKS = (
+    common.options,
+    common.config,
+    common.no_backend_at_import,
+    common.quiet_import,
+    common.traces,
+    common.no_config_change,
+    common.nothing_on_self,
+    common.no_tracer_leak,
+    common.no_callbacks,
+    common.stable_tree,
+    common.inputs_untouched,
+    common.same_key_same_bits,
+    common.jit_equals_eager,
+    common.vmap_equals_loop,
+    common.one_trace,
+    decision_shapes,
+    own_call,
+    aims_kept,
+    nobody_won,
+    flags,
+    non_finite,
+    prepare,
+    transition,
+    common.checkpoint_round_trip,
+)
+
+
+def _first_call(bench: AdapterBench) -> tuple[int, PyTree]:
+    """The first call that it raises, and its state then."""
+    state = bench.inputs(0)["state"]
+    for i in range(PATIENCE):
+        told = bench.round(i, Outcome.UNDECIDED)
+        decision, state = bench.decides(**told, state=state)
+        call = int(np.asarray(decision.calls)[PLACE])
+        if call:
+            return call, state
+    raise NothingToCheck(f"it called for nothing in {PATIENCE} rounds without a promotion")

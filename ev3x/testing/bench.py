@@ -1,0 +1,162 @@
+"""A component on the bench: what it does in a round as one function of arrays, traced and compiled once for all checks.
+
+A lane is one set of inputs; lanes differ in keys and values, never in shapes.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import os
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..component import Component
+from ..task import Task
+from ..types import Array, PyTree
+from .trees import rebuilt
+
+LANES = 3
+
+
+class Bench(abc.ABC):
+    """What all roles share. `pool` are the arrays of a lane, `fixed` those that all lanes share."""
+
+    role: ClassVar[str]
+
+    def __init__(self, component: Component) -> None:
+        self.component = component
+        self.before = Setting.now()
+        self.kept = dict(vars(component))
+        self.traces = 0
+        self.inputs = functools.cache(self.draw)
+        self.jitted = jax.jit(self._counted, static_argnums=0)
+
+    @abc.abstractmethod
+    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+        """All that the component does in a round, as arrays: the program that is checked."""
+
+    @abc.abstractmethod
+    def draw(self, i: int) -> PyTree:
+        """The arrays of lane i; `inputs` keeps them."""
+
+    @property
+    def fixed(self) -> PyTree:
+        """The arrays that all lanes share."""
+        return ()
+
+    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+        """What must keep its structure, shapes and dtypes: (what it is, before, after), as shapes."""
+        return []
+
+    def following(self) -> PyTree | None:
+        """Lane 0 with the state that the round before left; None when there is no state."""
+        return None
+
+    def sharded(self, axis: Any) -> tuple[PyTree, PyTree]:
+        """Lane 0 and the fixed arrays, divided over the devices of a mesh axis (a `Split`) as large data would be."""
+        raise NotImplementedError
+
+    def told(self, outcome: PyTree) -> PyTree:
+        """The part of what comes out that others read."""
+        return outcome
+
+    @functools.cached_property
+    def outcome(self) -> list[PyTree]:
+        """What comes out of every lane."""
+        return [self.jitted(self.component, self.inputs(i), self.fixed) for i in range(LANES)]
+
+    @functools.cached_property
+    def eager(self) -> tuple[PyTree, bool]:
+        """What comes out of lane 0 op by op, and whether its containers still hold what they held."""
+        lane = rebuilt(self.inputs(0))
+        leaves, structure = jax.tree.flatten(lane)
+        outcome = jax.tree.map(jnp.asarray, self.run(self.component, lane, self.fixed))
+        later: tuple[list[Any], Any] = jax.tree.flatten(lane)
+        same = later[1] == structure and all(x is y for x, y in zip(later[0], leaves, strict=True))
+        return outcome, same
+
+    def shape(self) -> PyTree:
+        """The shapes of what comes out; traces anew."""
+        return jax.eval_shape(lambda lane, fixed: self.run(self.component, lane, fixed), self.inputs(0), self.fixed)
+
+    def _counted(self, component: Component, lane: PyTree, fixed: PyTree) -> PyTree:
+        self.traces += 1
+        return self.run(component, lane, fixed)
+
+
+class Setting:
+    """JAX's configuration and the environment variables that it reads."""
+
+    def __init__(self, config: dict[str, Any], environment: dict[str, str]) -> None:
+        self.config, self.environment = config, environment
+
+    @classmethod
+    def now(cls) -> Setting:
+        """As it is at present."""
+        names = [n for n in os.environ if n.startswith(("JAX_", "XLA_", "LIBTPU_"))]
+        return cls(dict(jax.config.values), {n: os.environ[n] for n in names})
+
+    def changes(self, later: Setting) -> list[str]:
+        """What is another in a later setting, `name: old -> new`."""
+        found = []
+        for old, new in ((self.config, later.config), (self.environment, later.environment)):
+            names = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
+            found += [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names]
+        return found
+
+    def restore(self) -> None:
+        """Put everything back."""
+        now = Setting.now()
+        for name, value in self.config.items():
+            if now.config.get(name) != value:
+                jax.config.update(name, value)
+        for name in now.environment.keys() - self.environment.keys():
+            del os.environ[name]
+        os.environ.update(self.environment)
+
+
+class Split:
+    """Divides arrays over devices, along one axis where it is long enough and else not at all."""
+
+    def __init__(self, devices: list[Any]) -> None:
+        self.mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
+
+    def along(self, axis: int, tree: PyTree) -> PyTree:
+        """The tree with this axis of every array divided."""
+        return jax.tree.map(lambda x: self._put(x, axis), tree)
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """The tree on all devices."""
+        return jax.tree.map(lambda x: self._put(x, None), tree)
+
+    def _put(self, x: Array, axis: int | None) -> Array:
+        places: list[str | None] = [None] * x.ndim
+        if axis is not None and x.ndim and x.shape[axis] and x.shape[axis] % self.mesh.size == 0:
+            places[axis] = "devices"
+        spec = jax.sharding.PartitionSpec(*places)
+        put: Array = jax.device_put(x, jax.sharding.NamedSharding(self.mesh, spec))
+        return put
+
+
+def keys(i: int, n: int) -> Array:
+    """n keys of lane i."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(20_231_018), i), n)
+
+
+def grown(task: Task, key: Array, variables: PyTree) -> tuple[Task, PyTree] | None:
+    """The task and variables after its first growth; None when it cannot grow."""
+    return task.grow(task.growths[0], key, variables) if task.growths else None
+
+
+def rebuild(component: Any) -> Any:
+    """An equal component made anew: from its own config where that gives it back, else from its fields."""
+    try:
+        anew = type(component).build(component.to_config())
+    except Exception:
+        anew = None
+    return anew if anew == component else dataclasses.replace(component)

@@ -1,0 +1,131 @@
+"""The checks of each role, and the functions that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..adapt import Adapter, Budget
+from ..assess import Assessor
+from ..component import Component
+from ..data import Splits
+from ..observe import Observer
+from ..propose import Proposer
+from ..task import Metric, Task
+from . import adapters, assessors, budgets, child, observers, proposers, tasks
+from .checks import Check, run
+from .report import Report
+
+BENCHES: Mapping[str, Any] = {
+    "proposer": proposers.ProposerBench,
+    "assessor": assessors.AssessorBench,
+    "adapter": adapters.AdapterBench,
+    "budget": budgets.BudgetBench,
+    "task": tasks.TaskBench,
+    "observer": observers.ObserverBench,
+}
+CHECKS: Mapping[str, tuple[Check, ...]] = {
+    "proposer": proposers.CHECKS,
+    "assessor": assessors.CHECKS,
+    "adapter": adapters.CHECKS,
+    "budget": budgets.CHECKS,
+    "task": tasks.CHECKS,
+    "observer": observers.CHECKS,
+}
+# So many must run, whatever is excused: a suite that is empty proves nothing.
+MINIMUM: Mapping[str, int] = {
+    "proposer": 17,
+    "assessor": 26,
+    "adapter": 18,
+    "budget": 16,
+    "task": 20,
+    "observer": 8,
+}
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def check_proposer(
+    component: Proposer, *, task: Task | None = None, splits: Splits | None = None, excuse: Mapping[str, str] = NONE
+) -> Report:
+    """The report on a proposer; ConformanceError lists every check that failed.
+
+    `task` stands for the kit's tiny one, whose losses are "logistic" and "hinge" with the hyperparameter "temperature";
+    `splits` for those that the task loads. `excuse` maps names of checks that are left out to the reason.
+    """
+    return _checked("proposer", component, Proposer, excuse, task=task, splits=splits)
+
+
+def check_assessor(
+    component: Assessor, *, metrics: tuple[Metric, ...] | None = None, excuse: Mapping[str, str] = NONE
+) -> Report:
+    """The report on an assessor; ConformanceError lists every check that failed.
+
+    `metrics` stand for the kit's accuracy (binary) and likelihood; only names, ranges and kinds matter: scores are
+    drawn.
+    """
+    return _checked("assessor", component, Assessor, excuse, metrics=metrics)
+
+
+def check_adapter(
+    component: Adapter, *, task: Task | None = None, splits: Splits | None = None, excuse: Mapping[str, str] = NONE
+) -> Report:
+    """The report on an adapter; ConformanceError lists every check that failed.
+
+    `task` stands for the kit's tiny one, which can grow; all its metrics have weights.
+    """
+    return _checked("adapter", component, Adapter, excuse, task=task, splits=splits)
+
+
+def check_budget(component: Budget, *, excuse: Mapping[str, str] = NONE) -> Report:
+    """The report on a budget; ConformanceError lists every check that failed."""
+    return _checked("budget", component, Budget, excuse)
+
+
+def check_task(component: Task, *, splits: Splits | None = None, excuse: Mapping[str, str] = NONE) -> Report:
+    """The report on a task; ConformanceError lists every check that failed.
+
+    `splits` stand for those that it loads; a task that brings no data needs them.
+    """
+    return _checked("task", component, Task, excuse, splits=splits)
+
+
+def check_observer(component: Observer, *, excuse: Mapping[str, str] = NONE) -> Report:
+    """The report on an observer; ConformanceError lists every check that failed."""
+    return _checked("observer", component, Observer, excuse)
+
+
+def check_component(component: Component, *, excuse: Mapping[str, str] = NONE, **given: Any) -> Report:
+    """The report on a component of any role; `given` are the arguments of the function for its role."""
+    functions: Mapping[str, Any] = {
+        "proposer": check_proposer,
+        "assessor": check_assessor,
+        "adapter": check_adapter,
+        "budget": check_budget,
+        "task": check_task,
+        "observer": check_observer,
+    }
+    role = str(getattr(component, "role", None))
+    if role not in functions:
+        raise TypeError(f"component must be of one of the roles {', '.join(functions)}, got {component!r}")
+    report: Report = functions[role](component, excuse=excuse, **given)
+    return report
+
+
+def ask_ahead(components: Iterable[Component], *, devices: bool = True) -> None:
+    """Ask child processes about all these components at once, two processes instead of two for each.
+
+    The checks that follow find their answers. `devices=False` leaves out the rounds on two devices.
+    """
+    components = list(components)
+    child.ask(*{child.Import(type(c).__module__): None for c in components})
+    if devices:
+        placed = [c for c in components if any(check.name == "sharded" for check in CHECKS[c.role])]
+        child.ask(*(child.OnDevices.of(c.role, BENCHES[c.role](c).given) for c in placed))
+
+
+def _checked(role: str, component: Any, kind: type, excuse: Mapping[str, str], **given: Any) -> Report:
+    if not isinstance(component, kind):
+        hint = ": have you forgotten the ()?" if isinstance(component, type) else ""
+        raise TypeError(f"check_{role}: expected an instance of {kind.__name__}, got {component!r}{hint}")
+    return run(BENCHES[role](component, **given), CHECKS[role], MINIMUM[role], excuse)

@@ -1,0 +1,236 @@
+"""What is demanded of proposers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..data import Splits
+from ..propose import Proposer, Site, check_needs, checked
+from ..task import Task
+from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
+from . import common, trees
+from .bench import Bench, Split, grown, keys
+from .checks import NothingToCheck, Unmet, check, demand
+from .worlds import TinyTask, loaded
+
+# What becomes of a round, lane by lane: the first candidate is promoted; nobody could win; the incumbent is restored.
+FATES = (
+    (Move.TAKE, Outcome.BETTER, True),
+    (Move.KEEP, Outcome.UNDECIDED, False),
+    (Move.RESTORE, Outcome.WORSE, False),
+)
+
+
+class ProposerBench(Bench):
+    """Begins, proposes, and learns what became of its candidates."""
+
+    role = "proposer"
+    component: Proposer
+
+    def __init__(self, component: Proposer, task: Task | None = None, splits: Splits | None = None) -> None:
+        super().__init__(component)
+        self.given = {"component": component, "task": task, "splits": splits}
+        self.task = TinyTask() if task is None else task
+        self.splits = loaded(self.task) if splits is None else splits
+        self.site = Site(self.task)
+
+    @property
+    def k(self) -> int:
+        """How many candidates it says that it makes."""
+        return len(self.component.labels(self.site))
+
+    @property
+    def fixed(self) -> PyTree:
+        """The explore split."""
+        return self.splits.explore
+
+    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+        """A fresh state, the candidates, and the state after their fate is known."""
+        check_needs(type(component).__name__, component, self.task, fixed)
+        one, two, three = lane["keys"]
+        made = component.propose(self.site, one, lane["current"], lane["state"], fixed)
+        state = component.learn(self.site, two, lane["state"], made, lane["feedback"])
+        fresh = component.init(self.site, three, lane["current"])
+        return {"fresh": fresh, "candidates": _shown(made), "state": state}
+
+    def draw(self, i: int) -> PyTree:
+        """Fresh variables and state, and one of the three fates."""
+        made, *others = keys(i, 5)
+        current, state = self._start(self.component, made)
+        return {
+            "keys": tuple(others[:3]),
+            "current": current,
+            "state": state,
+            "feedback": self.feedback(others[3], FATES[i]),
+        }
+
+    def feedback(self, key: Array, fate: tuple[Move, Outcome, bool]) -> Feedback:
+        """What a proposer is told: values that fall from the first candidate to the last, and this fate."""
+        k, m = self.k, len(self.task.metrics)
+        move, outcome, won = fate
+        spread = jnp.linspace(1.0, 0.0, k, dtype=jnp.float32) + 0.01 * jax.random.uniform(key, (k,), jnp.float32)
+        mean = jnp.broadcast_to(spread[:, None], (k, m))
+        decision = Decision(
+            move=jnp.int32(move), promote=jnp.asarray(won), aims=jnp.ones(m, jnp.float32), calls=jnp.zeros(1, jnp.int32)
+        )
+        found = move != Move.KEEP
+        value = spread if found else jnp.full(k, -jnp.inf, jnp.float32)
+        return Feedback(value, mean, jnp.asarray(won) & (jnp.arange(k) == 0), jnp.int32(outcome), decision)
+
+    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+        """The state, and what it notes."""
+        lane, first = self.inputs(0), self.shape()
+        second = jax.eval_shape(
+            lambda lane, fixed: self.run(self.component, lane, fixed), {**lane, "state": first["state"]}, self.fixed
+        )
+        notes = [tree["candidates"]["notes"] for tree in (first, second)]
+        return [("state", lane["state"], first["state"]), ("notes", *notes)]
+
+    def state_of(self, lane: PyTree) -> PyTree:
+        """The state that a lane begins with."""
+        return lane["state"]
+
+    def with_state(self, lane: PyTree, state: PyTree) -> PyTree:
+        """The lane with another state."""
+        return {**lane, "state": state}
+
+    def following(self) -> PyTree:
+        """The next round."""
+        return {**self.inputs(1), "state": self.outcome[0]["state"]}
+
+    def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
+        """Variables divided along their last axes, all else everywhere."""
+        lane = self.inputs(0)
+        return split.whole(lane) | {"current": split.along(-1, lane["current"])}, split.whole(self.fixed)
+
+    @functools.cached_property
+    def _start(self) -> Any:
+        def start(component: Proposer, key: Array) -> tuple[Variables, PyTree]:
+            current = self.task.init(key)
+            return current, component.init(self.site, key, current)
+
+        return jax.jit(start, static_argnums=0)
+
+
+@check("options")
+def labels(bench: ProposerBench) -> None:
+    """`labels` names every candidate, each by another string: people read them, and their number is K."""
+    names = bench.component.labels(bench.site)
+    sound = isinstance(names, tuple) and all(isinstance(n, str) and n for n in names) and len({*names}) == len(names)
+    demand(sound and names, "a tuple of different names", repr(names), "name every candidate")
+
+
+@check("labels", *common.SOUND)
+def candidates_match(bench: ProposerBench) -> None:
+    """Candidates are stacked on a leading axis of K, each in the structure, shapes and dtypes of the current variables.
+
+    `eligible` is bool[K] and `steps` an i32[]; notes have one entry for each candidate.
+    """
+    lane, k = bench.inputs(0), bench.k
+    name = type(bench.component).__name__
+
+    def propose(lane: PyTree, fixed: PyTree) -> Candidates:
+        made = bench.component.propose(bench.site, lane["keys"][0], lane["current"], lane["state"], fixed)
+        return checked(name, made, lane["current"], k)
+
+    try:
+        made = jax.eval_shape(lambda *a: _shown(propose(*a)), lane, bench.fixed)
+    except ValueError as error:
+        if not str(error).startswith(f"proposer {name!r}"):
+            raise
+        raise Unmet(
+            "candidates that match the model", error, "stack K variables on axis 0, with as many labels"
+        ) from error
+    for what, leaf, wanted in (("eligible", made["eligible"], f"bool[{k}]"), ("steps", made["steps"], "int32[]")):
+        got = f"{leaf.dtype}{list(leaf.shape)}"
+        demand(got == wanted, f"{what} to be {wanted}", got, f"give jnp.asarray(..., {wanted.partition('[')[0]})")
+    for what, note in made["notes"].items():
+        ok = len(note.shape) > 0 and note.shape[0] == k
+        demand(
+            ok, f"note {what!r} to have a leading axis of {k}", list(note.shape), "note one entry for each candidate"
+        )
+
+
+@check("candidates_match", "same_key_same_bits", *common.SOUND)
+def other_key_differs(bench: ProposerBench) -> None:
+    """Another key gives other candidates. Excuse it where nothing is drawn."""
+    lane = bench.inputs(0)
+    other = bench.jitted(bench.component, {**lane, "keys": bench.inputs(1)["keys"]}, bench.fixed)
+    same = trees.differ(bench.outcome[0]["candidates"]["variables"], other["candidates"]["variables"]) is None
+    demand(not same, "other candidates under another key", "the same", "draw from the key, or excuse: nothing is drawn")
+
+
+@check("candidates_match", "same_key_same_bits", *common.SOUND)
+def non_finite(bench: ProposerBench) -> None:
+    """A round whose candidates are all NaN, and lose, leaves a state that is finite after the next sound round."""
+    lane = bench.inputs(1)
+    sick = {**lane, "current": trees.inexact(lambda x: jnp.full_like(x, jnp.nan), lane["current"])}
+    ends = []
+    for first in (lane, sick):
+        after = bench.jitted(bench.component, first, bench.fixed)["state"]
+        ends.append(bench.jitted(bench.component, {**bench.inputs(0), "state": after}, bench.fixed)["state"])
+    fault = trees.poisoned(*ends)
+    demand(fault is None, "a state that non-finite losers do not poison", fault, "keep the old state where nobody won")
+
+
+@check("candidates_match", *common.SOUND)
+def resize(bench: ProposerBench) -> None:
+    """After the model grew, `resize` gives a state from which it proposes candidates of the new shape."""
+    lane = bench.inputs(0)
+    larger = grown(bench.task, lane["keys"][0], lane["current"])
+    if larger is None:
+        raise NothingToCheck("the task cannot grow")
+    task, current = larger
+    site, name = Site(task), type(bench.component).__name__
+    for fresh in (False, True):
+        state = bench.component.resize(site, lane["keys"][1], current, lane["state"], fresh=fresh)
+        try:
+            jax.eval_shape(
+                lambda state, fixed: _shown(
+                    checked(
+                        name, bench.component.propose(site, lane["keys"][2], current, state, fixed), current, bench.k
+                    )
+                ),
+                state,
+                bench.fixed,
+            )
+        except (ValueError, TypeError) as error:
+            text = str(error).partition("\n")[0]
+            raise Unmet(
+                f"candidates of the grown model (fresh={fresh})", text, "rebuild in `resize` what has its shape"
+            ) from error
+
+
+CHECKS = (
+    common.options,
+    common.config,
+    common.no_backend_at_import,
+    common.quiet_import,
+    labels,
+    common.traces,
+    common.no_config_change,
+    common.nothing_on_self,
+    common.no_tracer_leak,
+    common.no_callbacks,
+    common.stable_tree,
+    candidates_match,
+    common.inputs_untouched,
+    common.same_key_same_bits,
+    other_key_differs,
+    common.jit_equals_eager,
+    common.vmap_equals_loop,
+    common.one_trace,
+    non_finite,
+    resize,
+    common.checkpoint_round_trip,
+    common.sharded,
+)
+
+
+def _shown(made: Candidates) -> dict[str, Any]:
+    """What others see of candidates; their memo is their own."""
+    return {"variables": made.variables, "eligible": made.eligible, "steps": made.steps, "notes": made.notes}

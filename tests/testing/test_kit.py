@@ -1,0 +1,191 @@
+"""The conformance kit: what ships passes it, and every mutant fails the one check that is made for its fault."""
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+import scipy.stats
+from mutants import MUTANTS
+from sound import Counter, Halving, Jitter, Line, Take, ZTest
+
+import ev3x
+import ev3x.testing.child
+from ev3x.builtin.assessors.mean_bounds import MeanBounds
+from ev3x.testing import CHECKS, MINIMUM, ConformanceError, ask_ahead, calibration, check_component, check_proposer
+
+SGD = ev3x.Optimizer("sgd", learning_rate=0.1, momentum=0.9)
+RANGES = {"learning_rate": {"low": 0.01, "high": 1.0, "log": True}}
+# What needs options here, or is larger than a test needs by default.
+OPTIONS = {
+    "trajectories": {"losses": ["logistic", "hinge"], "optimizers": [SGD], "length": 3},
+    "hyperparameters": {"loss": "logistic", "optimizer": SGD, "ranges": RANGES, "count": 3, "length": 3},
+    "distill-mnist1d": {"hidden": (8,)},
+    "distill-digits": {"hidden": (8,)},
+    "distill-cifar": {"student": "mlp", "hidden": (8,), "batch_size": 16},
+}
+EXCUSES = {
+    "reweight": {"aims_kept": "it is there to move them"},
+    "distill-mnist1d": {"sharded": "placement is that of distill-digits, by the same code"},
+    "distill-cifar": {"sharded": "placement is that of distill-digits, by the same code"},
+}
+SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
+# What takes longest; it is left out for mutants that other checks must find.
+SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
+
+
+def builtin():
+    host = ev3x.Host()
+    for role in CHECKS:
+        for name, kind in host.offers(role, "ev3").items():
+            yield pytest.param(kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {}), id=name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked():
+    """Two child processes for all components of this file, instead of two for each."""
+    ask_ahead([p.values[0] for p in builtin() if "sharded" not in p.values[1]] + [*SOUND])
+    ask_ahead([kind() for kind in MUTANTS if MUTANTS[kind] != "options"], devices=False)
+
+
+@pytest.mark.parametrize(("component", "excuse"), list(builtin()))
+@pytest.mark.filterwarnings("ignore:.*not drawn")
+def test_what_ships_keeps_the_contract(component, excuse, capsys):
+    report = check_component(component, excuse=excuse)
+    assert not report.failed and report.ran >= MINIMUM[component.role]
+    assert capsys.readouterr().out.startswith(f"{component.role} {type(component).__name__}: {report.ran} checks ran")
+
+
+@pytest.mark.parametrize("component", SOUND, ids=lambda c: type(c).__name__)
+def test_what_the_mutants_are_made_of_is_sound(component):
+    report = check_component(component)
+    assert not report.failed and {r.status for r in report.records} <= {"passed", "excused"}
+
+
+@pytest.mark.parametrize(("mutant", "check"), list(MUTANTS.items()), ids=[kind.__name__ for kind in MUTANTS])
+def test_a_mutant_fails_the_one_check_that_is_made_for_it(mutant, check):
+    excuse = {c.name: SLOW[c.name] for c in CHECKS[mutant.role] if c.name in SLOW and c.name != check}
+    with pytest.raises(ConformanceError) as caught:
+        check_component(mutant(), excuse=excuse)
+    assert set(caught.value.report.failed) == {check}
+    assert re.search(rf"^  {check}: expected .*; got .*; ", str(caught.value), re.M | re.S), str(caught.value)
+
+
+def test_every_check_has_a_mutant():
+    shared = [{check.name for check in CHECKS[role]} for role in ("proposer", "adapter")]
+    common = shared[0] & shared[1]  # the same functions for all roles: a mutant of one role will do
+    found = {(kind.role, check) for kind, check in MUTANTS.items()}
+    found |= {(role, check) for role in CHECKS for check in BAD_MODULES}
+    anywhere = {check for _, check in found}
+    missing = [
+        (role, check.name)
+        for role, checks in CHECKS.items()
+        for check in checks
+        if (role, check.name) not in found and not (check.name in common | {"sharded"} and check.name in anywhere)
+    ]
+    assert missing == [("task", "other_key_differs")]  # as that of proposers
+
+
+BAD_MODULES = {
+    "no_backend_at_import": "ONES = jax.numpy.ones(3)",
+    "quiet_import": "print('hello')",
+    "no_config_change": "os.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
+}
+
+
+@pytest.mark.parametrize("check", BAD_MODULES)
+def test_an_import_with_side_effects_is_found(check, tmp_path, monkeypatch):
+    name = f"bad_{check}"
+    text = f"import dataclasses, os, jax\nimport sound\n{BAD_MODULES[check]}\n\n"
+    text += "@dataclasses.dataclass(frozen=True)\nclass Bad(sound.Jitter):\n    pass\n"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    kind = getattr(__import__(name), "Bad")  # noqa: B009
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.raises(ConformanceError) as caught:
+        check_proposer(kind(), excuse={"sharded": "x"})
+    assert caught.value.report.failed == (check,)
+
+
+def test_an_import_that_ends_the_process_is_told(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text("import os, sound\nif 'pytest' not in __import__('sys').modules: os.abort()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ev3x.testing.child.ChildError, match="ended with signal 6"):
+        ev3x.testing.child.ask(ev3x.testing.child.Import("deadly"), ev3x.testing.child.Import("sound"))
+
+
+def test_an_excused_check_is_not_run_and_its_reason_is_printed(capsys):
+    report = check_component(Counter(), excuse={"quiet": "it talks to people"})
+    assert "9 checks ran, 1 excused (quiet: it talks to people)" in capsys.readouterr().out
+    assert [r.name for r in report.having("excused")] == ["quiet"]
+
+
+@pytest.mark.parametrize(
+    ("excuse", "text"),
+    [
+        ({"quite": "typo"}, "unknown check 'quite'; did you mean 'quiet'"),
+        ({"quiet": " "}, "'quiet' needs a reason in words"),
+    ],
+)
+def test_a_bad_excuse_is_an_error(excuse, text):
+    with pytest.raises(ValueError, match=text):
+        check_component(Counter(), excuse=excuse)
+
+
+def test_whoever_excuses_too_much_fails():
+    excuse = {check.name: "no" for check in CHECKS["observer"][2:]}
+    with pytest.raises(ConformanceError, match=r"only 2 of 10 checks ran, at least 8 must"):
+        check_component(Counter(), excuse=excuse)
+
+
+def test_a_class_or_something_else_is_refused():
+    with pytest.raises(TypeError, match=r"have you forgotten the \(\)\?"):
+        check_proposer(Jitter)
+    with pytest.raises(TypeError, match="one of the roles"):
+        check_component(3)
+
+
+def test_settings_are_put_back_after_a_component_that_changes_them():
+    before = jax.config.values["jax_default_matmul_precision"]
+    meddler = next(kind for kind in MUTANTS if kind.__name__ == "Meddles")
+    with pytest.raises(ConformanceError):
+        check_component(meddler(), excuse={"sharded": "x"})
+    assert jax.config.values["jax_default_matmul_precision"] == before
+
+
+@pytest.mark.parametrize(("hits", "repeats"), [(0, 8000), (1, 8000), (400, 8000), (7999, 8000), (8000, 8000), (3, 10)])
+def test_the_interval_is_clopper_and_pearsons(hits, repeats):
+    exact = scipy.stats.binomtest(hits, repeats).proportion_ci(0.999, "exact")
+    assert calibration.clopper_pearson(hits, repeats) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_rates_of_an_exact_test_are_its_levels():
+    """A z-test of 1,024 examples is calibrated: the interval holds its level, so the simulation is the null."""
+    metrics = (ev3x.Metric("any", lambda p, b: p),)
+    for rate in calibration.rates(ZTest(), metrics):
+        low, high = rate.interval
+        assert low <= rate.level <= high, rate
+
+
+def test_the_page_lists_every_check_as_the_kit_has_it():
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    for checks in CHECKS.values():
+        for check in checks:
+            first = check.demand.split(":")[0].split(". ")[0].rstrip(".")
+            assert f"| `{check.name}` | {first} |" in page, f"| `{check.name}` | {first} |"
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert named == {check.name for checks in CHECKS.values() for check in checks}
+
+
+def test_the_kit_imports_neither_pytest_nor_scipy():
+    code = "import sys, ev3x.testing; print([n for n in ('pytest', 'scipy', 'flax', '_pytest') if n in sys.modules])"
+    done = ev3x.testing.child.subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_in_the_kit_depends_on_the_component_being_built_in():
+    larger = dataclasses.replace(MeanBounds(), block=64)
+    assert check_component(larger, excuse={"sharded": "x"}).component == "MeanBounds"
