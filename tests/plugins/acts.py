@@ -345,6 +345,14 @@ def nobody_wins() -> str:
     return f"{summary['outcome']}: {summary['rounds']} rounds, {summary['promotions']} promoted, test {summary['test']}"
 
 
+def refused_by_kit(plugin: str) -> str:
+    """What the kit says, which plugins call in their own tests, and `ev3x plugins check` for them."""
+    from ev3x.testing import ConformanceError, check_proposer
+
+    component = host().build("proposer", f"{plugin}:rule")
+    return fault_of(ConformanceError, lambda: check_proposer(component))
+
+
 # --- 26 to 30: what a plugin may not do when it is imported
 
 

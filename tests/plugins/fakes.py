@@ -25,6 +25,28 @@ def ev3x_assessors():
     return [ev3x.Offer("mine", Mine)]
 """
 
+# A proposer that keeps to the rules, but for one of them.
+RULE = """
+import dataclasses
+import jax, jax.numpy as jnp, numpy as np
+import ev3x
+
+@dataclasses.dataclass(frozen=True)
+class Rule(ev3x.Proposer):
+    "A proposer."
+    def labels(self, site): return ("one",)
+    def init(self, site, key, current): return {state}
+    def learn(self, site, key, state, candidates, feedback): return state + jnp.float32(1)
+    def propose(self, site, key, current, state, explore):
+        by = {by}
+        stack = jax.tree.map(lambda x: (x + jnp.asarray(by, x.dtype))[None], current)
+        return ev3x.Candidates(stack, jnp.ones(1, bool), jnp.int32(0), ())
+
+@ev3x.hookimpl
+def ev3x_proposers():
+    return [ev3x.Offer("rule", Rule)]
+"""
+
 # Its handlers answer when they are asked for their version (tests/handlers.py), and compute nothing.
 NATIVE = """
 import ev3x
@@ -110,6 +132,8 @@ INSTALLED = (
     Fake(
         "coroutine", changed("return [", "return later([").replace("Mine)]", "Mine)])") + "\nasync def later(x): ...\n"
     ),
+    Fake("dice", RULE.format(state="jnp.float32(0)", by="np.random.random()")),
+    Fake("weak", RULE.format(state="jnp.asarray(0.0)", by="0.1")),
     Fake("changes", GOOD + "\nimport jax\njax.config.update('jax_enable_x64', True)\n"),
     Fake("flag", GOOD + "\nimport os\nos.environ['XLA_FLAGS'] = '--xla_no_such_flag=1'\n"),
     Fake("early", GOOD + "\nimport jax\njax.devices()\n"),
