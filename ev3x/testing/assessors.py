@@ -105,7 +105,7 @@ def assessment_shapes(bench: AssessorBench) -> None:
     """An `Assessment` with the shapes and dtypes of its documentation, its winner among the contenders."""
     k = len(GAINS)
     try:
-        boundary.assessment("it", bench.shape()["assessment"], k, len(bench.metrics))
+        boundary.assessment(boundary.Who("it"), bench.shape()["assessment"], k, len(bench.metrics))
     except ValueError as error:
         raise Unmet("an Assessment as its documentation says", error, "cast with .astype, broadcast") from error
     enough = bench.shape()["enough"]
