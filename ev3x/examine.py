@@ -94,7 +94,7 @@ def _native(host: Host, name: str, findings: Findings) -> None:
     from .ops import native
 
     with findings.under("native code"):
-        for target in (t for platform in PLATFORMS for t in host.targets(name, platform)):
+        for target in (t for platform in filter(native.here, PLATFORMS) for t in host.targets(name, platform)):
             status = native.registry.look(target.name, target.platform)
             good = None if status.state == "jnp" and not status.fault else status.state == "native"
             findings.add(f"target {target.name}", good, f"{status.state} on {target.platform}: {status.reason}")

@@ -99,6 +99,12 @@ def _place(error: BaseException) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno})"
 
 
+def forget(process: int) -> None:
+    """Forgets what a process was loading that was made to die."""
+    with contextlib.suppress(OSError):
+        (_crumbs() / f"{process}.txt").unlink(missing_ok=True)
+
+
 def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Undo what was changed since then, and say what it was."""
     import jax

@@ -67,6 +67,8 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
 
 def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
     """What a process that loads the plugin finds, and how it ended."""
+    from ..watch import forget
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
@@ -80,6 +82,7 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
             finally:
                 process.kill()
                 process.wait()
+                forget(process.pid)
         findings = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     if end:
         after = findings[-1]["what"] if findings else "its import began"
