@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,45 +16,75 @@ _KINDS = {"f": jnp.floating, "i": jnp.integer, "b": jnp.bool_}
 _WORDS = {"f": "floats", "i": "integers", "b": "bools"}
 
 
-def assessment(who: str, got: Any, k: int, m: int) -> Assessment:
-    """This assessment of k contenders by m metrics; ValueError says which field of it is not one."""
+@dataclasses.dataclass(frozen=True)
+class Who:
+    """A component of a run, by its label; `role` tells those of several in messages."""
+
+    label: str
+    role: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.label!r}" if self.role else self.label
+
+
+class BoundaryError(ValueError):
+    """What a component handed back is not what it must be; `who` is the component."""
+
+    def __init__(self, who: Who, text: str) -> None:
+        super().__init__(f"{who}: {text}")
+        self.who = who
+
+
+def assessment(who: Who, got: Any, k: int, m: int) -> Assessment:
+    """This assessment of k contenders by m metrics; BoundaryError says which field of it is not one."""
     if not isinstance(got, Assessment):
-        raise ValueError(f"{who}: conclude must return an Assessment, got {type(got).__name__}")
+        raise BoundaryError(who, f"conclude must return an Assessment, got {type(got).__name__}")
     fields: dict[str, _Field] = dict.fromkeys(("mean", "lower", "upper", "difference", "p_values"), ("f", (k, m)))
     fields |= {"value": ("f", (k,)), "p_value": ("f", (k,)), "reference": ("f", (m,))}
-    _check(f"{who}: assessment", got, fields | {"outcome": ("i", (k,)), "winner": ("i", ()), "examples": ("i", ())})
+    _check(who, "assessment", got, fields | {"outcome": ("i", (k,)), "winner": ("i", ()), "examples": ("i", ())})
     return got
 
 
-def decision(who: str, got: Any, m: int, adapters: int) -> Decision:
-    """This decision about m metrics by one of the adapters; ValueError says which field of it is not one."""
+def pair(who: Who, got: Any) -> tuple[Any, Any]:
+    """What an adapter's decide returned: a decision and the next state, neither checked yet."""
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise BoundaryError(who, f"decide must return a Decision and the next state, got {type(got).__name__}")
+    return got
+
+
+def decision(who: Who, got: Any, m: int, adapters: int) -> Decision:
+    """This decision about m metrics by one of the adapters; BoundaryError says which field of it is not one."""
     if not isinstance(got, Decision):
-        raise ValueError(f"{who}: decide must return a Decision and the next state, got {type(got).__name__}")
+        raise BoundaryError(who, f"decide must return a Decision and the next state, got {type(got).__name__}")
     _check(
-        f"{who}: decision",
+        who,
+        "decision",
         got,
         {"move": ("i", ()), "promote": ("b", ()), "aims": ("f", (m,)), "calls": ("i", (adapters,))},
     )
     return got
 
 
-def state(who: str, after: Any, before: Any) -> Any:
-    """The state after; ValueError says where its structure, a shape or a dtype is not that of the state before."""
+def state(who: Who, after: Any, before: Any) -> Any:
+    """The state after; BoundaryError says where its structure, a shape or a dtype is not that of the state before."""
     old_structure: Any = jax.tree.structure(before)
     if old_structure != (structure := jax.tree.structure(after)):
-        raise ValueError(f"{who}: the next state must have the structure of the last, {old_structure}, got {structure}")
+        text = f"the next state must have the structure of the last, {old_structure}, got {structure}"
+        raise BoundaryError(who, text)
     for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         want, got = (f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in (old, new))
         if want != got:
-            raise ValueError(f"{who}: the next state{jax.tree_util.keystr(path)} must be {want} as before, got {got}")
+            text = f"the next state{jax.tree_util.keystr(path)} must be {want} as before, got {got}"
+            raise BoundaryError(who, text)
     return after
 
 
-def _check(who: str, got: Any, fields: Mapping[str, _Field]) -> None:
+def _check(who: Who, what: str, got: Any, fields: Mapping[str, _Field]) -> None:
     for name, (kind, shape) in fields.items():
         value: Array = getattr(got, name)
         if jnp.shape(value) != shape or not jnp.issubdtype(jnp.result_type(value), _KINDS[kind]):
-            raise ValueError(
-                f"{who}.{name} must be {_WORDS[kind]} of shape {shape}, "
-                f"got {jnp.result_type(value)} of shape {jnp.shape(value)}"
+            raise BoundaryError(
+                who,
+                f"{what}.{name} must be {_WORDS[kind]} of shape {shape}, "
+                f"got {jnp.result_type(value)} of shape {jnp.shape(value)}",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import re
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -137,6 +138,18 @@ def discover() -> Index:
     copies = {name: tuple(paths) for name, paths in sorted(seen.items()) if len(paths) > 1}
     broken = {name: why for name, why in sorted(broken.items()) if name not in claims}
     return Index(plugins, conflicts, broken, tuple(sorted(faults)), copies)
+
+
+def unreadable(error: BaseException, index: Index) -> str | None:
+    """The sentence for an error that Python's own reading of entry points raised; None for any other.
+
+    Other packages read them without a guard: JAX for its backends, pydantic for its plugins.
+    """
+    places = [f.filename for f in traceback.extract_tb(error.__traceback__)]
+    if not places or not Path(places[-1]).is_relative_to(Path(importlib.metadata.__file__).parent):
+        return None
+    found = [fault for fault in index.faults if "unreadable metadata" in fault]
+    return f"{'; '.join(found)}: not even JAX starts beside it" if found else None
 
 
 def claimed(name: str, claims: tuple[PluginInfo, ...]) -> str:

@@ -11,11 +11,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from .component import OptionError
+from .component import Component, OptionError
 from .host import ROLES, Host, PluginError
 
 
@@ -39,8 +38,8 @@ class Findings:
             self.add(what, False, str(error))
 
 
-def examine(name: str, findings: Findings) -> None:
-    """Loads the plugin, puts its components through the kit of `ev3x.testing`, and tries out its native code."""
+def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
+    """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`."""
     import jax  # noqa: F401, its cost is nobody's
 
     host, said = Host(), io.StringIO()
@@ -52,32 +51,42 @@ def examine(name: str, findings: Findings) -> None:
         host.load(name)
         seconds = time.perf_counter() - began
         findings.add("import", True, f"{seconds:.2f} s, {len(sys.modules) - before} modules")
+        _native(host, name, findings)
+        components: dict[str, Component] = {}
         for role in ROLES:
             with findings.under(f"{role}s"):
-                for component, kind in host.offers(role, name).items():
-                    _component(f"{name}:{component}", kind, findings)
-        _native(host, name, findings)
+                for offer, kind in host.offers(role, name).items():
+                    _build(f"{name}:{offer}", kind, components, findings)
+        if kit:
+            _through_the_kit(components, findings)
     for line in said.getvalue().splitlines():
         findings.add("while it was loaded", False if "backends" in line else None, line)
 
 
-def _component(use: str, kind: Any, findings: Findings) -> None:
-    from .testing import ConformanceError, check_component
-
+def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings) -> None:
+    """Adds the component with its defaults, if it has them all."""
     try:
-        component = kind.build({})
+        components[use] = kind.build({})
     except OptionError as error:
-        findings.add(use, None, f"the kit was not run: it cannot be built without options ({error})")
-        return
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            report = check_component(component)
-    except ConformanceError as error:
-        findings.add(use, False, str(error))
-    except Exception as error:  # of the component's code, outside of what a check expects
-        findings.add(use, False, f"the kit could not be run: {type(error).__name__}: {error}")
+        findings.add(use, None, f"not put through the kit: it cannot be built without options ({error})")
     else:
-        findings.add(use, True, str(report))
+        findings.add(use, True, f"{kind.__name__}, {len(kind.options())} options")
+
+
+def _through_the_kit(components: Mapping[str, Component], findings: Findings) -> None:
+    from .testing import ConformanceError, ask_ahead, check_component
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        ask_ahead(components.values())
+        for use, component in components.items():
+            try:
+                report = check_component(component)
+            except ConformanceError as error:
+                findings.add(use, False, str(error))
+            except Exception as error:  # of the component's code, outside of what a check expects
+                findings.add(use, False, f"the kit could not be run: {type(error).__name__}: {error}")
+            else:
+                findings.add(use, True, str(report))
 
 
 def _native(host: Host, name: str, findings: Findings) -> None:
@@ -85,11 +94,11 @@ def _native(host: Host, name: str, findings: Findings) -> None:
     from .ops import native
 
     with findings.under("native code"):
-        for target in (t for platform in PLATFORMS for t in host.targets(name, platform)):
+        for target in (t for platform in filter(native.here, PLATFORMS) for t in host.targets(name, platform)):
             status = native.registry.look(target.name, target.platform)
             good = None if status.state == "jnp" and not status.fault else status.state == "native"
             findings.add(f"target {target.name}", good, f"{status.state} on {target.platform}: {status.reason}")
 
 
 if __name__ == "__main__":
-    examine(sys.argv[1], Findings(Path(sys.argv[2])))
+    examine(sys.argv[1], Findings(Path(sys.argv[2])), kit="--no-kit" not in sys.argv)

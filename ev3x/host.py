@@ -21,7 +21,7 @@ import pluggy
 
 from . import hookspecs
 from .component import Component, unknown
-from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized
+from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
 from .ffi import PLATFORMS, FfiTarget
 from .hookspecs import Offer
 from .policy import PluginPolicy, from_environment
@@ -104,6 +104,7 @@ class Host:
             raise self._failed[name]
         if not self._manager.has_plugin(name):
             with self._guarded(plugin, "cannot be loaded", keep=True):
+                _check_there(plugin)
                 self._adopt(plugin, _imported(plugin))
         return plugin
 
@@ -112,7 +113,8 @@ class Host:
 
         Raises PluginError when it is not one, or when the name is taken.
         """
-        return self._register(PluginInfo(name, getattr(plugin, "__name__", repr(plugin)), "", "(registered)"), plugin)
+        value = getattr(plugin, "__name__", type(plugin).__name__)
+        return self._register(PluginInfo(name, value, "", "(registered)"), plugin)
 
     def register_file(self, path: Path) -> PluginInfo:
         """Registers a local Python file as the plugin that is named after it; PluginError says why not."""
@@ -147,6 +149,10 @@ class Host:
 
     def targets(self, name: str, platform: str) -> list[FfiTarget]:
         """The native targets that a plugin offers for a platform; nothing of them is known to XLA yet."""
+        return [target for target in self._offered_targets(name, platform) if target.platform == platform]
+
+    def _offered_targets(self, name: str, platform: str) -> list[FfiTarget]:
+        """All that a plugin offers when it is asked for a platform, which may be for others, too."""
         plugin = self.load(name)
         hook: Any = self._manager.hook.ev3x_ffi_targets
         with self._guarded(plugin, "cannot offer its native targets"):
@@ -156,7 +162,7 @@ class Host:
             keys = [(t.name, t.platform) for t in targets]
             if twice := {n for n, p in keys if keys.count((n, p)) > 1}:
                 raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
-            return [target for target in targets if target.platform == platform]
+            return targets
 
     def find(self, role: str, use: str) -> tuple[str, type[Component]]:
         """The full id and the class of a component; a name without a plugin means a built-in one."""
@@ -197,7 +203,7 @@ class Host:
             from .ops import native
 
             owner = f"{plugin.distribution or plugin.value} {plugin.version}".rstrip()
-            offers = native.Source(str(plugin), owner, lambda platform: self.targets(plugin.name, platform))
+            offers = native.Source(str(plugin), owner, lambda platform: self._offered_targets(plugin.name, platform))
             native.registry.attach(offers)
 
     @contextlib.contextmanager
@@ -212,7 +218,9 @@ class Host:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit, and whatever else a plugin comes up with
-            fault = PluginError(f"{plugin} {what}: {cause(error, plugin)}{_way(plugin)}")
+            stranger = unreadable(error, self.index)
+            text = stranger or cause(error, plugin) + _way(plugin)
+            fault = PluginError(f"{plugin} {what}: {text}")
             if keep:
                 self._failed[plugin.name] = fault
             raise fault from error
@@ -222,6 +230,15 @@ def _way(plugin: PluginInfo) -> str:
     if plugin.name == BUILTIN or not plugin.distribution:
         return ""
     return f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+
+
+def _check_there(plugin: PluginInfo) -> None:
+    """Raises RuntimeError if the plugin is no longer what the index says: modules of two versions would mix."""
+    if plugin.location is not None and not plugin.location.exists():
+        raise RuntimeError(
+            f"{plugin.distribution} was removed or upgraded after this process had begun ({plugin.location} is gone); "
+            "start it again"
+        )
 
 
 def _imported(plugin: PluginInfo) -> object:

@@ -184,7 +184,7 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         state.round * method.select.blocks,
         question,
     )
-    boundary.assessment("select", selection, len(eligible), len(plan.task.metrics))
+    boundary.assessment(boundary.Who("select"), selection, len(eligible), len(plan.task.metrics))
     found = selection.winner >= 0
     winner = select(found, pick(stacks, selection.winner), model.current)
 
@@ -200,15 +200,17 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         state.spent,
         question,
     )
-    boundary.assessment("confirm", confirmation, 2, len(plan.task.metrics))
-    settled = boundary.state("budget", method.budget.settle(state.budget, confirmation), state.budget)
+    boundary.assessment(boundary.Who("confirm"), confirmation, 2, len(plan.task.metrics))
+    settled = boundary.state(boundary.Who("budget"), method.budget.settle(state.budget, confirmation), state.budget)
     budget = select(found, settled, state.budget)
 
     decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
     for i, (name, a) in enumerate(method.adapters):
-        decision, after = a.decide(i, state.adapters[name], decision, selection, confirmation)
-        boundary.decision(f"adapter {name!r}", decision, len(plan.task.metrics), len(method.adapters))
-        adapters[name] = boundary.state(f"adapter {name!r}", after, state.adapters[name])
+        who = boundary.Who(name, "adapter")
+        decided = a.decide(i, state.adapters[name], decision, selection, confirmation)
+        decision, after = boundary.pair(who, decided)
+        boundary.decision(who, decision, len(plan.task.metrics), len(method.adapters))
+        adapters[name] = boundary.state(who, after, state.adapters[name])
         if plan.champion is not None:
             decision = without_restore(decision)
     decision = dataclasses.replace(decision, promote=decision.promote & found)
@@ -218,7 +220,7 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     for name, p in method.proposers:
         feedback = _feedback(selection, confirmation, decision, offset, trials[name].eligible.shape[0])
         after = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
-        proposers[name] = boundary.state(f"proposer {name!r}", after, state.proposers[name])
+        proposers[name] = boundary.state(boundary.Who(name, "proposer"), after, state.proposers[name])
         offset += trials[name].eligible.shape[0]
 
     steps = sum((t.steps for t in trials.values()), jnp.int32(0))
@@ -339,7 +341,9 @@ def _feedback(selection: Assessment, confirmation: Assessment, decision: Decisio
 def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
     if not isinstance(components, Sequence):
         raise TypeError(f"method: {role} must be a list, got {components!r}")
-    pairs = tuple(c if isinstance(c, tuple) else (type(c).__name__.lower(), c) for c in components)
+    pairs = tuple(
+        c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
+    )
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")

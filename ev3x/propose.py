@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from typing_extensions import Doc
 
+from .boundary import BoundaryError, Who
 from .component import Component, Natural
 from .data import Explore
 from .task import Batch, Task, Variables, score
@@ -106,25 +107,28 @@ def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) ->
             raise ValueError(f"proposer {label!r} needs {lacks[need]}")
 
 
-def checked(label: str, candidates: Candidates, current: Variables, k: int) -> Candidates:
-    """These candidates, non-finite ones made ineligible; ValueError says where they do not match the model."""
+def checked(label: str, made: Any, current: Variables, k: int) -> Candidates:
+    """These candidates, non-finite ones made ineligible; BoundaryError says where they do not match the model."""
+    who = Who(label, "proposer")
+    if not isinstance(made, Candidates):
+        raise BoundaryError(who, f"propose must return Candidates, got {type(made).__name__}")
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((k, *x.shape), x.dtype), current)
-    got = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), candidates.variables)
+    got = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), made.variables)
     wanted: Any = jax.tree.structure(expected)
-    if wanted != jax.tree.structure(got):
-        raise ValueError(
-            f"proposer {label!r}: the candidates must have the model's structure {wanted}, "
-            f"got {jax.tree.structure(got)}"
-        )
+    structure: Any = jax.tree.structure(got)
+    if wanted != structure:
+        raise BoundaryError(who, f"the candidates must have the model's structure {wanted}, got {structure}")
     for (path, want), have in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
         if (want.shape, want.dtype) != (have.shape, have.dtype):
-            raise ValueError(
-                f"proposer {label!r}: candidates{jax.tree_util.keystr(path)} must be {want.dtype}{list(want.shape)} "
-                f"({k} candidates on the leading axis), got {have.dtype}{list(have.shape)}"
+            raise BoundaryError(
+                who,
+                f"candidates{jax.tree_util.keystr(path)} must be {want.dtype}{list(want.shape)} "
+                f"({k} candidates on the leading axis), got {have.dtype}{list(have.shape)}",
             )
-    if candidates.eligible.shape != (k,):
-        raise ValueError(f"proposer {label!r}: eligible must have shape ({k},), got {candidates.eligible.shape}")
-    return dataclasses.replace(candidates, eligible=candidates.eligible & _finite(candidates.variables, k))
+    if jnp.shape(made.eligible) != (k,) or jnp.result_type(made.eligible) != jnp.bool_:
+        text = f"eligible must be bools of shape ({k},), got {jnp.result_type(made.eligible)} of shape "
+        raise BoundaryError(who, text + str(jnp.shape(made.eligible)))
+    return dataclasses.replace(made, eligible=made.eligible & _finite(made.variables, k))
 
 
 def _finite(stack: Variables, k: int) -> Array:

@@ -10,10 +10,9 @@ import platform
 import signal
 import threading
 import time
-import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +24,13 @@ import numpy as np
 
 from . import lock, loop
 from .adapt import TransformError
+from .blame import blaming, in_words
 from .checkpoint import Checkpoints, Saved, load
 from .component import Component
 from .data import Decide, Splits
 from .discovery import API_VERSION, BUILTIN, PluginInfo
 from .evaluate import evaluate
 from .evolver import Evolver
-from .host import PluginError
 from .loop import Limit, Method
 from .observe import Limits, Observer, Progress, RunInfo, Watchers
 from .ops import native
@@ -42,7 +41,6 @@ from .rundir import RunError as RunError
 from .streams import Feed, Position, StreamEnded, StreamFault
 from .task import Task
 from .types import Record, State
-from .watch import cause
 
 CHUNK_SECONDS = 1.0
 CAPACITY = 128
@@ -123,14 +121,14 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
     """The summary of a new run. `directory`, if given, must not exist or be empty, and then holds the run."""
     lock.agree(setup.plugins)
     if directory is None:
-        with _natively(setup), _blaming(setup):
+        with _natively(setup), blaming(setup):
             session = _Session(setup, None)
         return session.go()
     claim(directory)
     with alone(directory):
         write(directory / "config.toml", setup.config)
         try:
-            with _natively(setup), _blaming(setup):
+            with _natively(setup), blaming(setup):
                 session = _Session(setup, directory)
         except BaseException:  # nothing has begun: the directory is free for the next try
             (directory / "config.toml").unlink()
@@ -149,7 +147,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     lock.agree(setup.plugins)
     with alone(directory):
         saved = load(directory / "checkpoints")
-        with _natively(setup), _blaming(setup):
+        with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:
                 session.restore(saved, drop=drop_plugin_state)
@@ -228,7 +226,7 @@ class _Session:
         try:
             self.watchers.start(info, self.rows)
             with _natively(setup):
-                with _interrupts() as interrupted, _blaming(setup, self._kept):
+                with _interrupts() as interrupted, blaming(setup, self._kept):
                     try:
                         outcome, reason = self._rounds(interrupted)
                     finally:
@@ -261,7 +259,7 @@ class _Session:
             except Exception as error:
                 if not isinstance(error, StreamFault | jax.errors.JaxRuntimeError) and "Callback" not in str(error):
                     raise
-                raise RunError(f"{_text(error)}; {self._kept()}") from error
+                raise RunError(f"{in_words(error)}; {self._kept()}") from error
             seconds, done = time.monotonic() - began, len(records.round)
             if not done:
                 return "stopped", "the decide split is spent: no fresh examples are left to confirm on"
@@ -421,31 +419,6 @@ def _natively(setup: Setup) -> Iterator[None]:
         raise RunError(f"{setup.native_origin}: {error}" if said else str(error)) from error
 
 
-@contextmanager
-def _blaming(setup: Setup, kept: Callable[[], str] | None = None) -> Iterator[None]:
-    """What is raised inside by a component of a plugin becomes a PluginError that names it, and what is kept."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        if (found := _culprit(setup, error)) is None:
-            raise
-        plugin, label, method = found
-        kept_rounds = f"; {kept()}" if kept else ""
-        raise PluginError(f"{plugin}: {label!r} failed in `{method}`: {cause(error)}{kept_rounds}") from error
-
-
-def _culprit(setup: Setup, error: BaseException) -> tuple[PluginInfo, str, str] | None:
-    """The plugin, the label and the method of the innermost component of a plugin that an error went through."""
-    found, components = None, setup.components()
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, Component):
-            labels = (label for label, component in components.items() if component == owner)
-            if (label := next(labels, None)) and (plugin := setup.whose(label)):
-                found = plugin, label, frame.f_code.co_name
-    return found
-
-
 def versions() -> dict[str, str]:
     """What the bits of a run depend on."""
     packages = {name: version(name) for name in ("ev3x", "jax", "jaxlib", "optax", "numpy")}
@@ -460,13 +433,6 @@ def _strong(state: State) -> State:
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {name: number(score) for name, score in scores.items()}
-
-
-def _text(error: Exception) -> str:
-    """What went wrong in words; of a metric that raised on the host, its own error and where, not XLA's account."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    places = [line for line in lines if line.startswith("File ")]
-    return f"a callback raised {lines[-1]} ({places[-1]})" if places else str(error)
 
 
 def _line(row: Row) -> str:

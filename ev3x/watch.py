@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pluggy
+
 from . import cache
 from .discovery import PluginInfo
 
@@ -65,7 +67,8 @@ def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
     """What an error of a plugin's code says, with its place and, where it is known, the remedy."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}){_place(error)}"
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     if isinstance(error, ModuleNotFoundError) and error.name and plugin is not None:
@@ -88,12 +91,18 @@ def last_words() -> list[str]:
 
 
 def _place(error: BaseException) -> str:
-    """The line outside of ev3x that raised; nothing if there is none."""
-    here = Path(__file__).parent
+    """The line that raised, unless it is in ev3x or in pluggy, which check what plugins bring."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    if not frames or Path(frames[-1].filename).is_relative_to(here):
+    checks = (Path(__file__).parent, Path(pluggy.__file__).parent)
+    if not frames or any(Path(frames[-1].filename).is_relative_to(folder) for folder in checks):
         return ""
     return f" ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def forget(process: int) -> None:
+    """Forgets what a process was loading that was made to die."""
+    with contextlib.suppress(OSError):
+        (_crumbs() / f"{process}.txt").unlink(missing_ok=True)
 
 
 def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

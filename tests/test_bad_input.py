@@ -229,7 +229,7 @@ def test_data_that_are_neither_splits_nor_a_feed_are_refused():
         ({"select": MeanBounds}, TypeError, "method: `select` must be an instance of Assessor, got <class"),
         ({"confirm": Promote()}, TypeError, r"method: `confirm` must be an instance of Assessor, got Promote\("),
         ({"budget": None}, TypeError, "method: `budget` must be an instance of Budget, got None"),
-        ({"adapters": (Promote,)}, TypeError, "adapters 'type' must be an instance of Adapter, got <class"),
+        ({"adapters": (Promote,)}, TypeError, "adapters 'promote' must be an instance of Adapter, got <class"),
         ({"proposers": (Promote(),)}, TypeError, r"proposers 'promote' must be an instance of Proposer, got Promote\("),
         ({"proposers": ()}, ValueError, "method: at least one proposer is needed, got none"),
         (
@@ -390,7 +390,7 @@ class Odd(Shift):
         ),
         ("dtype", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float16\[1, 2\]"),
         ("count", r"candidates\['params'\]\['w'\] must be float32\[1, 2\] .*, got float32\[2, 2\]"),
-        ("eligible", r"proposer 'odd': eligible must have shape \(1,\), got \(0,\)"),
+        ("eligible", r"proposer 'odd': eligible must be bools of shape \(1,\), got bool of shape \(0,\)"),
     ],
 )
 def test_candidates_that_do_not_match_the_model_are_refused(way, text):

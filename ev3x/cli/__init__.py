@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from ..discovery import discover, unreadable
 from . import config, doctor, plugins, run
-from .console import Guarded, note_everything, out
+from .console import BAD_INPUT, Guarded, note_everything, out, say
 
 app = typer.Typer(
     cls=Guarded,
@@ -27,8 +29,14 @@ app.add_typer(config.app, name="config")
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script. An error that the broken metadata of a stranger cause anywhere is put in words."""
+    try:
+        app()
+    except Exception as error:
+        if (said := unreadable(error, discover())) is None:
+            raise
+        say(said, style="red")
+        sys.exit(BAD_INPUT)
 
 
 def _version(wanted: bool) -> None:

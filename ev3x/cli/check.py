@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,8 @@ _SIGNS = {True: "ok", False: "FAULT", None: "note"}
 
 def check(
     distribution: Annotated[str, typer.Argument(metavar="DIST", help="The distribution, as pip calls it.")],
-    timeout: Annotated[float, typer.Option(help="Seconds after which a plugin is taken to hang.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds without a finding after which it is taken to hang.")] = 120.0,
+    no_kit: Annotated[bool, typer.Option("--no-kit", help="Do not put its components through the kit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
@@ -36,7 +37,7 @@ def check(
     findings = list(_metadata(index, normalized(distribution), found))
     for plugin in found:
         if not plugin.incompatible and plugin.name not in index.conflicts:
-            findings += _loaded(plugin, timeout)
+            findings += _loaded(plugin, timeout, ["--no-kit"] if no_kit else [])
     if as_json:
         out(json.dumps({"distribution": distribution, "findings": findings}))
     else:
@@ -64,18 +65,24 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
         yield {"what": "copies", "good": False, "text": text}
 
 
-def _loaded(plugin: PluginInfo, timeout: float) -> list[dict[str, Any]]:
+def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
     """What a process that loads the plugin finds, and how it ended."""
+    from ..watch import forget
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
-        command = [sys.executable, "-m", "ev3x.examine", plugin.name, str(file)]
-        try:
-            ended = subprocess.run(command, timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        except subprocess.TimeoutExpired:
-            end: str | None = f"{plugin} did not come to an end within {timeout:g} s (--timeout)"
-        else:
-            end = _end(plugin, ended.returncode, ended.stderr.decode(errors="replace"))
+        command = [sys.executable, "-m", "ev3x.examine", plugin.name, str(file), *options]
+        with (Path(folder) / "stderr").open("w+b") as stderr:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+            try:
+                end = _end(plugin, _finished(process, file, timeout), stderr)
+            except subprocess.TimeoutExpired:
+                end = f"{plugin} came to nothing for {timeout:g} s (--timeout)"
+            finally:
+                process.kill()
+                process.wait()
+                forget(process.pid)
         findings = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     if end:
         after = findings[-1]["what"] if findings else "its import began"
@@ -83,10 +90,23 @@ def _loaded(plugin: PluginInfo, timeout: float) -> list[dict[str, Any]]:
     return findings
 
 
-def _end(plugin: PluginInfo, code: int, stderr: str) -> str | None:
+def _finished(process: subprocess.Popen[bytes], file: Path, timeout: float) -> int:
+    """The exit code of a process; TimeoutExpired if it writes nothing to the file for so many seconds."""
+    seen = -1
+    while True:
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            if (size := file.stat().st_size) == seen:
+                raise
+            seen = size
+
+
+def _end(plugin: PluginInfo, code: int, stderr: IO[bytes]) -> str | None:
     """How a process ended that should have ended well; None if it did."""
     if code == 0:
         return None
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    last = stderr.strip().splitlines()[-1:]
+    stderr.seek(0)
+    last = stderr.read().decode(errors="replace").strip().splitlines()[-1:]
     return f"{plugin} ended the process that loaded it ({how}){': ' if last else ''}{''.join(last)}"

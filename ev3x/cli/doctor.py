@@ -38,7 +38,8 @@ def doctor(
     else:
         _show(report, targets)
     broken = report["faults"] or any(t.fault for t in targets)
-    if broken or (require and any(t.state != "native" for t in targets)):
+    usable = [t for t in targets if t.platform in report["devices"]]
+    if broken or (require and any(t.state != "native" for t in usable)):
         raise typer.Exit(SICK)
 
 

@@ -15,7 +15,7 @@ from .console import out, quietly, say
 
 def new(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The plugin's name: ev3x-NAME is its distribution.")
+        str | None, typer.Argument(metavar="NAME", help="The plugin's name: ev3x-NAME is its distribution.")
     ] = None,
     kind: Annotated[
         str | None,

@@ -24,7 +24,7 @@ app = typer.Typer(
     help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True, cls=QuickGroup
 )
 app.command("check")(check.check)
-app.command("new")(new.new)
+app.command("new", cls=Quick)(new.new)
 
 
 @app.command("list", cls=Quick)

@@ -150,6 +150,7 @@ class Registry:
         self._sources: dict[str, Source] = {}
         self._asked: set[Key] = set()
         self._offered: dict[Key, tuple[Source, FfiTarget]] = {}
+        self._waiting: dict[Key, str] = {}
         self._status: dict[Key, TargetStatus] = {}
         self._said: set[str] = set()
         self._lock = threading.RLock()
@@ -188,7 +189,7 @@ class Registry:
         return False
 
     def status(self) -> list[TargetStatus]:
-        """One record per target that is offered for a platform of this process; those not yet tried are brought up."""
+        """One record per target that is offered; those for a platform of this process are brought up first."""
         mode, by = _mode(_use.get())
         if mode == "off":
             return [TargetStatus(name, "cpu", "jnp", by) for name in self._declared]
@@ -196,7 +197,10 @@ class Registry:
             for platform in filter(here, PLATFORMS):
                 self._ask(platform)
             keys = [*((name, "cpu") for name in self._declared), *self._offered]
-            return [self._find(key) for key in dict.fromkeys(keys)]
+            waiting = [
+                TargetStatus(*key, "jnp", f"no {key[1]} device is here", who) for key, who in self._waiting.items()
+            ]
+            return [*(self._find(key) for key in dict.fromkeys(keys)), *waiting]
 
     def look(self, target: str, platform: str = "cpu") -> TargetStatus:
         """What became of one target, which is brought up if it has not been."""
@@ -223,7 +227,10 @@ class Registry:
             self._ask(key[1])
             if key not in self._status and not self._bundled(key) and key not in self._offered:
                 # Not kept: a plugin that is loaded later may offer it. One without native code is no fault.
-                reason = "; ".join(["no plugin that has been loaded offers it", *self.faults])
+                elsewhere = [
+                    f"{who} offers it for {p} alone" for (name, p), who in self._waiting.items() if name == key[0]
+                ]
+                reason = "; ".join([*(elsewhere or ["no plugin that has been loaded offers it"]), *self.faults])
                 return TargetStatus(*key, "jnp", reason, NOBODY)
             if key not in self._status:
                 self._status[key] = self._bring_up(key)
@@ -242,7 +249,10 @@ class Registry:
                 self.faults.append(str(error))
                 continue
             for target in targets:
-                self._offer(source, target)
+                if target.platform == platform:
+                    self._offer(source, target)
+                elif not here(target.platform):
+                    self._waiting[target.name, target.platform] = source.owner
 
     def _offer(self, source: Source, target: FfiTarget) -> None:
         """Adds one target. A name that is offered twice is used by nobody: whose handler it is would be chance."""
@@ -292,7 +302,13 @@ class Registry:
         )
         check_version(built, runtime_ffi_version(), way)
         # The backend is up, so XLA refuses a bad or duplicate handler here; before, it would fail to start later.
-        jax.ffi.register_ffi_target(target.name, target.handler, platform=target.platform)
+        try:
+            jax.ffi.register_ffi_target(target.name, target.handler, platform=target.platform)
+        except jax.errors.JaxRuntimeError as error:
+            if "API version" not in str(error):
+                raise
+            way = f"downgrade jaxlib, or get {owner} built with newer headers"
+            raise RuntimeError(f"built with XLA FFI {built[0]}.{built[1]}: {way} ({error})") from error
         return built
 
     def _tell(self, status: TargetStatus) -> None:
@@ -301,7 +317,8 @@ class Registry:
         if status.fault and status.owner == OWNER and isinstance(self._library, Exception):
             texts = [f"native code is not used, the jnp definitions are: {status.reason}"]
         elif status.fault:
-            texts = [f"native target {status.target} is not used, its jnp definition is: {status.reason}"]
+            owner = "" if status.owner == OWNER else f" of {status.owner}"
+            texts = [f"native target {status.target}{owner} is not used, its jnp definition is: {status.reason}"]
         elif status.owner == NOBODY:
             texts = [f"{fault}; its jnp definitions are used" for fault in self.faults]
         for text in texts:

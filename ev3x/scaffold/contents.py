@@ -9,11 +9,15 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from .bindings import BINDINGS, Binding, Native
 from .kinds import STARTS, Kind, run_arguments
-from .local_file import Found, found, imported, requirements
 from .names import Names, ScaffoldError
+from .requirements import imported, requirements
+
+if TYPE_CHECKING:
+    from .local_file import Found
 
 Values = Mapping[str, str]
 
@@ -70,6 +74,8 @@ def of_file(names: Names, source: Path) -> Contents:
 
     The run is with the first of them that needs no options. Raises PluginError as a run with that file would.
     """
+    from .local_file import found  # imports jax, which nothing else here needs
+
     offers = found(source)
     if not offers:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")

@@ -97,7 +97,7 @@ class AdapterBench(Bench):
 def decision_shapes(bench: AdapterBench) -> None:
     """It returns a `Decision`: a `Move` i32[], promote bool[], aims f32[M], calls i32[A]."""
     try:
-        boundary.decision("it", bench.shape()["decision"], len(bench.metrics), len(CALLS))
+        boundary.decision(boundary.Who("it"), bench.shape()["decision"], len(bench.metrics), len(CALLS))
     except ValueError as error:
         raise Unmet("a Decision as its documentation says", error, "use dataclasses.replace(decision, ...)") from error
     for said in bench.outcome:

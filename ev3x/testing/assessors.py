@@ -89,6 +89,10 @@ class AssessorBench(Bench):
         long = {name: split.along(-1, lane[name]) for name in ("scores", "reference", "weights")}
         return split.whole({n: x for n, x in lane.items() if n not in long}) | long, ()
 
+    def told(self, outcome: PyTree) -> PyTree:
+        """All but the evidence, which is the assessor's own."""
+        return {name: x for name, x in outcome.items() if name != "evidence"}
+
     def says(self, *, eagerly: bool = False, **other: Any) -> Assessment:
         """The assessment of lane 0 with other entries; compiled, once for all of the same shapes, or eagerly."""
         run: Any = self.run if eagerly else self.jitted
@@ -101,7 +105,7 @@ def assessment_shapes(bench: AssessorBench) -> None:
     """An `Assessment` with the shapes and dtypes of its documentation, its winner among the contenders."""
     k = len(GAINS)
     try:
-        boundary.assessment("it", bench.shape()["assessment"], k, len(bench.metrics))
+        boundary.assessment(boundary.Who("it"), bench.shape()["assessment"], k, len(bench.metrics))
     except ValueError as error:
         raise Unmet("an Assessment as its documentation says", error, "cast with .astype, broadcast") from error
     enough = bench.shape()["enough"]

@@ -61,6 +61,10 @@ class Bench(abc.ABC):
         """Lane 0 and the fixed arrays, divided over the devices of a mesh axis (a `Split`) as large data would be."""
         raise NotImplementedError
 
+    def told(self, outcome: PyTree) -> PyTree:
+        """The part of what comes out that others read."""
+        return outcome
+
     @functools.cached_property
     def outcome(self) -> list[PyTree]:
         """What comes out of every lane."""

@@ -19,7 +19,7 @@ class Unmet(Exception):
     """What a check expected, what it got, and what to do about it."""
 
     def __init__(self, expected: str, got: object, do: str) -> None:
-        super().__init__(f"expected {expected}; got {got}; {do}")
+        super().__init__(f"expected {expected}; got {' '.join(str(got).split())}; {do}")
 
 
 class NothingToCheck(Exception):

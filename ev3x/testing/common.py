@@ -235,7 +235,8 @@ def checkpoint_round_trip(bench: Any) -> None:
 def divided(bench: Bench, devices: list[Any]) -> str | None:
     """Where a round on these devices differs from that on one."""
     whole = bench.jitted(bench.component, bench.inputs(0), bench.fixed)
-    return trees.far(jax.device_get(whole), jax.device_get(_fresh(bench)(*bench.sharded(Split(devices)))))
+    parts = _fresh(bench)(*bench.sharded(Split(devices)))
+    return trees.far(*(jax.device_get(bench.told(outcome)) for outcome in (whole, parts)))
 
 
 @dataclasses.dataclass(frozen=True)

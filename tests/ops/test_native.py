@@ -295,7 +295,7 @@ def test_a_self_test_that_fails_leaves_the_definition():
 
     made = offered(plugin(FfiTarget("ev3x_toy_wrong", handler(0, 1), differs)))
     text = (
-        "ev3x: native target ev3x_toy_wrong is not used, its jnp definition is: "
+        "ev3x: native target ev3x_toy_wrong of ev3x-toy 1.5 is not used, its jnp definition is: "
         "RuntimeError: self-test: `wins` differs from the definition"
     )
     with pytest.warns(native.NativeWarning, match=re.escape(text)):
@@ -305,7 +305,9 @@ def test_a_self_test_that_fails_leaves_the_definition():
 
 def test_a_self_test_that_exits_is_a_fault_like_another():
     made = offered(plugin(FfiTarget("ev3x_toy_exit", handler(0, 1), lambda name: sys.exit(3))))
-    with pytest.warns(native.NativeWarning, match="ev3x_toy_exit is not used, its jnp definition is: SystemExit: 3"):
+    with pytest.warns(
+        native.NativeWarning, match="ev3x_toy_exit of ev3x-toy 1.5 is not used, its jnp definition is: SystemExit: 3"
+    ):
         assert not made.ensure("ev3x_toy_exit")
 
 
@@ -321,7 +323,8 @@ def test_a_name_that_two_plugins_offer_is_used_by_neither():
     one, two = (plugin(FfiTarget("ev3x_a_b_c", handler(0, 1), agrees), name=name) for name in ("a", "a-b"))
     made = offered(one, two)
     text = (
-        "native target ev3x_a_b_c is not used, its jnp definition is: offered by plugin 'a' of ev3x-a 1.5 "
+        "native target ev3x_a_b_c of ev3x-a 1.5, ev3x-a-b 1.5 is not used, its jnp definition is: "
+        "offered by plugin 'a' of ev3x-a 1.5 "
         "and by plugin 'a-b' of ev3x-a-b 1.5; uninstall one of them"
     )
     with pytest.warns(native.NativeWarning, match=re.escape(text)):

@@ -1,0 +1,57 @@
+"""`ev3x plugins check`: what is found without importing anything, and in a process of its own."""
+
+import json
+
+import pytest
+from installing import GOOD
+from typer.testing import CliRunner
+
+from ev3x.cli import app
+
+
+@pytest.fixture
+def check(site, monkeypatch):
+    """Checks a distribution: the exit code, and what was found, by what was looked at."""
+    monkeypatch.setenv("PYTHONPATH", str(site.folder))
+
+    def run(*args):
+        result = CliRunner().invoke(app, ["plugins", "check", *args, "--json"])
+        findings = json.loads(result.stdout)["findings"]
+        return result.exit_code, {f["what"]: (f["good"], f["text"]) for f in findings}
+
+    return run
+
+
+def test_a_distribution_that_is_not_there(check):
+    code, found = check("ev3x-gone")
+    assert code == 1 and found["ev3x-gone"][1].startswith("no installed distribution of that name brings plugins")
+
+
+def test_what_metadata_tell_is_enough_to_fail(site, check):
+    site("old", "raise SystemExit", api="v0")
+    site("twice", GOOD, "ev3x-one", "module_of_one")
+    site("twice", GOOD, "ev3x-two", "module_of_two")
+    assert check("ev3x-old") == (
+        1,
+        {"metadata": (False, "it was made for plugin API v0, this ev3x runs v1 or newer: upgrade the plugin")},
+    )
+    code, found = check("EV3X_Two")
+    assert code == 1 and "claimed by ev3x-one 1.5 and ev3x-two 1.5" in found["name"][1]
+
+
+def test_a_sound_plugin_and_one_that_is_not(site, check):
+    site("good", "print('hello')\n" + GOOD)
+    code, found = check("ev3x-good", "--no-kit")
+    assert (code, found["good:mine"]) == (0, (True, "Mine, 2 options"))
+    assert found["import"][0] is True and found["while it was loaded"] == (
+        None,
+        "plugin 'good' of ev3x-good 1.5 printed: hello",
+    )
+    code, found = check("ev3x-good")
+    assert (code, found["good:mine"][0]) == (1, False), "its methods return nothing"
+    assert "assessor Mine does not keep the contract" in found["good:mine"][1]
+    site("dead", "import os\nos.abort()")
+    code, found = check("ev3x-dead")
+    assert code == 1 and found["process"][1].startswith(
+        "plugin 'dead' of ev3x-dead 1.5 ended the process that loaded it (signal SIGABRT)"
+    )
