@@ -48,10 +48,6 @@ CASES = (
 )
 
 
-class Sphere(ev3x.Task):
-    """A task that is never trained: proposers here need its name only."""
-
-
 def parameters(n: int) -> PyTree:
     """n parameters in four leaves, as of a network of two layers."""
     a, b, c = n // 2, n // 10, n // 4
@@ -93,7 +89,8 @@ def direct(name: str, params: PyTree, population: int, generations: int) -> Call
 def proposed(name: str, params: PyTree, population: int, generations: int) -> Callable[[Array], Any]:
     """The proposer, fed by hand: the winner is always its own, as in a run of this proposer alone."""
     proposer = ev3x_evosax.component(name)(population=population, std=1.0)
-    site, current = ev3x.Site(Sphere()), {"params": params}
+    nothing = ev3x.make_task(lambda key: {}, lambda params, batch: batch["x"], {}, [ev3x.Metric("x", lambda x, _: x)])
+    site, current = ev3x.Site(nothing), {"params": params}
     explore = ev3x.Explore(ev3x.Arrays({"x": jnp.zeros(1)}), 1)
     decision = ev3x.Decision(jnp.int32(ev3x.Move.TAKE), jnp.asarray(False), jnp.ones(1), jnp.zeros(1, jnp.int32))
 

@@ -105,10 +105,9 @@ class Task(Component):
         raise NotImplementedError
 
     @property
-    @abc.abstractmethod
     def losses(self) -> tuple[str, ...]:
-        """The names that `loss` knows."""
-        raise NotImplementedError
+        """The names that `loss` knows; none by default: such a task is for proposers that need no gradients."""
+        return ()
 
     @property
     def hypers(self) -> Mapping[str, PyTree]:
@@ -120,12 +119,11 @@ class Task(Component):
         """Fresh variables."""
         raise NotImplementedError
 
-    @abc.abstractmethod
     def loss(
         self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
     ) -> tuple[Array, Variables]:
         """The loss of each example, f32[n], and the variables with all collections but "params" moved."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no `loss`")
 
     @abc.abstractmethod
     def predict(self, variables: Variables, batch: Batch) -> Predictions:

@@ -99,7 +99,7 @@ def names(bench: TaskBench) -> None:
     """It names its losses and metrics, each once; hyperparameters are numbers, or pytrees of float arrays."""
     task = bench.component
     losses = task.losses
-    sound = isinstance(losses, tuple) and bool(losses) and len({*losses}) == len(losses)
+    sound = isinstance(losses, tuple) and len({*losses}) == len(losses)
     demand(sound, "a tuple of different loss names", repr(losses), "name every loss once")
     metrics = task.metrics
     sound = isinstance(metrics, tuple) and bool(metrics) and all(isinstance(m, Metric) for m in metrics)
@@ -132,6 +132,8 @@ def other_key_differs(bench: TaskBench) -> None:
 @check(*common.SOUND)
 def losses(bench: TaskBench) -> None:
     """Every loss gives one finite floating-point number per example, with finite gradients for all parameters."""
+    if not bench.component.losses:
+        raise NothingToCheck("it names no losses")
     for name in bench.component.losses:
         for said in bench.outcome:
             loss = said["losses"][name]
@@ -147,6 +149,8 @@ def losses(bench: TaskBench) -> None:
 @check(*common.SOUND)
 def params_unmoved(bench: TaskBench) -> None:
     """A loss moves no parameters: it gives "params" back as they came, and may move the other collections."""
+    if not bench.component.losses:
+        raise NothingToCheck("it names no losses")
     for name in bench.component.losses:
         said = bench.outcome[0]
         fault = trees.differ(said["variables"]["params"], said["losses"][name]["moved"]["params"])

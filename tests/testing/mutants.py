@@ -16,7 +16,7 @@ import ev3x
 
 MUTANTS: dict[type, str] = {}
 counter = itertools.count()
-left_behind = []
+left_behind: list[jax.Array] = []
 
 
 def caught_by(check):
