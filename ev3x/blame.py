@@ -82,7 +82,7 @@ def _home(setup: Setup, file: str) -> PluginInfo | None:
 
 def _holds(plugin: PluginInfo, file: Path) -> bool:
     """Whether a file is the plugin's: in the package of its entry point, or its module."""
-    if not plugin.distribution and Path(plugin.value) == file:
+    if not plugin.distribution and plugin.location == file:
         return True
     name = plugin.value.partition(":")[0].strip()
     module = sys.modules.get(name)

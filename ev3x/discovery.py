@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import re
 import traceback
 from collections.abc import Mapping
@@ -97,9 +98,11 @@ def discover() -> Index:
     """The index of the entry-point group `ev3x`, in an order that does not depend on sys.path.
 
     Each distribution is read by itself: the broken metadata of one, plugin or stranger, spoil no other. Of several
-    copies of a distribution on sys.path, the first counts, which is the one that Python imports.
+    copies of a distribution on sys.path, the first counts, which is the one that Python imports, even if it is of
+    before it brought plugins.
     """
-    seen: dict[str, dict[Path, None]] = {}
+    seen: dict[str, list[str]] = {}
+    brought: set[str] = set()
     claims: dict[str, list[PluginInfo]] = {}
     broken: dict[str, str] = {}
     faults: list[str] = []
@@ -108,6 +111,10 @@ def discover() -> Index:
         if path.name.startswith("~"):
             faults.append(f"{path}: left over from an upgrade or removal that was cut off; skipped, delete it")
             continue
+        stem, real = _stem(path), os.path.realpath(path)
+        if real in seen.setdefault(stem, []):
+            continue  # one folder under two names on sys.path
+        seen[stem].append(real)
         names: tuple[str, ...] = ()
         try:
             points = distribution.entry_points
@@ -121,9 +128,8 @@ def discover() -> Index:
             faults.append(f"{path}: unreadable metadata ({error or type(error).__name__}); skipped, reinstall it")
             broken |= dict.fromkeys(names, faults[-1])
             continue
-        here = seen.setdefault(normalized(name), {})
-        here[path.resolve()] = None
-        if len(here) > 1 or name == "ev3x":
+        brought.add(stem)
+        if len(seen[stem]) > 1 or name == "ev3x":
             continue
         apis = {point.name: point.value for point in points if point.group == API_GROUP}
         for point in points:
@@ -135,7 +141,7 @@ def discover() -> Index:
                     claims.setdefault(point.name, []).append(made)
     plugins = {BUILTIN: builtin()} | {n: c[0] for n, c in sorted(claims.items()) if len(c) == 1}
     conflicts = {n: tuple(sorted(c, key=str)) for n, c in sorted(claims.items()) if len(c) > 1}
-    copies = {name: tuple(paths) for name, paths in sorted(seen.items()) if len(paths) > 1}
+    copies = {stem: tuple(map(Path, seen[stem])) for stem in sorted(brought) if len(seen[stem]) > 1}
     broken = {name: why for name, why in sorted(broken.items()) if name not in claims}
     return Index(plugins, conflicts, broken, tuple(sorted(faults)), copies)
 
@@ -160,4 +166,9 @@ def claimed(name: str, claims: tuple[PluginInfo, ...]) -> str:
 
 def _path(distribution: Distribution) -> Path:
     """Where the metadata of a distribution lie."""
-    return Path(getattr(distribution, "_path", "") or str(distribution.locate_file("")))
+    return Path(str(getattr(distribution, "_path", "") or distribution.locate_file("")))  # within a zip file, too
+
+
+def _stem(path: Path) -> str:
+    """The normalized name of the distribution whose metadata lie there."""
+    return normalized(path.name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from .component import Component, OptionError
 from .host import ROLES, Host, PluginError
+from .watch import backend_is_up
+
+END = "end"  # the last finding of a process that came to its end
 
 
 class Findings:
@@ -51,6 +54,8 @@ def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
         host.load(name)
         seconds = time.perf_counter() - began
         findings.add("import", True, f"{seconds:.2f} s, {len(sys.modules) - before} modules")
+        if backend_is_up():
+            findings.add("import", False, "it starts JAX's backends: settings made after it have no effect")
         _native(host, name, findings)
         components: dict[str, Component] = {}
         for role in ROLES:
@@ -60,7 +65,8 @@ def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
         if kit:
             _through_the_kit(components, findings)
     for line in said.getvalue().splitlines():
-        findings.add("while it was loaded", False if "backends" in line else None, line)
+        findings.add("while it was loaded", None, line)
+    findings.add(END, True, "")
 
 
 def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings) -> None:

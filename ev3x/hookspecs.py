@@ -1,6 +1,6 @@
 """The whole extension surface. A plugin is a module, or an instance of a `Plugin`, with some of these hooks.
 
-Hooks take and return plain records; they register nothing by themselves and are called once, before tracing.
+Hooks take and return plain records and register nothing by themselves. They may be asked more than once.
 """
 
 from __future__ import annotations

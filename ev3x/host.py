@@ -69,12 +69,21 @@ class Host:
         names = [p.name for p in usable]
         return {p.name: p for p in usable if names.count(p.name) == 1}
 
-    def refusal(self, plugin: PluginInfo) -> str | None:
-        """Why a plugin may not be loaded here, None if it may: it is disabled, not allowed, or for another ev3x."""
+    def of(self, distribution: str) -> list[PluginInfo]:
+        """The plugins of a distribution, whether they may be used or not."""
+        claims = (*self.index.plugins.values(), *(p for c in self.index.conflicts.values() for p in c))
+        return [p for p in claims if normalized(p.distribution) == normalized(distribution)]
+
+    def forbidden(self, plugin: PluginInfo) -> str | None:
+        """Why the policies do not allow a plugin, None if they do."""
         if plugin.name == BUILTIN or not plugin.distribution:
             return None
         said = (policy.refusal(plugin.distribution) for policy in self._policies)
-        return next(filter(None, said), None) or plugin.incompatible
+        return next(filter(None, said), None)
+
+    def refusal(self, plugin: PluginInfo) -> str | None:
+        """Why a plugin may not be loaded here, None if it may: it is not allowed, or for another ev3x."""
+        return self.forbidden(plugin) or plugin.incompatible
 
     def resolve(self, name: str) -> PluginInfo:
         """The plugin of this name, not loaded; PluginError says why it may not be used."""
@@ -100,9 +109,9 @@ class Host:
     def load(self, name: str) -> PluginInfo:
         """The plugin, imported and registered; PluginError says why not, the same each time it is asked for."""
         plugin = self.resolve(name)
-        if name in self._failed:
-            raise self._failed[name]
-        if not self._manager.has_plugin(name):
+        if _key(plugin) in self._failed:
+            raise self._failed[_key(plugin)]
+        if not self._manager.has_plugin(_key(plugin)):
             with self._guarded(plugin, "cannot be loaded", keep=True):
                 _check_there(plugin)
                 self._adopt(plugin, _imported(plugin))
@@ -126,7 +135,7 @@ class Host:
         if path.suffix != ".py":
             raise PluginError(f"{path}: must be a Python file, with the ending .py")
         digest = hashlib.sha256(source).hexdigest()
-        plugin = PluginInfo(name, str(path), "", f"(sha256 {digest[:12]})")
+        plugin = PluginInfo(name, str(path), "", f"(sha256 {digest[:12]})", location=path.resolve())
         with self._guarded(plugin, "cannot be loaded"):
             spec = importlib.util.spec_from_file_location(f"ev3x_file_{digest[:12]}_{path.stem}", path)
             if spec is None or spec.loader is None:
@@ -139,9 +148,9 @@ class Host:
     def offers(self, role: str, name: str) -> dict[str, type[Component]]:
         """The components of one role that a plugin offers, by name."""
         plugin = self.load(name)
-        hook = getattr(self._manager.hook, f"ev3x_{role}s")
+        hook, key = getattr(self._manager.hook, f"ev3x_{role}s"), _key(plugin)
         with self._guarded(plugin, f"cannot offer its {role}s"):
-            made = [o for impl in hook.get_hookimpls() if impl.plugin_name == name for o in _listed(impl.function())]
+            made = [o for impl in hook.get_hookimpls() if impl.plugin_name == key for o in _listed(impl.function())]
             offers = [_checked(role, offer) for offer in made]
             if twice := {o.name for o in offers if [p.name for p in offers].count(o.name) > 1}:
                 raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
@@ -156,7 +165,7 @@ class Host:
         plugin = self.load(name)
         hook: Any = self._manager.hook.ev3x_ffi_targets
         with self._guarded(plugin, "cannot offer its native targets"):
-            impls = [impl for impl in hook.get_hookimpls() if impl.plugin_name == name]
+            impls = [impl for impl in hook.get_hookimpls() if impl.plugin_name == _key(plugin)]
             made = [t for impl in impls for t in _listed(impl.function(*[platform][: len(impl.argnames)]))]
             targets = [_checked_target(plugin, target) for target in made]
             keys = [(t.name, t.platform) for t in targets]
@@ -174,7 +183,7 @@ class Host:
         known = [f"{plugin}:{n}" if ":" in use else n for n in offers]
         versions = [n for n in known if n.partition("@")[0] == use.partition("@")[0]]
         if versions:
-            raise PluginError(f"{plugin!r} offers no {role} {use!r} any more, but {', '.join(sorted(versions))}")
+            raise PluginError(f"{plugin!r} offers no {role} {use!r}, but {', '.join(sorted(versions))}")
         others = [f"'{p}:...'" for p in self.plugins if p != plugin]
         hint = f" (installed plugins: {', '.join(others)})" if ":" not in use and others else ""
         raise PluginError(unknown(role, use, known) + hint)
@@ -185,7 +194,7 @@ class Host:
 
     def _register(self, plugin: PluginInfo, content: object) -> PluginInfo:
         name = plugin.name
-        if self._manager.get_plugin(name) is content and content is not None:
+        if name in self._registered and self._manager.get_plugin(_key(plugin)) is content:
             return self._registered[name]
         if name in self._registered or name in self.index.names:
             other = self._registered.get(name) or self.index.plugins.get(name) or f"plugin {name!r}"
@@ -198,7 +207,7 @@ class Host:
     def _adopt(self, plugin: PluginInfo, content: object) -> None:
         """Hands a plugin to the manager, all of it or nothing."""
         _check_hooks(content)
-        self._manager.register(content, plugin.name)
+        self._manager.register(content, _key(plugin))
         if hasattr(content, "ev3x_ffi_targets"):
             from .ops import native
 
@@ -222,8 +231,13 @@ class Host:
             text = stranger or cause(error, plugin) + _way(plugin)
             fault = PluginError(f"{plugin} {what}: {text}")
             if keep:
-                self._failed[plugin.name] = fault
+                self._failed[_key(plugin)] = fault
             raise fault from error
+
+
+def _key(plugin: PluginInfo) -> str:
+    """Which plugin this is: under other policies, a name may be that of another distribution's."""
+    return f"{plugin.name} of {plugin.distribution}" if plugin.distribution else plugin.name
 
 
 def _way(plugin: PluginInfo) -> str:

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import PluginInfo, normalized
+from .discovery import PluginInfo, claimed, normalized
 from .policy import PluginPolicy
 
 if TYPE_CHECKING:
@@ -40,15 +41,24 @@ class LockError(Exception):
 
 def pins(plugins: Iterable[PluginInfo]) -> dict[str, Pin]:
     """The pin of every distribution, or registered file, that these plugins are of, in the order of the names."""
-    found = {normalized(p.distribution) if p.distribution else p.value: p for p in plugins}
-    return {name: Pin(found[name].version, _digest(found[name])) for name in sorted(found)}
+    found: dict[str, list[PluginInfo]] = {}
+    for plugin in plugins:
+        name = normalized(plugin.distribution) if plugin.distribution else Path(plugin.value).name
+        found.setdefault(name, []).append(plugin)
+    return {name: Pin(found[name][0].version, _digest(found[name])) for name in sorted(found)}
 
 
 def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
-    """Writes the pins of all plugins that the host may use to a TOML file, and returns them."""
+    """Writes the pins of all plugins that the host may use to a TOML file, and returns them; LockError if it cannot."""
+    for name, claims in host.index.conflicts.items():
+        if len([p for p in claims if host.forbidden(p) is None]) > 1:
+            raise LockError(claimed(name, claims))
     made = pins(host.plugins.values())
     tables = [f'\n["{name}"]\nversion = "{pin.version}"\nsha256 = "{pin.sha256}"\n' for name, pin in made.items()]
-    path.write_text(_HEAD + "".join(tables), encoding="utf-8")
+    try:
+        path.write_text(_HEAD + "".join(tables), encoding="utf-8")
+    except OSError as error:
+        raise LockError(f"{path}: cannot be written: {error.strerror}") from error
     return made
 
 
@@ -56,31 +66,38 @@ def policy(host: Host, path: Path = FILE) -> PluginPolicy:
     """The policy that allows what is locked and nothing else; LockError when what is installed differs from it."""
     wanted = _read(path)
     here = pins(p for p in host.plugins.values() if normalized(p.distribution) in wanted)
-    if differences := _differences(wanted, here, "locked", "installed"):
-        raise LockError(f"{path}: {'; '.join(differences)}; `ev3x plugins lock` locks what is installed")
+    if differences := _differences(wanted, here, "locked", "here"):
+        raise LockError(f"{path}: {'; '.join(differences)}; `ev3x plugins lock` locks what is here")
     return PluginPolicy(allow=wanted, origin=str(path))
 
 
-def agree(plugins: Iterable[PluginInfo]) -> None:
-    """Raises LockError, in every process of a multi-process run, unless all of them have the same plugins."""
+def agree(plugins: Iterable[PluginInfo], problem: str = "") -> None:
+    """Returns if all processes of a multi-process run have the same plugins, else raises LockError in all of them.
+
+    Every process calls it once, before the run. One that cannot begin says why: `problem`.
+    """
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
         return
-    mine = "\n".join(f"{name} {pin.version} {pin.sha256}" for name, pin in pins(plugins).items()).encode()
-    sizes = multihost_utils.process_allgather(np.array([len(mine)], np.int32)).ravel()
-    padded = np.frombuffer(mine.ljust(sizes.max(), b"\n"), np.uint8)
+    try:
+        mine = {name: (pin.version, pin.sha256) for name, pin in pins(plugins).items()}
+    except Exception as error:  # the others must be told, whatever it is
+        mine, problem = {}, f"{type(error).__name__}: {error}"
+    message = json.dumps({"pins": mine, "problem": problem}).encode()
+    sizes = multihost_utils.process_allgather(np.array([len(message)], np.int32)).ravel()
+    padded = np.frombuffer(message.ljust(sizes.max()), np.uint8)
     rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
-    first, *others = [_parse(bytes(row.tobytes()).decode()) for row in rows.astype(np.uint8)]
-    differences = [
-        f"process {i}: {difference}"
-        for i, other in enumerate(others, 1)
-        for difference in _differences(first, other, "process 0", f"process {i}")
-    ]
-    if differences:
-        raise LockError(f"the processes of this run have different plugins: {'; '.join(differences)}")
+    said = [json.loads(bytes(row.tobytes())) for row in rows.astype(np.uint8)]
+    troubles = [f"process {i} cannot begin: {s['problem']}" for i, s in enumerate(said) if s["problem"]]
+    first, *others = [{name: Pin(*pin) for name, pin in s["pins"].items()} for s in said]
+    for i, other in enumerate(others, 1):
+        if not troubles:
+            troubles += _differences(first, other, "in process 0", f"in process {i}")
+    if troubles:
+        raise LockError(f"the processes of this run do not have the same plugins: {'; '.join(troubles)}")
 
 
 def _differences(a: Mapping[str, Pin], b: Mapping[str, Pin], first: str, second: str) -> list[str]:
@@ -89,11 +106,6 @@ def _differences(a: Mapping[str, Pin], b: Mapping[str, Pin], first: str, second:
         for name in sorted(a.keys() | b.keys())
         if a.get(name) != b.get(name)
     ]
-
-
-def _parse(text: str) -> dict[str, Pin]:
-    rows = [line.rsplit(" ", 2) for line in text.splitlines() if line]
-    return {name: Pin(version, digest) for name, version, digest in rows}
 
 
 def _read(path: Path) -> dict[str, Pin]:
@@ -106,30 +118,31 @@ def _read(path: Path) -> dict[str, Pin]:
         raise LockError(f"{path}: is no lock file ({error}); `ev3x plugins lock` writes it anew") from error
 
 
-def _digest(plugin: PluginInfo) -> str:
-    """The SHA-256 over the names and contents of all files, in the order of the names."""
+def _digest(plugins: list[PluginInfo]) -> str:
+    """The SHA-256 over the names and contents of all files of a distribution, in the order of the names."""
     total = hashlib.sha256()
-    for name, path in sorted(_files(plugin)):
+    for name, path in sorted(dict(_files(plugins)).items()):
         if path.suffix != ".pyc" and path.is_file():
             total.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
-def _files(plugin: PluginInfo) -> Iterator[tuple[str, Path]]:
-    """The files of a distribution, without those of its installer; of an editable one those of its package, too."""
-    if not plugin.distribution:
-        yield "", Path(plugin.value)
+def _files(plugins: list[PluginInfo]) -> Iterator[tuple[str, Path]]:
+    """The files of a distribution, without those of its installer; where it is editable, those of its packages, too."""
+    first = plugins[0]
+    if not first.distribution:
+        yield "", first.location or Path(first.value)
         return
-    distribution = importlib.metadata.distribution(plugin.distribution)
-    record = distribution.files or []
-    for file in record:
+    distribution = importlib.metadata.distribution(first.distribution)
+    for file in distribution.files or ():
         if file.name not in _BY_INSTALLERS and ".." not in file.parts:
             yield str(file), Path(str(distribution.locate_file(file)))
-    top = plugin.value.partition(":")[0].partition(".")[0]
-    if any(file.parts[0] in (top, f"{top}.py") for file in record):
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if distribution.files is not None and not origin.get("dir_info", {}).get("editable"):
         return
-    spec = importlib.util.find_spec(top)
-    for folder in map(Path, spec.submodule_search_locations or () if spec else ()):
-        yield from ((str(path.relative_to(folder.parent)), path) for path in folder.rglob("*") if path.is_file())
-    if spec and spec.origin and not spec.submodule_search_locations:
-        yield Path(spec.origin).name, Path(spec.origin)
+    for top in sorted({p.value.partition(":")[0].partition(".")[0].strip() for p in plugins}):
+        spec = importlib.util.find_spec(top)
+        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
+            yield from ((str(path.relative_to(folder.parent)), path) for path in folder.rglob("*"))
+        if spec and spec.origin and not spec.submodule_search_locations:
+            yield Path(spec.origin).name, Path(spec.origin)

@@ -117,7 +117,7 @@ class Watchers:
 
     def fail(self, reason: str) -> None:
         """Tell everyone who started that the run ended with an error, which what they raise must not hide."""
-        with contextlib.suppress(ObserverError):
+        with contextlib.suppress(ObserverError, Warning):
             self._tell(self._handles, lambda label, observer: observer.fail(self._handles[label], reason))
 
     def _tell(self, labels: Iterable[str], tell: Callable[[str, Observer], None]) -> None:
@@ -127,7 +127,9 @@ class Watchers:
             try:
                 tell(label, self._observers[label])
                 self._in_a_row[label] = 0
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # sys.exit, and whatever else an observer comes up with
                 errors.append(error)
                 texts.append(self._count(label, error))
         if errors and self._strict:

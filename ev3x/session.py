@@ -25,6 +25,7 @@ import numpy as np
 from . import lock, loop
 from .adapt import TransformError
 from .blame import blaming, in_words
+from .boundary import BoundaryError, Who
 from .checkpoint import Checkpoints, Saved, load
 from .component import Component
 from .data import Decide, Splits
@@ -208,6 +209,10 @@ class _Session:
 
     def go(self) -> dict[str, Any]:
         """Run to the end, whatever ends it, and say what came of it."""
+        with blaming(self.setup, self._kept):
+            return self._go()
+
+    def _go(self) -> dict[str, Any]:
         plan, setup = self.evolver.plan, self.setup
         info = RunInfo(
             task=setup.task_id,
@@ -226,7 +231,7 @@ class _Session:
         try:
             self.watchers.start(info, self.rows)
             with _natively(setup):
-                with _interrupts() as interrupted, blaming(setup, self._kept):
+                with _interrupts() as interrupted:
                     try:
                         outcome, reason = self._rounds(interrupted)
                     finally:
@@ -397,7 +402,12 @@ class _Session:
         method = self.setup.method
         if method.confirm.promise >= 1:
             return "this confirmation states no error level"
-        words = method.budget.words.format(level=method.confirm.promise)
+        words = method.budget.words
+        try:
+            words = words.format(level=method.confirm.promise)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            text = f"words must be a sentence with {{level}} and no other field, got {words!r}"
+            raise BoundaryError(Who("budget"), text) from error
         decide = self.data.splits.decide
         if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
             words += "; it does not hold for rounds that read decide examples again (`reused` in their records)"

@@ -21,7 +21,10 @@ from .discovery import PluginInfo
 
 SLOW_SECONDS = 5.0
 # What decides how JAX computes, and on what. A plugin that changes it changes the results of everyone.
-VARIABLES = ("JAX_", "XLA_", "LIBTPU_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE")
+VARIABLES = (
+    "EV3X_", "JAX_", "XLA_", "LIBTPU_", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
 _log = logging.getLogger("ev3x.plugins")
 
 
@@ -43,16 +46,20 @@ def watched(who: str) -> Iterator[None]:
     slow = threading.Timer(SLOW_SECONDS, _log.warning, [f"{who} has been loading for {SLOW_SECONDS:.0f} s"])
     slow.daemon = True
     slow.start()
+    failed = True
     try:
         with _crumb(who), warnings.catch_warnings(), contextlib.redirect_stdout(printed):
             yield
+        failed = False
     finally:
         slow.cancel()
-        changed = _restore(settings, environment)
+        changed = ", ".join(_restore(settings, environment))
         if printed.getvalue():
             _log.info("%s printed: %s", who, printed.getvalue().rstrip())
+        if changed and failed:
+            _log.warning("%s changed %s: changed back", who, changed)
     if changed:
-        raise SideEffectError(f"it changed {', '.join(changed)}, which is for the program alone to set; changed back")
+        raise SideEffectError(f"it changed {changed}, which is for the program alone to set: changed back")
     if idle and backend_is_up():
         _log.warning("%s starts JAX's backends when it is loaded: settings made after it have no effect", who)
 
@@ -67,7 +74,7 @@ def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
     """What an error of a plugin's code says, with its place and, where it is known, the remedy."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}){_place(error)}"
-    said = " ".join(str(error).split())
+    said = " ".join(_words(error).split())
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
@@ -77,6 +84,14 @@ def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
             return f"{text}: its files are gone; reinstall or uninstall {plugin.distribution or plugin.value}"
         return f"{text}; install that package"
     return text + _place(error)
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, unless it cannot even say that."""
+    try:
+        return str(error)
+    except Exception:
+        return "and it raises when it is asked what is wrong"
 
 
 def last_words() -> list[str]:
@@ -110,10 +125,6 @@ def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> lis
     import jax
 
     changed = []
-    for name, value in dict(jax.config.values).items():
-        if name in settings and value != settings[name]:
-            changed.append(f"{name} from {settings[name]!r} to {value!r}")
-            jax.config.update(name, settings[name])
     now = _environment()
     for name in sorted(now.keys() | environment.keys()):
         if now.get(name) != environment.get(name):
@@ -121,6 +132,14 @@ def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> lis
             os.environ.pop(name, None)
             if name in environment:
                 os.environ[name] = environment[name]
+    for name, value in dict(jax.config.values).items():
+        if name in settings and value != settings[name]:
+            text = f"{name} from {settings[name]!r} to {value!r}"
+            try:
+                jax.config.update(name, settings[name])
+            except Exception as error:  # some cannot be set any more once the backends are up
+                text += f" (it stays so: {error})"
+            changed.append(text)
     return changed
 
 

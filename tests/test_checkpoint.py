@@ -121,6 +121,8 @@ def test_a_plugin_that_cannot_read_its_state_may_start_anew(tmp_path):
     with pytest.warns(UserWarning, match="starts anew: plugin 'other': proposers/b/c must be"):
         after = found.state(like, HOMES, drop=True)
     assert after.proposers["a"].tolist() == [1, 1] and after.proposers["b/c"].tolist() == [7, 7, 7]
+    with pytest.raises(CheckpointError, match="plugin 'other': proposers/b/c is there no more"):
+        found.state(state(proposers={"a": jnp.zeros(2)}), HOMES)
     moved = {**HOMES, "b/c": "other@v2", "grow": "other@v2"}
     with pytest.raises(CheckpointError, match="plugin 'other': its states were saved by other@v1, it is other@v2 now"):
         found.state(state(proposers={"a": jnp.zeros(2), "b/c": jnp.ones(2)}), moved)

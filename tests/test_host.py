@@ -1,9 +1,12 @@
 """The host: metadata alone to list, a guard around every plugin, and errors that name what to repair."""
 
+import os
 import re
 import subprocess
 import sys
+import zipfile
 
+import jax
 import pytest
 from installing import GOOD
 
@@ -11,6 +14,7 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.discovery import discover
 from ev3x.host import Host, PluginError
 from ev3x.ops import native
+from ev3x.policy import PluginPolicy
 
 NATIVE = """
 import ev3x
@@ -74,7 +78,7 @@ BROKEN = {
     ),
     "its hook wants arguments": (
         GOOD.replace("ev3x_assessors()", "ev3x_assessors(config)"),
-        "cannot be loaded: PluginValidationError: Plugin 'bad' for hook 'ev3x_assessors'",
+        "cannot be loaded: PluginValidationError: Plugin 'bad of ev3x-bad' for hook 'ev3x_assessors'",
     ),
     "its hook raises": (
         GOOD.replace("return [", "raise KeyError('no') #"),
@@ -154,6 +158,66 @@ def test_a_strangers_broken_metadata_spoil_nothing(site, tmp_path):
     host = Host()
     assert host.find("assessor", "good:mine")
     assert any("stranger-1.5.dist-info: unreadable metadata" in f for f in host.index.faults)
+
+
+def test_what_lies_on_the_path_twice_or_in_a_zip_file_is_one_distribution(site, tmp_path, monkeypatch):
+    site("good", GOOD)
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "link")
+    with zipfile.ZipFile(tmp_path / "zipped.whl", "w") as file:
+        file.writestr("zipped-1.0.dist-info/METADATA", "Name: zipped\nVersion: 1.0\n")
+        file.writestr("zipped-1.0.dist-info/entry_points.txt", "[ev3x]\nzipped = module_of_zipped\n")
+    monkeypatch.syspath_prepend(tmp_path / "zipped.whl")
+    index = discover()
+    assert not index.conflicts and not index.copies and {"good", "zipped"} <= index.plugins.keys()
+    assert Host(index).find("assessor", "good:mine")
+
+
+def test_of_several_copies_the_first_counts_even_if_it_brings_nothing(site, tmp_path, monkeypatch):
+    site("good", GOOD)
+    old = tmp_path / "in front" / "ev3x_good-0.5.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Name: ev3x-good\nVersion: 0.5\n")
+    monkeypatch.syspath_prepend(old.parent)
+    index = discover()
+    assert "good" not in index.plugins, "Python would import the old one"
+    assert index.copies["ev3x-good"] == (old.resolve(), (tmp_path / "ev3x_good-1.5.dist-info").resolve())
+
+
+def test_an_error_that_cannot_say_what_is_wrong(site):
+    site("bad", "class Odd(Exception):\n    def __str__(self):\n        raise KeyError\n\nraise Odd")
+    host = Host()
+    text = "cannot be loaded: Odd: and it raises when it is asked what is wrong ("
+    assert text in fault("bad", host) and text in fault("bad", host)
+
+
+def test_settings_that_cannot_be_put_back_keep_no_other_from_it(site, monkeypatch):
+    changes = "import os, jax\nos.environ['XLA_FLAGS'] = '--bad'\njax.config.update('jax_enable_x64', True)\n"
+    site("bad", changes + GOOD)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    update = jax.config.update
+
+    def stubborn(name, value):
+        if value is False:
+            raise RuntimeError("too late")
+        update(name, value)
+
+    monkeypatch.setattr(jax.config, "update", stubborn)
+    message = fault("bad")
+    update("jax_enable_x64", False)
+    assert "the variable XLA_FLAGS from None to '--bad', jax_enable_x64 from False to True (it stays so: too late)" in (
+        message
+    )
+    assert "XLA_FLAGS" not in os.environ
+
+
+def test_a_name_that_two_claim_is_under_each_policy_that_of_the_one_allowed(site):
+    site("twice", GOOD, "ev3x-one", "module_of_one")
+    site("twice", GOOD.replace("mine", "yours"), "ev3x-two", "module_of_two")
+    host = Host()
+    one, two = (host.narrowed(PluginPolicy(allow=[name])) for name in ("ev3x-one", "ev3x-two"))
+    assert one.find("assessor", "twice:mine") and two.find("assessor", "twice:yours")
+    assert "mine" not in two.offers("assessor", "twice")
 
 
 def test_unknown_names_are_met_with_the_nearest_known_one(site):

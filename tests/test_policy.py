@@ -1,13 +1,14 @@
 """Who may bring plugins: code decides; environment, options, lock and config narrow it, and say so."""
 
 import json
+import sys
 
 import pytest
 from installing import GOOD
 from typer.testing import CliRunner
 
 import ev3x
-from ev3x import PluginPolicy, lock
+from ev3x import PluginPolicy, lock, session
 from ev3x.cli import app
 from ev3x.config import ConfigError, loads
 from ev3x.discovery import discover
@@ -18,6 +19,43 @@ rounds = 1
 [select]
 use = "good:mine"
 [plugins]
+"""
+
+
+BUDGET = """
+import dataclasses
+import ev3x
+import toys
+
+@dataclasses.dataclass(frozen=True)
+class Mine(ev3x.Budget):
+    words = "at {{level}}"
+    def offer(self, state, level):
+        return level
+
+    {body}
+
+@dataclasses.dataclass(frozen=True)
+class Line(toys.Toy):
+    measured: tuple[ev3x.Metric, ...] = dataclasses.field(default=(toys.ACCURACY,), init=False)
+
+    def load(self, seed):
+        return ev3x.Data(toys.splits(), toys.examples(9, 64), "toy")
+
+@ev3x.hookimpl
+def ev3x_budgets():
+    return [ev3x.Offer("mine", Mine)]
+
+@ev3x.hookimpl
+def ev3x_tasks():
+    return [ev3x.Offer("line", Line)]
+"""
+PROPOSE = """
+[[propose]]
+use = "trajectories"
+losses = ["hinge"]
+optimizers = [{ name = "sgd", learning_rate = 0.5 }]
+length = 2
 """
 
 
@@ -109,6 +147,51 @@ def test_what_is_required_must_load(good):
     assert "cannot be loaded: OSError: libx.so (" in problems('require = ["ev3x-broken"]')[0]
 
 
+def test_rules_that_cannot_be_read_import_nothing(good):
+    good("loud", "raise SystemExit('imported')")
+    said = problems('disable = ["ev3x-loud"]\nstric = true\n[budget]\nuse = "loud:x"')
+    assert said == ["my.toml:6: plugins.stric: unknown option 'stric'; known: disable, enable, require"]
+
+
+def test_what_one_of_two_claims_may_be_required(site, monkeypatch):
+    site("good", GOOD, "ev3x-one", "module_of_one")
+    site("good", GOOD, "ev3x-two", "module_of_two", api="v9")
+    monkeypatch.setenv("EV3X_PLUGINS", "-ev3x-two")
+    assert loads(CONFIG.replace("[plugins]", "") + '[plugins]\nrequire = ["ev3x-one"]')
+    rows = json.loads(invoke("plugins", "list", "--json").stdout)["plugins"]
+    assert [r["state"] for r in rows[1:]] == ["usable", "ev3x-two is disabled by EV3X_PLUGINS"]
+
+
+def test_an_incompatible_plugin_is_no_question_of_permission(good):
+    good("new", GOOD, api="v9")
+    assert loads(CONFIG + 'enable = ["ev3x-new", "ev3x-good"]').plugins[-1].name == "good"
+
+
+FAULTY = {
+    "check exits": "def check(self): raise SystemExit(0)",
+    "offer raises": "def offer(self, state, level): return 1 / 0",
+    "init raises": "def init(self): raise KeyError('x')",
+    "words are wrong": "words = 'at {levl}'",
+}
+
+
+@pytest.mark.parametrize("case", FAULTY)
+def test_a_component_that_fails_before_the_first_round_is_named(good, case):
+    body = "words = 'at {level}'\n    def offer(self, state, level): return level\n    " + FAULTY[case]
+    good("bad", BUDGET.format(body=body))
+    text = 'rounds = 1\ntask = "bad:line"\nobserve = []\n[budget]\nuse = "bad:mine"\n' + PROPOSE
+    with pytest.raises((ConfigError, PluginError)) as error:
+        session.run(loads(text, "my.toml"), None)
+    assert "plugin 'bad' of ev3x-bad 1.5" in str(error.value)
+
+
+def test_options_without_a_schema_leave_out_their_component_alone(good):
+    good("odd", BUDGET.format(body="path: object = __import__('pathlib').Path('x')"))
+    made = invoke("config", "schema")
+    assert made.exit_code == 0 and "good:mine" in made.stdout and "odd:mine" not in made.stdout
+    assert "plugin 'odd' of ev3x-odd 1.5: the options of 'mine' have no schema" in made.stderr.replace("\n", " ")
+
+
 def test_strict_makes_every_fault_an_error(good, tmp_path):
     (tmp_path / "~ild-1.0.dist-info").mkdir()
     host = Host(policy=PluginPolicy(strict=True))
@@ -119,9 +202,7 @@ def test_strict_makes_every_fault_an_error(good, tmp_path):
 def test_a_plugin_that_is_no_longer_offered_is_met_with_its_versions(site):
     site("aged", GOOD.replace('"mine", Mine)', '"mine@2", Mine), ev3x.Offer("mine@3", Mine)'))
     assert Host().find("assessor", "aged:mine@2")[0] == "aged:mine@2"
-    assert refusal(Host(), "aged:mine") == (
-        "'aged' offers no assessor 'aged:mine' any more, but aged:mine@2, aged:mine@3"
-    )
+    assert refusal(Host(), "aged:mine") == ("'aged' offers no assessor 'aged:mine', but aged:mine@2, aged:mine@3")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +230,7 @@ def test_what_is_locked_is_used_and_nothing_else(good, tmp_path):
     with pytest.raises(lock.LockError) as error:
         lock.policy(Host(), path)
     now = lock.pins([discover().plugins["good"]])["ev3x-good"]
-    assert f"ev3x-good is {written['ev3x-good']} locked, {now} installed" in str(error.value)
+    assert f"ev3x-good is {written['ev3x-good']} locked, {now} here" in str(error.value)
     with pytest.raises(lock.LockError, match=r"cannot be read .*`ev3x plugins lock` writes it"):
         lock.policy(Host(), tmp_path / "none")
     path.write_text("x = 1")
@@ -161,9 +242,11 @@ def test_the_digest_is_of_contents_not_of_what_installers_add(good, tmp_path):
     plugin = discover().plugins["good"]
     before = lock.pins([plugin])
     (tmp_path / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "__pycache__" / "module_of_good.cpython-311.pyc").write_text("compiled")
     (tmp_path / "ev3x_good-1.5.dist-info" / "INSTALLER").write_text("pip")
     record = tmp_path / "ev3x_good-1.5.dist-info" / "RECORD"
-    record.write_text(record.read_text() + "ev3x_good-1.5.dist-info/INSTALLER,,\n")
+    more = "ev3x_good-1.5.dist-info/INSTALLER,,\n__pycache__/module_of_good.cpython-311.pyc,,\n"
+    record.write_text(record.read_text() + more)
     assert lock.pins([plugin]) == before
 
 
@@ -214,6 +297,25 @@ def test_registration_is_of_instances_and_idempotent():
         Host().register("mine", Typed)
     with pytest.raises(PluginError, match="its name is that of plugin 'mine'"):
         host.register("mine", Typed())
+    host.load("ev3")
+    with pytest.raises(PluginError, match="its name is that of plugin 'ev3'"):
+        host.register("ev3", plugin)
+
+
+def test_the_digest_of_an_editable_distribution_is_of_its_sources(site, tmp_path):
+    package = tmp_path / "sources" / "module_of_edited"
+    package.mkdir(parents=True)
+    info = site("edited", None)
+    (package / "__init__.py").write_text(GOOD)
+    (info / "RECORD").write_text(f"{info.name}/METADATA,,\n")
+    (info / "direct_url.json").write_text(json.dumps({"dir_info": {"editable": True}}))
+    sys.path.insert(0, str(package.parent))
+    try:
+        before = lock.pins([discover().plugins["edited"]])
+        (package / "__init__.py").write_text(GOOD + "# changed")
+        assert lock.pins([discover().plugins["edited"]]) != before
+    finally:
+        sys.path.remove(str(package.parent))
 
 
 class Async(ev3x.Plugin):

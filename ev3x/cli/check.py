@@ -67,6 +67,7 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
 
 def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
     """What a process that loads the plugin finds, and how it ended."""
+    from ..examine import END
     from ..watch import forget
 
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +85,10 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
                 process.wait()
                 forget(process.pid)
         findings = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    complete = bool(findings) and findings[-1]["what"] == END
+    findings = findings[: len(findings) - complete]
+    if not complete and not end:
+        end = f"{plugin} ended the process that loaded it, as if all were well (exit code 0)"
     if end:
         after = findings[-1]["what"] if findings else "its import began"
         findings.append({"what": "process", "good": False, "text": f"{end}; this was after: {after}"})

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import out, quietly, say
-from .hosting import Files, NoPlugins, hosting
+from .hosting import Files, Locked, NoPlugins, Strict, hosting
 from .run import Set, Target, read
 
 app = typer.Typer(help="Check and explain configs, and what they may hold.", no_args_is_help=True)
@@ -20,12 +20,15 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config.")],
     set_: Set = None,
     plugin: Files = None,
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+    locked: Locked = False,
 ) -> None:
     """Say everything that is wrong with a config; exit code 2 if anything is."""
     with quietly():
         from .. import config
 
-        config.load(file, read(None, set_)[1], hosting(plugin).host())
+        config.load(file, read(None, set_)[1], hosting(plugin, no_plugins, strict_plugins, locked).host())
     out(f"{file}: good")
 
 

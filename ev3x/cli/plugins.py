@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,9 +35,10 @@ def list_(as_json: Json = False) -> None:
     index, policy = discover(), from_environment()
     rows = []
     for name in index.names:
-        for p in index.conflicts.get(name) or filter(None, [index.plugins.get(name)]):
-            refusal = None if name == BUILTIN else policy.refusal(p.distribution) or p.incompatible
-            clash = claimed(name, index.conflicts[name]) if name in index.conflicts else None
+        claims = index.conflicts.get(name) or tuple(filter(None, [index.plugins.get(name)]))
+        refusals = [None if name == BUILTIN else policy.refusal(p.distribution) or p.incompatible for p in claims]
+        clash = claimed(name, claims) if refusals.count(None) > 1 else None
+        for p, refusal in zip(claims, refusals, strict=True):
             rows.append((p.name, p.distribution, p.version, p.api or "none", p.value, refusal or clash or "usable"))
     broken = [(name, "", "", "", "", why) for name, why in index.broken.items()]
     if as_json:
@@ -81,16 +81,14 @@ def show(
 
 
 @app.command("lock")
-def lock_(
-    to: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("ev3x-plugins.lock"),
-) -> None:
-    """Write down versions and digests of the plugins that may be used, for `ev3x run --locked`."""
+def lock_() -> None:
+    """Write down versions and digests of the plugins that may be used, in ev3x-plugins.lock for `ev3x run --locked`."""
     from .. import lock
     from ..host import Host
 
-    for name, pin in lock.write(Host(), to).items():
+    for name, pin in lock.write(Host()).items():
         out(f"{name} {pin}")
-    out(f"{to}: written")
+    out(f"{lock.FILE}: written")
 
 
 def _find(host: Host, plugin: str, component: str) -> list[tuple[str, type[Component]]]:

@@ -5,15 +5,19 @@ A config names components of installed plugins, and nothing else: no value of it
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
+from .. import lock
 from ..host import Host
 from ..session import Setup
 from .build import STOPS, Builder
 from .override import ConfigError, Override
 from .resolved import Part, render
-from .source import DEFAULT, parse, with_defaults
+from .source import DEFAULT, Source, parse, with_defaults
 
 __all__ = ["ConfigError", "Override", "explain", "load", "loads"]
 
@@ -25,7 +29,7 @@ def load(path: Path | None, overrides: Sequence[Override] = (), host: Host | Non
 
 def loads(text: str, name: str = "config", overrides: Sequence[Override] = (), host: Host | None = None) -> Setup:
     """The run that this TOML text describes; `name` stands in error messages."""
-    return Builder(with_defaults(text, name), overrides, host or Host()).build()[0]
+    return _built(with_defaults(text, name), overrides, host)[0]
 
 
 def explain(path: Path | None, overrides: Sequence[Override] = (), host: Host | None = None) -> str:
@@ -46,4 +50,15 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
         except UnicodeDecodeError as error:
             raise ConfigError([f"{path}: is not UTF-8 text: {error}"]) from error
-    return Builder(source, overrides, host or Host()).build()
+    return _built(source, overrides, host)
+
+
+def _built(source: Source, overrides: Sequence[Override], host: Host | None) -> tuple[Setup, list[Part]]:
+    """The run of this source. Where other processes wait for this one, they are told of its problems."""
+    try:
+        return Builder(source, overrides, host or Host()).build()
+    except ConfigError as error:
+        if jax.distributed.is_initialized():
+            with contextlib.suppress(lock.LockError):
+                lock.agree((), problem=str(error))
+        raise

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -29,6 +30,7 @@ from ..rules import Loss
 from ..session import Setup
 from ..task import Task
 from ..training import check_loss
+from ..watch import cause
 from .override import MANY, ONE, ConfigError, Override, apply
 from .resolved import Part, render
 from .source import Source, at, exact
@@ -85,6 +87,7 @@ class Builder:
         self.empty: list[Part] = []
         self.changed: set[Key] = set()
         self.required: set[str] = set()
+        self.owners: dict[type, tuple[Key, PluginInfo]] = {}
         for override in overrides:
             try:
                 path = apply(self.tree, override)
@@ -96,9 +99,23 @@ class Builder:
                 source.origins[path] = (LAST, override.origin)
 
     def build(self) -> tuple[Setup, list[Part]]:
+        """The run, and its parts; ConfigError says all that is wrong, faults in the code of plugins included."""
+        try:
+            return self._build()
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:
+            if (found := self._culprit(error)) is None:
+                raise
+            path, plugin = found
+            self._problem(path, f"{plugin} failed: {cause(error, plugin)}")
+            raise self._all() from error
+
+    def _build(self) -> tuple[Setup, list[Part]]:
         plugins = self._options(Plugins, ("plugins",), self.tree.get("plugins", {}))
-        if plugins is not None:
-            self._narrow(plugins)
+        if plugins is None:  # nothing is imported by rules that nobody can read
+            raise self._all()
+        self._narrow(plugins)
         run = self._options(Run, (), self._top())
         task = self._one("task", Task)
         self._default_losses(task)
@@ -111,8 +128,8 @@ class Builder:
             if run is not None and task.metrics:
                 self._weigh(run.weights, task, select, adapters)
             self._fit(task, layout or Layout(), proposers, {"select": select, "confirm": confirm}, adapters)
-        if not (run and task and select and confirm and budget and layout and plugins and not self.problems):
-            raise ConfigError([text for _, text in sorted(self.problems)])
+        if not (run and task and select and confirm and budget and layout and not self.problems):
+            raise self._all()
         ends = [Part("[layout]", None, layout), Part("[plugins]", None, plugins)]
         parts = [Part("", None, run), *self.empty, *self.parts, *ends]
         used = {use.partition(":")[0] for use in self.ids.values()}
@@ -148,7 +165,7 @@ class Builder:
                     text = f"must name a distribution: {name!r} is none that brings plugins; did you mean {near[0]!r}?"
                     self._problem(("plugins", option, i), text)
         for i, name in enumerate(plugins.enable or ()):
-            refusals = filter(None, map(self.host.refusal, self._of(normalized(name))))
+            refusals = filter(None, map(self.host.forbidden, self.host.of(name)))
             if refusal := next(refusals, None):
                 self._problem(("plugins", "enable", i), f"cannot widen what is allowed: {refusal}")
         where = self.source.where(("plugins", "enable"))[1], self.source.where(("plugins", "disable"))[1]
@@ -167,7 +184,7 @@ class Builder:
             wanted = Requirement(text)
         except InvalidRequirement as error:
             raise PluginError(f"must be a distribution such as 'ev3x-evograd>=0.1', got {text!r}: {error}") from error
-        found = self._of(normalized(wanted.name))
+        found = self.host.of(wanted.name)
         if not found:
             raise PluginError(f"{wanted.name} is not installed, or brings no plugin; pip install {text!r}")
         for plugin in found:
@@ -175,9 +192,17 @@ class Builder:
                 raise PluginError(f"{plugin} is not {wanted.specifier}; pip install {text!r}")
             self.required.add(self.host.load(plugin.name).name)
 
-    def _of(self, distribution: str) -> list[PluginInfo]:
-        """The plugins of a distribution."""
-        return [p for p in self.host.index.plugins.values() if normalized(p.distribution) == distribution]
+    def _all(self) -> ConfigError:
+        """Everything that is wrong, in the order of the lines."""
+        return ConfigError([text for _, text in sorted(self.problems)])
+
+    def _culprit(self, error: BaseException) -> tuple[Key, PluginInfo] | None:
+        """Where the config names the plugin whose component is innermost in an error's traceback, and the plugin."""
+        found = None
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            for owner in (frame.f_locals.get("self"), frame.f_locals.get("cls")):
+                found = self.owners.get(owner if isinstance(owner, type) else type(owner), found)
+        return found
 
     def _top(self) -> dict[str, Any]:
         """The options outside of sections; unknown names are problems."""
@@ -243,6 +268,9 @@ class Builder:
         if found is None:
             return None
         full, cls = found
+        plugin = self.host.load(full.partition(":")[0])
+        if plugin.name != BUILTIN:
+            self.owners[cls] = path, plugin
         component = self._options(cls, path, options)
         return (full, component) if isinstance(component, kind) else None
 

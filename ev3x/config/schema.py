@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..component import json_schema
 from ..discovery import BUILTIN
 from ..host import Host, PluginError
 from ..propose import Layout
+from ..watch import cause
 from .build import Plugins, Run
 from .override import MANY, ONE
 
@@ -42,7 +44,12 @@ def _components(host: Host, role: str, faults: list[str]) -> list[dict[str, Any]
             continue
         for name, kind in offers.items():
             ids = [f"{plugin}:{name}", *([name] if plugin == BUILTIN else [])]
-            table = json_schema(kind)
+            try:
+                table = json_schema(kind)
+                json.dumps(table)
+            except Exception as error:  # of types and defaults that anyone may have written
+                faults.append(f"{host.plugins[plugin]}: the options of {name!r} have no schema: {cause(error)}")
+                continue
             table["properties"] = {"use": {"enum": ids}, **table["properties"]}
             names += [] if table["required"] else ids
             table["required"] = ["use", *table["required"]]

@@ -18,6 +18,7 @@ import numpy as np
 from ..component import Component
 from ..task import Task
 from ..types import Array, PyTree
+from ..watch import VARIABLES
 from .trees import rebuilt
 
 LANES = 3
@@ -98,7 +99,7 @@ class Setting:
     @classmethod
     def now(cls) -> Setting:
         """As it is at present."""
-        names = [n for n in os.environ if n.startswith(("JAX_", "XLA_", "LIBTPU_"))]
+        names = [n for n in os.environ if n.startswith(VARIABLES)]
         return cls(dict(jax.config.values), {n: os.environ[n] for n in names})
 
     def changes(self, later: Setting) -> list[str]:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..types import Array
+from ..watch import backend_is_up
 
 DEVICES = 2
 SECONDS = 300
@@ -101,17 +102,6 @@ def ask(*requests: Request) -> list[dict[str, Any]]:
             _answers.update((r, a) for r, a in zip(wanted, found, strict=True) if "late" not in a)
             wanted = [r for r in wanted if r not in _answers]  # imported after one that initialised a backend
     return [_answers[r] for r in requests]
-
-
-def backend_is_up() -> bool:
-    """Whether a backend of JAX is initialised: the number of CPU devices cannot be changed from then on."""
-    number = jax.config.values["jax_num_cpu_devices"]
-    try:
-        jax.config.update("jax_num_cpu_devices", DEVICES if number != DEVICES else DEVICES + 1)
-    except RuntimeError:
-        return True
-    jax.config.update("jax_num_cpu_devices", number)
-    return False
 
 
 def main() -> None:

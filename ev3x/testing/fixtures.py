@@ -82,8 +82,9 @@ def ev3x_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HermeticHost:
     def nothing_installed() -> Index:
         return Index({BUILTIN: builtin()}, {}, {}, (), {})
 
-    for name in [name for name in os.environ if name.startswith("EV3X_")]:
+    for name in [name for name in os.environ if name.startswith("EV3X_") and name != "EV3X_NATIVE"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("EV3X_CACHE", str(tmp_path / "cache"))
     for module in (ev3x.discovery, ev3x.host):
         monkeypatch.setattr(module, "discover", nothing_installed)
     monkeypatch.setattr(Host, "__init__", made)

@@ -55,3 +55,8 @@ def test_a_sound_plugin_and_one_that_is_not(site, check):
     assert code == 1 and found["process"][1].startswith(
         "plugin 'dead' of ev3x-dead 1.5 ended the process that loaded it (signal SIGABRT)"
     )
+    site("leaving", "import os\nos._exit(0)")
+    code, found = check("ev3x-leaving")
+    assert code == 1 and found["process"][1].startswith(
+        "plugin 'leaving' of ev3x-leaving 1.5 ended the process that loaded it, as if all were well (exit code 0)"
+    )

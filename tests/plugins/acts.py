@@ -483,7 +483,11 @@ lock.agree(same)
 try:
     lock.agree([*same, host.load("small")])
 except lock.LockError as error:
-    print(error)
+    first = error
+try:
+    lock.agree(same, "mine.toml:3: unknown plugin" if sys.argv[2] == "1" else "")
+except lock.LockError as error:
+    print(f"{first}; then {error}")
 """
 
 

@@ -376,8 +376,9 @@ CASES: Sequence[Case] = (
         "other plugins in another process",
         acts.processes,
         (
-            "the processes of this run have different plugins: process 1: ev3x-small is 1.5 (sha256 ",
+            "the processes of this run do not have the same plugins: ev3x-small is 1.5 (sha256 ",
             " process 0, 2.0 (sha256 ",
+            "; then the processes of this run do not have the same plugins: process 1 cannot begin: mine.toml:3: ",
         ),
     ),
     Case(
