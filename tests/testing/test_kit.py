@@ -22,15 +22,10 @@ RANGES = {"learning_rate": {"low": 0.01, "high": 1.0, "log": True}}
 OPTIONS = {
     "trajectories": {"losses": ["logistic", "hinge"], "optimizers": [SGD], "length": 3},
     "hyperparameters": {"loss": "logistic", "optimizer": SGD, "ranges": RANGES, "count": 3, "length": 3},
-    "distill-mnist1d": {"hidden": (8,)},
     "distill-digits": {"hidden": (8,)},
-    "distill-cifar": {"student": "mlp", "hidden": (8,), "batch_size": 16},
 }
-EXCUSES = {
-    "reweight": {"aims_kept": "it is there to move them"},
-    "distill-mnist1d": {"sharded": "placement is that of distill-digits, by the same code"},
-    "distill-cifar": {"sharded": "placement is that of distill-digits, by the same code"},
-}
+EXCUSES = {"reweight": {"aims_kept": "it is there to move them"}}
+LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
 # What takes longest; it is left out for mutants that other checks must find.
 SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
@@ -40,6 +35,8 @@ def builtin():
     host = ev3x.Host()
     for role in CHECKS:
         for name, kind in host.offers(role, "ev3").items():
+            if name in LARGE:
+                continue
             yield pytest.param(kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {}), id=name)
 
 
