@@ -107,7 +107,8 @@ def _record(one: Check, bench: Any, records: Mapping[str, Record], excuse: Mappi
 
 def _told(error: Exception) -> str:
     """The exception in a line, with the last place outside the kit that it passed."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    outside = [f for f in frames if not Path(f.filename).is_relative_to(HERE)] or frames
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename] or frames
+    outside = [f for f in own if not Path(f.filename).is_relative_to(HERE)] or own
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text} ({Path(outside[-1].filename).name}, line {outside[-1].lineno})"
