@@ -34,7 +34,7 @@ params = { c_mean = 0.8 }
 
 def test_the_plugin_is_found_through_its_entry_point():
     plugin = ev3x.Host().index.plugins["evosax"]
-    assert plugin.module == "ev3x_evosax.plugin" and plugin.distribution == "ev3x-evosax"
+    assert plugin.value == "ev3x_evosax.plugin" and plugin.distribution == "ev3x-evosax"
     (api,) = [p for p in importlib.metadata.distribution("ev3x-evosax").entry_points if p.group == "ev3x.api"]
     assert (api.name, api.value) == ("evosax", "v1")
 
