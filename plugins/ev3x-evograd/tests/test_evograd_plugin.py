@@ -26,7 +26,7 @@ def output(code):
 
 def test_the_plugin_is_found_through_its_entry_point():
     plugin = ev3x.Host().index.plugins["evograd"]
-    assert plugin.module == "ev3x_evograd.plugin" and plugin.distribution == "ev3x-evograd"
+    assert plugin.value == "ev3x_evograd.plugin" and plugin.distribution == "ev3x-evograd"
     assert plugin.version == importlib.metadata.version("ev3x-evograd")
 
 

@@ -134,16 +134,26 @@ class Strategy(Proposer):
         """The population that the strategy is asked for."""
         built = self._built(current["params"])
         follows = state.anew | (state.moved & (self.when_moved == "follow"))
-        anchor = select(follows, current["params"], state.place.anchor)
         with foreign():
             if strategies.keeps_population(self.kind):
-                before, origin, fresh = state.strategy, state.place.origin, follows
-                asked, after = self._ask(built, key, before)
-                population = jax.lax.cond(fresh, lambda: _spread(key, built.count, origin), lambda: asked)
+                before, fresh = state.strategy, follows
+                place = jax.lax.cond(
+                    follows, lambda: dataclasses.replace(state.place, anchor=current["params"]), lambda: state.place
+                )
+                population, after = jax.lax.cond(
+                    fresh,
+                    lambda: (_spread(key, built.count, place.origin), before),
+                    lambda: self._ask(built, key, before),
+                )
             else:
-                before, origin = self._followed(built, key, state, follows)
+                before, place = jax.lax.cond(
+                    follows,
+                    lambda: self._followed(built, key, state, current["params"]),
+                    lambda: (state.strategy, state.place),
+                )
                 fresh = jnp.asarray(False)
                 population, after = self._ask(built, key, before)
+        anchor, origin = place.anchor, place.origin
         steps = self.std * (population - origin[None])
         if state.projection is None:
             moved = views.shifted(anchor, steps)
@@ -156,7 +166,7 @@ class Strategy(Proposer):
             {**stack, "params": moved},
             eligible=jnp.ones(built.count, bool),
             steps=jnp.int32(0),
-            memo=Asked(before, after, population, Place(anchor, origin), fresh),
+            memo=Asked(before, after, population, place, fresh),
         )
 
     def learn(self, site: Site, key: Array, state: Search, candidates: Candidates, feedback: Feedback) -> Search:
@@ -167,13 +177,22 @@ class Strategy(Proposer):
         fitness = -feedback.value.astype(_dtype())  # evosax minimises
         fitness = jnp.where(can_win, fitness, jnp.max(jnp.where(can_win, fitness, -jnp.inf)))
         with foreign():
-            told = settled(built.strategy.tell(key, asked.population, fitness, asked.after, built.params)[0])
-            if strategies.keeps_population(self.kind):
-                first = settled(built.strategy.init(key, asked.population, fitness, built.params))
-                told = select(asked.fresh, first, told)
+
+            def told() -> PyTree:
+                return settled(built.strategy.tell(key, asked.population, fitness, asked.after, built.params)[0])
+
+            def begun() -> PyTree:
+                return settled(built.strategy.init(key, asked.population, fitness, built.params))
+
+            def learned() -> PyTree:
+                if strategies.keeps_population(self.kind):
+                    return jax.lax.cond(asked.fresh, begun, told)
+                return told()
+
+            strategy = select(can_win.any(), learned(), asked.before)
         move = feedback.decision.move
         return Search(
-            select(can_win.any(), told, asked.before),
+            strategy,
             asked.place,
             state.projection,
             moved=(move == Move.RESTORE) | ((move == Move.TAKE) & ~feedback.won.any()),
@@ -190,22 +209,23 @@ class Strategy(Proposer):
             )
         return population, settled(asked)
 
-    def _followed(self, built: Built, key: Array, state: Search, follows: Array) -> tuple[PyTree, Array]:
-        """The state of a distribution, and its point for the current variables, once it has followed them.
+    def _followed(self, built: Built, key: Array, state: Search, params: PyTree) -> tuple[PyTree, Place]:
+        """The state of a distribution that has followed the current variables, and where its space lies then.
 
         It keeps its shape, its centre becomes the new origin, and single solutions are forgotten; unless all of it
         begins anew.
         """
-        origin = jnp.where(state.anew, 0.0, state.place.origin)
-        first = settled(built.strategy.init(key, _means(built, key, jnp.zeros_like(origin)), built.params))
-        strategy = select(state.anew, first, state.strategy)
-        if self.when_moved == "stay":
-            return strategy, origin
-        names = {field.name for field in dataclasses.fields(strategy)} & {*MEMORY}
-        forgotten = {n: select(follows, getattr(first, n), getattr(strategy, n)) for n in names}
-        if not strategies.draws_about_zero(self.kind):
-            origin = jnp.where(follows, strategy.mean.reshape(-1, origin.size).mean(0), origin)
-        return strategy.replace(**forgotten), origin
+        origin = jnp.zeros_like(state.place.origin)
+        first = settled(built.strategy.init(key, _means(built, key, origin), built.params))
+        if self.when_moved == "stay":  # then it is here to begin anew
+            return first, Place(params, origin)
+        names = {field.name for field in dataclasses.fields(first)} & {*MEMORY}
+        moved = state.strategy.replace(**{name: getattr(first, name) for name in names})
+        if strategies.draws_about_zero(self.kind):
+            centre = state.place.origin
+        else:
+            centre = state.strategy.mean.reshape(-1, origin.size).mean(0)
+        return select(state.anew, (first, Place(params, origin)), (moved, Place(params, centre)))
 
     def _length(self, params: PyTree) -> int:
         n = views.size(params)

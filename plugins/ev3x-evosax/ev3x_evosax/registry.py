@@ -51,6 +51,14 @@ def component(name: str) -> type[Strategy]:
     return components()[name]
 
 
+def __getattr__(name: str) -> type[Strategy]:
+    """The component made for evosax's class of this name: pickles say `registry.CMA_ES`."""
+    for made in components().values():
+        if made.__name__ == name:
+            return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _component(kind: Kind) -> type[Strategy]:
     fields, lacking = [], []
     for name, parameter in inspect.signature(kind).parameters.items():

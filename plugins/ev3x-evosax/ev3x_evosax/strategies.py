@@ -12,13 +12,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import evosax.algorithms
 import jax
 import jax.numpy as jnp
-from evosax.algorithms.population_based.base import PopulationBasedAlgorithm
-from evosax.core import fitness_shaping
 
 from ev3x.component import unknown
+
+from .upstream import PopulationBasedAlgorithm, algorithms, fitness_shaping
 
 Array = jax.Array
 Kind = type[Any]
@@ -53,7 +52,7 @@ class Built:
 
 def kinds() -> dict[str, Kind]:
     """The strategies of the installed evosax under the names of their modules: `cma_es`, `open_es`, `simple_ga`."""
-    return {kind.__module__.rpartition(".")[2]: kind for kind in evosax.algorithms.algorithms.values()}
+    return {kind.__module__.rpartition(".")[2]: kind for kind in algorithms.values()}
 
 
 def keeps_population(kind: Kind) -> bool:

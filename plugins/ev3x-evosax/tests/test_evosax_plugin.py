@@ -2,12 +2,14 @@
 
 import ast
 import importlib.metadata
+import pickle
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import ev3x_evosax
+import jax.numpy as jnp
 import pytest
 from typer.testing import CliRunner
 
@@ -34,7 +36,7 @@ params = { c_mean = 0.8 }
 
 def test_the_plugin_is_found_through_its_entry_point():
     plugin = ev3x.Host().index.plugins["evosax"]
-    assert plugin.module == "ev3x_evosax.plugin" and plugin.distribution == "ev3x-evosax"
+    assert plugin.value == "ev3x_evosax.plugin" and plugin.distribution == "ev3x-evosax"
     (api,) = [p for p in importlib.metadata.distribution("ev3x-evosax").entry_points if p.group == "ev3x.api"]
     assert (api.name, api.value) == ("evosax", "v1")
 
@@ -54,6 +56,34 @@ def test_every_strategy_is_offered_and_says_what_its_options_are():
     assert offers == ev3x_evosax.components()
     for component in offers.values():
         assert component.__doc__ and all(option.help for option in component.options())
+
+
+def test_offering_them_leaves_the_backends_off_and_jax_as_it_was():
+    code = """
+import jax, ev3x
+from ev3x.watch import backend_is_up
+before = jax.numpy.asarray
+assert ev3x.Host().offers("proposer", "evosax")
+assert not backend_is_up() and jax.numpy.asarray is before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_its_constants_are_those_that_jax_would_make():
+    from evosax.learned_evolution.cma_anchored_les_tools import SUCCESS_RATES
+
+    expected = jnp.asarray([0.05, 0.2, 0.6])
+    assert SUCCESS_RATES.dtype == expected.dtype and (expected == SUCCESS_RATES).all()
+
+
+def test_every_component_can_be_pickled():
+    components = ev3x_evosax.components().values()
+    assert [pickle.loads(pickle.dumps(c)) for c in components] == [*components]
+    proposer = ev3x_evosax.component("open_es").build({"optimizer": {"name": "adam", "learning_rate": 0.1}})
+    assert pickle.loads(pickle.dumps(proposer)) == proposer
+    with pytest.raises(AttributeError, match="no attribute 'CMAES'"):
+        ev3x_evosax.registry.CMAES  # noqa: B018
 
 
 def test_the_command_line_shows_them():

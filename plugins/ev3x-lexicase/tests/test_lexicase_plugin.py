@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_plugin_is_found_through_its_entry_point():
     plugin = ev3x.Host().index.plugins["lexicase"]
-    assert plugin.module == "ev3x_lexicase.plugin" and plugin.distribution == "ev3x-lexicase"
+    assert plugin.value == "ev3x_lexicase.plugin" and plugin.distribution == "ev3x-lexicase"
     points = importlib.metadata.distribution("ev3x-lexicase").entry_points
     assert [(p.name, p.value) for p in points if p.group == "ev3x.api"] == [("lexicase", "v1")]
 
