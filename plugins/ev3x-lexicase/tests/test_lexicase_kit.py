@@ -6,5 +6,5 @@ from ev3x.testing import check_assessor
 
 
 def test_it_keeps_the_contract():
-    report = check_assessor(ev3x_lexicase.Lexicase(block=32, tournaments=256))
+    report = check_assessor(ev3x_lexicase.Lexicase(block=64, tournaments=256))
     assert [record.name for record in report.having("excused")] == ["null_calibration"]  # it states no error level
