@@ -1,4 +1,4 @@
-"""The proposers keep ev3x's contract: a distribution, a population, and a strategy in a subspace."""
+"""The proposers keep ev3x's contract: a population, and a distribution in a subspace."""
 
 import ev3x_evosax
 import pytest
@@ -6,9 +6,8 @@ import pytest
 from ev3x.testing import ask_ahead, check_proposer
 
 PROPOSERS = {
-    "distribution": ev3x_evosax.component("snes")(population=4),
     "population": ev3x_evosax.component("simple_ga")(population=4),
-    "subspace": ev3x_evosax.component("sep_cma_es")(population=4, view="subspace", dimensions=3),
+    "distribution": ev3x_evosax.component("sep_cma_es")(population=4, view="subspace", dimensions=3),
 }
 
 

@@ -21,6 +21,15 @@ EXPLORE = ev3x.Explore(ev3x.Arrays({"x": jnp.zeros(1)}), 1)
 TAKE = ev3x.Decision(jnp.int32(ev3x.Move.TAKE), jnp.asarray(False), jnp.ones(1), jnp.zeros(1, jnp.int32))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_quickly():
+    """Some eighty small programs run once each: most of the time goes into optimising them."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def fitness(points):
     """An ellipse whose minimum is at one: f[K] of f[K, d]."""
     return (jnp.arange(1.0, 1 + points.shape[1])[None] * (points - 1) ** 2).sum(1)
