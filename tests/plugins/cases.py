@@ -224,7 +224,7 @@ CASES: Sequence[Case] = (
         "JAX's settings changed",
         "changes",
         "SideEffectError: it changed jax_enable_x64 from False to True",
-        "which is for the program alone to set; changed back",
+        "which is for the program alone to set: changed back",
     ),
     Case(
         27,
