@@ -103,6 +103,7 @@ def discover() -> Index:
     """
     seen: dict[str, list[str]] = {}
     brought: set[str] = set()
+    folders: dict[Path, str] = {}  # where those of sys.path really lie
     claims: dict[str, list[PluginInfo]] = {}
     broken: dict[str, str] = {}
     faults: list[str] = []
@@ -111,7 +112,9 @@ def discover() -> Index:
         if path.name.startswith("~"):
             faults.append(f"{path}: left over from an upgrade or removal that was cut off; skipped, delete it")
             continue
-        stem, real = _stem(path), os.path.realpath(path)
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        stem, real = _stem(path), os.path.join(folders[path.parent], path.name)
         if real in seen.setdefault(stem, []):
             continue  # one folder under two names on sys.path
         seen[stem].append(real)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -41,6 +40,8 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import platform
+
         out(f"ev3x {version('ev3x')}, jax {version('jax')}, python {platform.python_version()}")
         raise typer.Exit
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -16,6 +13,8 @@ import typer
 from .console import out
 
 if TYPE_CHECKING:
+    import subprocess
+
     from ..discovery import Index, PluginInfo
 
 FAILED = 1
@@ -67,6 +66,9 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
 
 def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
     """What a process that loads the plugin finds, and how it ended."""
+    import subprocess
+    import tempfile
+
     from ..examine import END
     from ..watch import forget
 
@@ -97,6 +99,8 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
 
 def _finished(process: subprocess.Popen[bytes], file: Path, timeout: float) -> int:
     """The exit code of a process; TimeoutExpired if it writes nothing to the file for so many seconds."""
+    import subprocess
+
     seen = -1
     while True:
         try:
@@ -109,6 +113,8 @@ def _finished(process: subprocess.Popen[bytes], file: Path, timeout: float) -> i
 
 def _end(plugin: PluginInfo, code: int, stderr: IO[bytes]) -> str | None:
     """How a process ended that should have ended well; None if it did."""
+    import signal
+
     if code == 0:
         return None
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

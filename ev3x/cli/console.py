@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import traceback
@@ -71,6 +70,8 @@ def say(text: str, style: str = "") -> None:
 
 def note_everything() -> None:
     """From here on, what ev3x notes by the way goes to standard error."""
+    import logging
+
     logger = logging.getLogger("ev3x")
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler())
@@ -83,6 +84,8 @@ def quietly(*, stdout: bool = False) -> Iterator[TextIO]:
     Warnings become single lines on standard error, deprecations none; with `stdout`, so does everything that
     anyone prints.
     """
+    import logging
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
     real = sys.stdout
