@@ -62,7 +62,9 @@ def test_what_the_mutants_are_made_of_is_sound(component):
 
 
 @pytest.mark.parametrize(("mutant", "check"), list(MUTANTS.items()), ids=[kind.__name__ for kind in MUTANTS])
-def test_a_mutant_fails_the_one_check_that_is_made_for_it(mutant, check):
+def test_a_mutant_fails_the_one_check_that_is_made_for_it(mutant, check, tmp_path, monkeypatch):
+    if mutant.role == "observer":
+        monkeypatch.chdir(tmp_path)  # one of them writes where it stands
     excuse = {c.name: SLOW[c.name] for c in CHECKS[mutant.role] if c.name in SLOW and c.name != check}
     with pytest.raises(ConformanceError) as caught:
         check_component(mutant(), excuse=excuse)
