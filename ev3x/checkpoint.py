@@ -73,8 +73,9 @@ class Saved:
             home = self.plugins.get(branch, {}) if branch else self.run
             if np.prod(leaf.shape) and (fault := _misfit(path, leaf, home.get(path))):
                 found.setdefault(branch, []).append(fault)
+        known = set(paths(like))
         for branch in dict.fromkeys(homes.values()):
-            for path in sorted(self.plugins.get(branch, {}).keys() - set(paths(like))):
+            for path in sorted(self.plugins.get(branch, {}).keys() - known):
                 found.setdefault(branch, []).append(f"{path} is there no more")
         words = {}
         for branch, faults in found.items():

@@ -74,10 +74,18 @@ class Index:
         return (BUILTIN, *sorted(others))
 
     @property
+    def all(self) -> tuple[PluginInfo, ...]:
+        """All plugins, those with names that several distributions claim included."""
+        return (*self.plugins.values(), *(p for claims in self.conflicts.values() for p in claims))
+
+    @property
     def distributions(self) -> frozenset[str]:
         """The normalized names of all distributions that bring plugins, but ev3x itself."""
-        claims = [p for claims in self.conflicts.values() for p in claims]
-        return frozenset(normalized(p.distribution) for p in (*self.plugins.values(), *claims) if p.name != BUILTIN)
+        return frozenset(normalized(p.distribution) for p in self.all if p.name != BUILTIN)
+
+    def of(self, distribution: str) -> list[PluginInfo]:
+        """The plugins of a distribution, whether they may be used or not."""
+        return [p for p in self.all if normalized(p.distribution) == normalized(distribution)]
 
 
 def normalized(distribution: str) -> str:

@@ -64,15 +64,9 @@ class Host:
     @property
     def plugins(self) -> dict[str, PluginInfo]:
         """The plugins that may be used, by name; whether they can be loaded is not known before they are."""
-        claims = (*self.index.plugins.values(), *(p for c in self.index.conflicts.values() for p in c))
-        usable = [p for p in (*claims, *self._registered.values()) if self.refusal(p) is None]
+        usable = [p for p in (*self.index.all, *self._registered.values()) if self.refusal(p) is None]
         names = [p.name for p in usable]
         return {p.name: p for p in usable if names.count(p.name) == 1}
-
-    def of(self, distribution: str) -> list[PluginInfo]:
-        """The plugins of a distribution, whether they may be used or not."""
-        claims = (*self.index.plugins.values(), *(p for c in self.index.conflicts.values() for p in c))
-        return [p for p in claims if normalized(p.distribution) == normalized(distribution)]
 
     def forbidden(self, plugin: PluginInfo) -> str | None:
         """Why the policies do not allow a plugin, None if they do."""

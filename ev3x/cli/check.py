@@ -31,8 +31,7 @@ def check(
     from ..discovery import discover, normalized
 
     index = discover()
-    claims = [*index.plugins.values(), *(p for claims in index.conflicts.values() for p in claims)]
-    found = [p for p in claims if normalized(p.distribution) == normalized(distribution)]
+    found = index.of(distribution)
     findings = list(_metadata(index, normalized(distribution), found))
     for plugin in found:
         if not plugin.incompatible and plugin.name not in index.conflicts:

@@ -165,7 +165,7 @@ class Builder:
                     text = f"must name a distribution: {name!r} is none that brings plugins; did you mean {near[0]!r}?"
                     self._problem(("plugins", option, i), text)
         for i, name in enumerate(plugins.enable or ()):
-            refusals = filter(None, map(self.host.forbidden, self.host.of(name)))
+            refusals = filter(None, map(self.host.forbidden, self.host.index.of(name)))
             if refusal := next(refusals, None):
                 self._problem(("plugins", "enable", i), f"cannot widen what is allowed: {refusal}")
         where = self.source.where(("plugins", "enable"))[1], self.source.where(("plugins", "disable"))[1]
@@ -184,7 +184,7 @@ class Builder:
             wanted = Requirement(text)
         except InvalidRequirement as error:
             raise PluginError(f"must be a distribution such as 'ev3x-evograd>=0.1', got {text!r}: {error}") from error
-        found = self.host.of(wanted.name)
+        found = self.host.index.of(wanted.name)
         if not found:
             raise PluginError(f"{wanted.name} is not installed, or brings no plugin; pip install {text!r}")
         for plugin in found:
