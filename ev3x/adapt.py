@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from .assess import Assessor
 from .component import Component
 from .data import Explore
 from .propose import Site, select
@@ -104,14 +105,24 @@ class Budget(Component):
         """The first state."""
         return ()
 
+    def accept(self, confirm: Assessor) -> None:
+        """Raise ValueError when the promise cannot be kept with confirmations by this assessor."""
+
     @abc.abstractmethod
     def offer(self, state: PyTree, level: Array) -> Array:
         """The error level of the next confirmation, f32[], when the user asked for `level`."""
         raise NotImplementedError
 
-    def settle(self, state: PyTree, confirmation: Assessment) -> PyTree:
-        """The next state, after a confirmation that took place (it is not called for rounds without a winner)."""
+    def settle(self, state: PyTree, alpha: Array, confirmation: Assessment) -> PyTree:
+        """The next state, after a confirmation at the level `alpha` that took place.
+
+        Rounds without a winner, or without fresh decide examples, cost nothing: it is not called for them.
+        """
         return state
+
+    def account(self, state: PyTree, level: Array) -> dict[str, Array]:
+        """Figures for the record: what was spent, earned, and is left of the level."""
+        return {}
 
 
 def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None:
@@ -131,8 +142,17 @@ def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None
 def undecided(model: Model, adapters: int) -> Decision:
     """The decision before any adapter spoke: keep everything."""
     return Decision(
-        move=jnp.int32(Move.KEEP), promote=jnp.asarray(False), aims=model.aims, calls=jnp.zeros(adapters, jnp.int32)
+        move=jnp.int32(Move.KEEP),
+        promote=jnp.asarray(False),
+        aims=model.aims,
+        calls=jnp.zeros(adapters, jnp.int32),
+        applied=jnp.asarray(True),
     )
+
+
+def carried_out(decision: Decision, model: Model) -> Decision:
+    """What is done of a decision: nothing where it is not to be applied."""
+    return select(decision.applied, decision, undecided(model, decision.calls.shape[0]))
 
 
 def without_restore(decision: Decision) -> Decision:

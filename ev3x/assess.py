@@ -29,10 +29,12 @@ class Assessor(Component):
     """A fold over blocks of scores whose merge is a leafwise sum, so that evidence adds over blocks and devices.
 
     `weighted` says that it goes by the weights of the metrics when it selects: others refuse to be given any.
+    `e_values` says that its p-values are 1 / e of e-values, which some budgets ask for.
     """
 
     role: ClassVar[str] = "assessor"
     weighted: ClassVar[bool] = True
+    e_values: ClassVar[bool] = False
 
     block: Annotated[Count, Doc("examples scored at a time")] = 1024
     blocks: Annotated[Count, Doc("the most blocks read in a round")] = 1
@@ -44,6 +46,10 @@ class Assessor(Component):
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError when these metrics cannot be assessed in this way."""
+
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """What must be true for the promise to hold, in sentences, for the record."""
+        return ()
 
     def leads(self, metrics: tuple[Metric, ...]) -> int:
         """The place of the metric that the verdict is told by; the first by default."""
@@ -64,7 +70,7 @@ class Assessor(Component):
         return jax.tree.map(jnp.add, a, b)
 
     def enough(self, evidence: Evidence, question: Question, metrics: tuple[Metric, ...]) -> Array:
-        """Whether the verdict is clear already: bool[]. False by default."""
+        """Whether the verdict on all eligible contenders is clear already: bool[]. False by default."""
         return jnp.asarray(False)
 
     @abc.abstractmethod
@@ -80,8 +86,12 @@ def assess(
     read: ReadBlock,
     start: Array,
     question: Question,
-) -> tuple[Assessment, Array]:
-    """The assessment of all stacked contenders against the reference, and how many blocks were read: i32[]."""
+    left: Array | None = None,
+) -> tuple[Assessment, Array, Evidence]:
+    """The assessment of all stacked contenders against the reference, how many blocks were read, and the evidence.
+
+    `left` says how many blocks there are at most; None: enough.
+    """
     site, incumbent = reference
     metrics = site.task.metrics
     k = question.eligible.shape[0]
@@ -98,12 +108,14 @@ def assess(
         )
         return assessor.observe(evidence, block, question, metrics)
 
+    most = jnp.int32(assessor.blocks) if left is None else jnp.minimum(left, assessor.blocks)
+
     def more(carry: tuple[Array, Evidence]) -> Array:
-        return (carry[0] < assessor.blocks) & ~assessor.enough(carry[1], question, metrics)
+        return (carry[0] < most) & ~assessor.enough(carry[1], question, metrics)
 
     evidence = assessor.begin(k, metrics)
-    if assessor.blocks == 1:
+    if assessor.blocks == 1 and left is None:
         used, evidence = jnp.int32(1), add(evidence, jnp.int32(0))
     else:
         used, evidence = jax.lax.while_loop(more, lambda c: (c[0] + 1, add(c[1], c[0])), (jnp.int32(0), evidence))
-    return assessor.conclude(evidence, question, metrics), used
+    return assessor.conclude(evidence, question, metrics), used, evidence

@@ -13,6 +13,8 @@ from .types import Array, Assessment, Decision
 
 _Field = tuple[str, tuple[int, ...]]
 _KINDS = {"f": jnp.floating, "i": jnp.integer, "b": jnp.bool_}
+_BY_METRIC = ("mean", "lower", "upper", "difference", "difference_lower", "difference_upper", "p_values")
+_OTHERS: dict[str, _Field] = {"winner": ("i", ()), "examples": ("i", ())}
 _WORDS = {"f": "floats", "i": "integers", "b": "bools"}
 
 
@@ -36,12 +38,15 @@ class BoundaryError(ValueError):
 
 
 def assessment(who: Who, got: Any, k: int, m: int) -> Assessment:
-    """This assessment of k contenders by m metrics; BoundaryError says which field of it is not one."""
+    """This assessment of k contenders by m metrics, whole; BoundaryError says which field of it is not one."""
     if not isinstance(got, Assessment):
         raise BoundaryError(who, f"conclude must return an Assessment, got {type(got).__name__}")
-    fields: dict[str, _Field] = dict.fromkeys(("mean", "lower", "upper", "difference", "p_values"), ("f", (k, m)))
+    gaps = {"difference_lower": got.difference, "difference_upper": got.difference}
+    gaps["futile"] = jnp.zeros(jnp.shape(got.outcome), bool)
+    got = dataclasses.replace(got, **{name: x for name, x in gaps.items() if getattr(got, name) is None})
+    fields: dict[str, _Field] = dict.fromkeys(_BY_METRIC, ("f", (k, m)))
     fields |= {"value": ("f", (k,)), "p_value": ("f", (k,)), "reference": ("f", (m,))}
-    _check(who, "assessment", got, fields | {"outcome": ("i", (k,)), "winner": ("i", ()), "examples": ("i", ())})
+    _check(who, "assessment", got, fields | _OTHERS | {"outcome": ("i", (k,)), "futile": ("b", (k,))})
     return got
 
 
@@ -60,7 +65,13 @@ def decision(who: Who, got: Any, m: int, adapters: int) -> Decision:
         who,
         "decision",
         got,
-        {"move": ("i", ()), "promote": ("b", ()), "aims": ("f", (m,)), "calls": ("i", (adapters,))},
+        {
+            "move": ("i", ()),
+            "promote": ("b", ()),
+            "applied": ("b", ()),
+            "aims": ("f", (m,)),
+            "calls": ("i", (adapters,)),
+        },
     )
     return got
 

@@ -202,10 +202,16 @@ class Decide:
         index = position - self.first
         return self.source.block(index if total is None else index % total, n)
 
-    def short(self, position: Array | int, blocks: int, n: int) -> Array:
-        """Whether fewer than `blocks` unread blocks are left: bool[]."""
+    def left(self, position: Array | int, n: int) -> Array | None:
+        """How many blocks may still be read, i32[]; None where there is no end."""
         total = self.source.blocks(n)
-        return jnp.asarray(False if total is None else position - self.first + blocks > total)
+        return None if total is None or self.reuse else jnp.maximum(jnp.int32(total) - (position - self.first), 0)
+
+    def uses(self, position: Array | int, blocks: Array | int, n: int) -> Array:
+        """In how many passes before an example of these blocks was read, at most: i32[]."""
+        total = self.source.blocks(n)
+        last = jnp.asarray(position - self.first + blocks - 1, jnp.int32)
+        return jnp.int32(0) if total is None else jnp.maximum(last // total, 0)
 
 
 @jax.tree_util.register_dataclass

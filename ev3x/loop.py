@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from . import boundary
-from .adapt import Adapter, Budget, Form, misplaced, move, undecided, without_restore
+from .adapt import Adapter, Budget, Form, carried_out, misplaced, move, undecided, without_restore
 from .assess import Assessor, assess
 from .data import Splits
 from .objectives import Amounts, aims
@@ -113,6 +113,7 @@ class Plan:
             adapter.accept(metrics, first)
         self.method.select.accept(metrics)
         self.method.confirm.accept(metrics)
+        self.method.budget.accept(self.method.confirm)
         for stage, split, assessor in (
             ("select", splits.assess, self.method.select),
             ("confirm", splits.decide, self.method.confirm),
@@ -176,7 +177,7 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     stacks = [t.variables for t in trials.values()]  # select
     eligible = jnp.concatenate([t.eligible for t in trials.values()])
     question = Question(named(key, "select"), jnp.float32(1.0), model.aims, eligible)
-    selection, _ = assess(
+    selection, _, _ = assess(
         method.select,
         [(site, stack) for stack in stacks],
         (site, model.current),
@@ -184,25 +185,30 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         state.round * method.select.blocks,
         question,
     )
-    boundary.assessment(boundary.Who("select"), selection, len(eligible), len(plan.task.metrics))
+    selection = boundary.assessment(boundary.Who("select"), selection, len(eligible), len(plan.task.metrics))
     found = selection.winner >= 0
     winner = select(found, pick(stacks, selection.winner), model.current)
 
     alpha = method.budget.offer(state.budget, jnp.float32(method.confirm.promise))  # confirm
-    reused = splits.decide.short(state.spent, method.confirm.blocks, method.confirm.block)
-    question = Question(named(key, "confirm"), alpha, model.aims, jnp.ones(2, bool))
+    left = splits.decide.left(state.spent, method.confirm.block)
+    spent = jnp.asarray(False) if left is None else left < 1
+    question = Question(named(key, "confirm"), alpha, model.aims, jnp.array([True, False]))
     both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
-    confirmation, used = assess(
+    confirmation, used, evidence = assess(
         method.confirm,
         [(site, both)],
         (plan.incumbent_site, model.incumbent),
         splits.decide.block,
         state.spent,
         question,
+        left,
     )
-    boundary.assessment(boundary.Who("confirm"), confirmation, 2, len(plan.task.metrics))
-    settled = boundary.state(boundary.Who("budget"), method.budget.settle(state.budget, confirmation), state.budget)
-    budget = select(found, settled, state.budget)
+    confirmation = boundary.assessment(boundary.Who("confirm"), confirmation, 2, len(plan.task.metrics))
+    outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
+    confirmation = dataclasses.replace(confirmation, outcome=outcome)
+    settled = method.budget.settle(state.budget, alpha, confirmation)
+    boundary.state(boundary.Who("budget"), settled, state.budget)
+    budget = select(found & ~spent, settled, state.budget)
 
     decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
     for i, (name, a) in enumerate(method.adapters):
@@ -213,12 +219,13 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         adapters[name] = boundary.state(who, after, state.adapters[name])
         if plan.champion is not None:
             decision = without_restore(decision)
-    decision = dataclasses.replace(decision, promote=decision.promote & found)
-    model = move(model, winner, decision, succeeds=plan.champion is None)
+    decision = dataclasses.replace(decision, promote=decision.promote & found & ~spent)
+    done = carried_out(decision, model)
+    model = move(model, winner, done, succeeds=plan.champion is None)
 
     proposers, offset = {}, 0  # feedback
     for name, p in method.proposers:
-        feedback = _feedback(selection, confirmation, decision, offset, trials[name].eligible.shape[0])
+        feedback = _feedback(selection, confirmation, done, offset, trials[name].eligible.shape[0])
         after = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
         proposers[name] = boundary.state(boundary.Who(name, "proposer"), after, state.proposers[name])
         offset += trials[name].eligible.shape[0]
@@ -232,11 +239,13 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         eligible=eligible,
         selection=selection,
         confirmation=confirmation,
+        evidence=evidence,
+        ledger=method.budget.account(budget, jnp.float32(method.confirm.promise)),
         decision=decision,
         steps=steps,
         parameters=parameters,
         notes=notes,
-        reused=reused,
+        uses=splits.decide.uses(state.spent, used, method.confirm.block),
         aims=state.model.aims,
     )
     return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
@@ -257,19 +266,15 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
     """The state after the rounds of one call (at most `capacity`), their stacked records, and how many there were.
 
     Comes back early when an adapter calls for the host, when a model of another shape than the incumbent's is promoted,
-    when the decide split cannot feed another confirmation, or when a model is promoted whose score on the decide split
-    reaches the target. Records past the count are zeros.
+    or when a model is promoted whose score on the decide split reaches the target. Records past the count are zeros.
     """
-    confirm, metric = plan.method.confirm, plan.task.metrics[0]
+    metric = plan.task.metrics[0]
     shape = jax.eval_shape(round_, plan, splits, state)[1]
     records = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shape)
 
     def more(carry: tuple[State, Record, Array, Array, Array]) -> Array:
-        state, _, done, steps, stop = carry
-        spent = jnp.asarray(False)
-        if not splits.decide.reuse:
-            spent = splits.decide.short(state.spent, confirm.blocks, confirm.block)
-        return (done < jnp.minimum(limit.rounds, capacity)) & (steps < limit.steps) & ~stop & ~spent
+        _, _, done, steps, stop = carry
+        return (done < jnp.minimum(limit.rounds, capacity)) & (steps < limit.steps) & ~stop
 
     def one(carry: tuple[State, Record, Array, Array, Array]) -> tuple[State, Record, Array, Array, Array]:
         state, records, done, steps, _ = carry
@@ -277,7 +282,8 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
         records = jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, done, 0), records, record)
         score = record.confirmation.mean[0, 0]
         reached = (score >= limit.target) if metric.maximize else (score <= limit.target)
-        stop = called(plan, record.decision) | (record.decision.promote & reached)
+        promoted = record.decision.promote & record.decision.applied
+        stop = called(plan, record.decision) | (promoted & reached)
         return state, records, done + 1, steps + record.steps, stop
 
     start = (state, records, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
@@ -288,7 +294,7 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
 def called(plan: Plan, decision: Decision) -> Array:
     """Whether a decision needs a transition on the host: bool, of any leading shape."""
     calls = (decision.calls != 0).any(-1)
-    return calls if plan.champion is None else calls | decision.promote
+    return decision.applied & (calls if plan.champion is None else calls | decision.promote)
 
 
 @_natively

@@ -47,7 +47,7 @@ def _row(plan: Plan, r: Record) -> Row:
             "p_values": {n: p for n, p in _named(r.confirmation.p_values[0], metrics).items() if p is not None},
             "alpha": number(r.alpha) if plan.method.confirm.promise < 1 else None,
             "examples": int(r.confirmation.examples),
-            "reused": bool(r.reused),
+            "uses": int(r.uses),
         },
         "select_examples": int(r.selection.examples),
         "gradient_steps": int(r.steps),
@@ -92,9 +92,7 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
 
 def _gain(plan: Plan, c: Assessment, i: int, *, short: bool = False) -> str:
     """The winner's distance to the incumbent on a metric, with its interval."""
-    gain, low, high = (
-        _signed(x) for x in (c.difference[0, i], c.lower[0, i] - c.reference[i], c.upper[0, i] - c.reference[i])
-    )
+    gain, low, high = (_signed(x) for x in (c.difference[0, i], c.difference_lower[0, i], c.difference_upper[0, i]))
     name = plan.task.metrics[i].name
     return f"{name}: {gain} [{low}, {high}]" if short else f"{name} {gain} against the incumbent [{low}, {high}]"
 

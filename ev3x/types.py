@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 Array = jax.Array
 PyTree = Any
 Variables = Any
+_LEFT_OUT = cast(Array, None)
 
 
 class Outcome(IntEnum):
@@ -20,6 +21,7 @@ class Outcome(IntEnum):
     WORSE = 1
     EQUIVALENT = 2
     BETTER = 3
+    SPENT = 4  # nothing was read: no decide example is left that has taken part in no decision
 
 
 class Move(IntEnum):
@@ -49,7 +51,10 @@ class Candidates:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What an assessor is asked: at which error level, for which weights of the metrics, among which contenders."""
+    """What an assessor is asked: at which error level, for which weights of the metrics, about which contenders.
+
+    Contenders that are not eligible are measured only: they cannot win, and no block is read for their sake.
+    """
 
     key: Array
     alpha: Array  # f32[]
@@ -75,8 +80,11 @@ class Assessment:
     """What an assessor concludes.
 
     `value` is what the ranking goes by (-inf: cannot win); `winner` is its best, -1 when nobody can win. `mean`,
-    `lower` and `upper` are each contender's own bounds, `difference` its mean distance to the reference on the same
-    examples. `p_values` are NaN for metrics that were not tested, `p_value` is the largest of the others.
+    `lower` and `upper` are bounds of each contender's own mean, in the range of the metric; `difference` is its mean
+    distance to the reference on the same examples, `difference_lower` and `difference_upper` are its bounds. `p_values`
+    are NaN for metrics that were not tested, `p_value` is the largest of the others; of an e-process, they are 1 / e.
+    `futile` says that reading ended because a gain worth having was ruled out. An assessor may leave out the last
+    three: then the loop has it that the bounds are the difference itself, and that nothing was futile.
     """
 
     value: Array  # f32[K]
@@ -90,6 +98,9 @@ class Assessment:
     p_value: Array  # f32[K]
     p_values: Array  # f32[K, M]
     examples: Array  # i32[]
+    difference_lower: Array = _LEFT_OUT  # f32[K, M]
+    difference_upper: Array = _LEFT_OUT  # f32[K, M]
+    futile: Array = _LEFT_OUT  # bool[K]
 
 
 @jax.tree_util.register_dataclass
@@ -101,6 +112,7 @@ class Decision:
     promote: Array  # bool[]: the next current variables become the incumbent
     aims: Array  # f32[M] for the next round
     calls: Array  # i32[A]: what each adapter wants of the host after this round, in its own numbers; 0 is nothing
+    applied: Array = cast(Array, True)  # bool[]: False in shadow mode, where decisions are recorded and nothing changes
 
 
 @jax.tree_util.register_dataclass
@@ -149,9 +161,11 @@ class Record:
     eligible: Array  # bool[K]
     selection: Assessment  # of all candidates, in the order of the method
     confirmation: Assessment  # of (winner, current) against the incumbent
+    evidence: PyTree  # what the confirmation follows from
+    ledger: dict[str, Array]  # the figures of the budget after this round
     decision: Decision
     steps: Array  # i32[], gradient steps
     parameters: Array  # i32[2], how many the candidates have, and the incumbent
     notes: dict[str, dict[str, Array]]  # what each proposer notes
-    reused: Array  # bool[], decide examples that were read before
+    uses: Array  # i32[], in how many confirmations before a decide example of this one took part, at most
     aims: Array  # f32[M], what this round selected by

@@ -37,7 +37,7 @@ class BudgetBench(Bench):
         return {
             "fresh": component.init(),
             "alpha": component.offer(lane["state"], lane["level"]),
-            "state": component.settle(lane["state"], lane["confirmation"]),
+            "state": component.settle(lane["state"], jnp.float32(LEVEL), lane["confirmation"]),
         }
 
     def draw(self, i: int) -> PyTree:

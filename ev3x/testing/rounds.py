@@ -121,11 +121,13 @@ def _record(i: int, outcome: Outcome | None, metrics: tuple[Metric, ...]) -> Rec
         eligible=jnp.array([outcome is not None, i % 3 != 1 and outcome is not None]),
         selection=assessment(key, metrics, (Outcome.UNDECIDED,) * 2, winner),
         confirmation=assessment(jax.random.fold_in(key, 1), metrics, (verdict, Outcome.UNDECIDED), 0),
+        evidence=(),
+        ledger={},
         decision=Decision(jnp.int32(move), promoted, aims, jnp.zeros(1, jnp.int32)),
         steps=jnp.int32(6),
         parameters=jnp.array([size, 100], jnp.int32),
         notes={"trajectories": {}},
-        reused=jnp.asarray(False),
+        uses=jnp.int32(0),
         aims=aims,
     )
 

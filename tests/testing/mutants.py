@@ -431,7 +431,7 @@ class LedgerOfScores(Halving):
     def offer(self, state, level):
         return level * jnp.minimum(state, 1.0)
 
-    def settle(self, state, confirmation):
+    def settle(self, state, alpha, confirmation):
         return state * 0.9 + 0.0 * confirmation.difference[0, 0]
 
 

@@ -140,7 +140,7 @@ class Halving(ev3x.Budget):
     def offer(self, state, level):
         return level * 0.5 ** (jnp.minimum(state, 99).astype(jnp.float32) + 1)
 
-    def settle(self, state, confirmation):
+    def settle(self, state, alpha, confirmation):
         return state + 1
 
 

@@ -156,8 +156,8 @@ class Synergy(Adapter):
 
     def _distance(self, sign: int, confirmation: Assessment) -> tuple[Array, Array]:
         """By how much the winner is better than the incumbent, and surely so: f32[] each."""
-        sure = confirmation.lower if sign > 0 else confirmation.upper
-        return sign * confirmation.difference[0, 0], sign * (sure[0, 0] - confirmation.reference[0])
+        sure = confirmation.difference_lower if sign > 0 else confirmation.difference_upper
+        return sign * confirmation.difference[0, 0], sign * sure[0, 0]
 
     def keeps(self, state: SynergyState) -> Mapping[str, tuple[Task, Variables]]:
         """The archived students, smallest first."""

@@ -77,8 +77,12 @@ def conclude(
     upper: Array,
     outcome: Array,
     p_values: Array | None = None,
+    **further: Array,
 ) -> Assessment:
-    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all."""
+    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all.
+
+    `further` are fields of it that may be left out.
+    """
     can_win = question.eligible & jnp.isfinite(rank)
     sound = question.eligible & jnp.isfinite(combine(p.mean, 0.0, question.aims))
     best = jnp.argmax(jnp.where(can_win, rank, -jnp.inf))
@@ -95,6 +99,7 @@ def conclude(
         p_value=jnp.full(rank.shape, jnp.nan) if p_values is None else jnp.nanmax(p_values, axis=-1),
         p_values=jnp.full(p.mean.shape, jnp.nan) if p_values is None else p_values,
         examples=jnp.round(p.examples.max()).astype(jnp.int32),
+        **further,
     )
 
 

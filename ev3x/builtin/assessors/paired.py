@@ -99,7 +99,8 @@ class Paired(OfMoments):
         p_values = jnp.where(claims | guards, up, jnp.nan)
         better = jnp.where(claims | guards, up <= question.alpha, True).all(-1)
         worse = jnp.where(claims | guards, down <= self.level, False).any(-1)
-        off = t_quantile(self.level, p.examples - 1)[None] * p.difference_error
+        t = t_quantile(self.level, p.examples - 1)[None]
+        off, own = t * p.difference_error, t * p.error
         within = jnp.abs(p.difference) + off < jnp.array([[m.margin for m in metrics]])
         equivalent = jnp.where(guards, up <= self.level, within | ~claims).all(-1)
         verdicts = [(better, Outcome.BETTER), (worse, Outcome.WORSE), (equivalent, Outcome.EQUIVALENT)]
@@ -110,8 +111,10 @@ class Paired(OfMoments):
             metrics,
             rank=value,
             value=value,
-            lower=p.reference[None] + p.difference - off,
-            upper=p.reference[None] + p.difference + off,
+            lower=p.mean - own,
+            upper=p.mean + own,
+            difference_lower=p.difference - off,
+            difference_upper=p.difference + off,
             outcome=jnp.select([v[0] for v in verdicts], [v[1] for v in verdicts], Outcome.UNDECIDED),
             p_values=p_values,
         )

@@ -50,5 +50,7 @@ class Published(OfMoments):
             value=combine(p.mean, off, question.aims),
             lower=p.mean - off,
             upper=p.mean + off,
+            difference_lower=p.difference - off - self.z * p.reference_error[None],
+            difference_upper=p.difference + off + self.z * p.reference_error[None],
             outcome=jnp.select([better, worse], [Outcome.BETTER, Outcome.WORSE], Outcome.UNDECIDED),
         )

@@ -28,6 +28,6 @@ class OverRun(Budget):
         t = jnp.float32(state + 1)
         return level * 6 / jnp.square(jnp.pi * t)
 
-    def settle(self, state: Array, confirmation: Assessment) -> Array:
+    def settle(self, state: Array, alpha: Array, confirmation: Assessment) -> Array:
         """One more confirmation."""
         return state + 1

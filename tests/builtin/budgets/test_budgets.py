@@ -12,7 +12,7 @@ def offers(budget, n):
     state, levels = budget.init(), []
     for _ in range(n):
         levels.append(float(budget.offer(state, jnp.float32(0.05))))
-        state = budget.settle(state, None)
+        state = budget.settle(state, levels[-1], None)
     return np.array(levels)
 
 
