@@ -78,6 +78,10 @@ class Assessor(Component):
         """What the evidence says."""
         raise NotImplementedError
 
+    def remark(self, evidence: Evidence, assessment: Assessment, metrics: tuple[Metric, ...]) -> str:
+        """What else there is to say about the first contender, on the host, for the record; nothing by default."""
+        return ""
+
 
 def assess(
     assessor: Assessor,

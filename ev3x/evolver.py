@@ -53,8 +53,6 @@ class Evolver:
     def round(self, state: State) -> tuple[State, Record]:
         """The state after one round, and its record."""
         state, records = self.rounds(state, 1)
-        if not records.round.size:
-            raise ValueError("the decide split is spent: give it more examples or set Decide(..., reuse=True)")
         return state, jax.tree.map(lambda x: x[0], records)
 
     def rounds(self, state: State, n: int) -> tuple[State, Record]:
@@ -62,7 +60,7 @@ class Evolver:
 
         With data on the device this is one XLA program, interrupted only by host transitions that adapters call for.
         Streamed data are one call per block, and n must be a number of whole blocks. Fewer than n rounds come back
-        when the decide split is spent, and when a stream ends or fails: then the next call raises.
+        when a stream ends or fails: then the next call raises.
         """
         each = self.data.rounds if isinstance(self.data, Feed) else 1
         if n < 1:
@@ -80,8 +78,6 @@ class Evolver:
                 break
             parts.append(records)
             done += records.round.size
-            if not records.round.size:
-                break
         return state, _joined(parts)
 
     def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
@@ -94,7 +90,7 @@ class Evolver:
             state, records, _ = self._call(self.data, state, limit, capacity)
             return state, records
         splits, parts, left, called = self.data.next(state.spent), [], self.data.rounds, True
-        self.plan.check(splits, disjoint=self._fresh)
+        self.plan.check(splits, disjoint=self._fresh, rounds=self.data.rounds)
         self._fresh = False
         while left and called:  # after a transition, the rest of the block
             limit = dataclasses.replace(limit, rounds=jnp.int32(left))

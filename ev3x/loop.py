@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from . import boundary
 from .adapt import Adapter, Budget, Form, carried_out, misplaced, move, undecided, without_restore
 from .assess import Assessor, assess
-from .data import Splits
+from .data import Decide, Splits
 from .objectives import Amounts, aims
 from .ops import native
 from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
@@ -98,8 +98,11 @@ class Plan:
         """The name of every candidate, `proposer/label`, in the order of the records."""
         return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
 
-    def check(self, splits: Splits, *, disjoint: bool = True) -> Plan:
-        """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`)."""
+    def check(self, splits: Splits, *, disjoint: bool = True, rounds: int = 0) -> Plan:
+        """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`).
+
+        `rounds` says how many rounds the decide split must be able to feed; 0: as many as it can, then it is spent.
+        """
         splits.check(disjoint=disjoint)
         metrics = self.task.metrics
         if not metrics:
@@ -118,11 +121,14 @@ class Plan:
             ("select", splits.assess, self.method.select),
             ("confirm", splits.decide, self.method.confirm),
         ):
-            there = split.source.blocks(assessor.block)
-            if there is not None and there < assessor.blocks:  # no example may count twice
-                name, wanted = type(split).__name__.lower(), assessor.block * assessor.blocks
+            there, feeds = split.source.blocks(assessor.block), 1  # no example may count twice in a round
+            if isinstance(split, Decide) and not split.reuse:
+                feeds = rounds
+            if there is not None and there < assessor.blocks * feeds:
+                name, wanted = type(split).__name__.lower(), assessor.block * assessor.blocks * feeds
+                reads = "one round reads" if feeds == 1 else f"{feeds} rounds read"
                 raise ValueError(
-                    f"the {name} split has {split.source.blocks(1)} examples but one round reads {wanted}; "
+                    f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
                     f"give it more, or lower {stage}.block or {stage}.blocks"
                 )
         return self

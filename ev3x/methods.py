@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .builtin.adapters.promote import Promote
+from .builtin.assessors.betting import Betting
 from .builtin.assessors.mean_bounds import MeanBounds
-from .builtin.assessors.paired import Paired
 from .builtin.budgets.over_run import OverRun
 from .builtin.proposers.trajectories import Trajectories
 from .loop import Method
@@ -20,21 +20,21 @@ def ev3(
     *,
     length: int = 100,
     level: float = 0.05,
-    examples: int = 8192,
+    examples: int = 32_768,
     **options: Any,
 ) -> Method:
-    """EV3 with the defaults of `ev3x run`: trajectories, ranking by the mean, a paired confirmation, promotion.
+    """EV3 with the defaults of `ev3x run`: trajectories, ranking by the mean, confirmation by betting, promotion.
 
-    `level` is the chance of any false promotion in the run, `examples` how many a confirmation reads; further options
-    are those of `Trajectories`.
+    `level` is the chance of any false promotion in the run, `examples` how many a confirmation reads at most; further
+    options are those of `Trajectories`. The first metric must declare its range; `paired` confirms without.
     """
     values = tuple(Loss(loss) if isinstance(loss, str) else loss for loss in losses)
     trajectories = Trajectories(losses=values, optimizers=tuple(optimizers), length=length, **options)
-    block = min(examples, 2048)
+    block = min(examples, Betting.block)
     return Method(
         proposers=[trajectories],
         select=MeanBounds(),
-        confirm=Paired(block=block, blocks=-(-examples // block), level=level),
+        confirm=Betting(block=block, blocks=-(-examples // block), level=level),
         adapters=[Promote()],
         budget=OverRun(),
     )

@@ -30,6 +30,7 @@ def _row(plan: Plan, r: Record) -> Row:
     ]
     winner = int(r.selection.winner)
     verdict = Outcome(int(r.confirmation.outcome[0])) if winner >= 0 else None
+    decided = {"promoted": bool(r.decision.promote), "move": Move(int(r.decision.move)).name.lower()}
     return {
         "round": int(r.round),
         **({"weights": _named(abs(r.aims), metrics)} if len(metrics) > 1 else {}),
@@ -37,8 +38,7 @@ def _row(plan: Plan, r: Record) -> Row:
         "winner": labels[winner] if winner >= 0 else None,
         "verdict": verdict.name.lower() if verdict is not None else "none",
         "why": _why(plan, r, winner, verdict),
-        "promoted": bool(r.decision.promote),
-        "move": Move(int(r.decision.move)).name.lower(),
+        **(decided if r.decision.applied else {"promoted": False, "move": "keep", "shadow": decided}),
         "confirm": {
             "winner": _bounds(r.confirmation, 0, metrics),
             "current": _bounds(r.confirmation, 1, metrics),
@@ -49,13 +49,14 @@ def _row(plan: Plan, r: Record) -> Row:
             "examples": int(r.confirmation.examples),
             "uses": int(r.uses),
         },
+        "ledger": {name: number(x) for name, x in r.ledger.items()},
         "select_examples": int(r.selection.examples),
         "gradient_steps": int(r.steps),
         "parameters": dict(zip(("candidates", "incumbent"), map(int, r.parameters), strict=True)),
         "calls": {
             name: adapter.describe(int(c))
             for (name, adapter), c in zip(plan.method.adapters, r.decision.calls, strict=True)
-            if c
+            if c and r.decision.applied
         },
     }
 
@@ -73,6 +74,8 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
 def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
     if verdict is None:
         return "no candidate could win: all were ineligible or not finite"
+    if verdict == Outcome.SPENT:
+        return "nothing can be promoted: every decide example has taken part in a decision already"
     c, first = r.confirmation, plan.method.confirm.leads(plan.task.metrics)
     failed = c.p_values[0] > r.alpha  # NaN: not tested
     text = f"{_gain(plan, c, first)} on {int(c.examples)} examples"
@@ -86,6 +89,10 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
     ]
     if others:
         text += f", {'also ' if failed[first] else ''}held back by {' and by '.join(others)}"
+    if remark := plan.method.confirm.remark(r.evidence, c, plan.task.metrics):
+        text += f"; {remark}"
+    if r.uses:
+        text += f"; in-sample: some of these examples took part in {int(r.uses)} confirmations before"
     lost = [n for n, ok in zip(plan.labels(), r.eligible, strict=True) if not ok]
     return text + (f"; not finite or not eligible: {', '.join(lost)}" if lost else "")
 

@@ -266,8 +266,6 @@ class _Session:
                     raise
                 raise RunError(f"{in_words(error)}; {self._kept()}") from error
             seconds, done = time.monotonic() - began, len(records.round)
-            if not done:
-                return "stopped", "the decide split is spent: no fresh examples are left to confirm on"
             self._note(_strong(state), records, seconds)
             # The first call compiles; its time says nothing about the next.
             size = 1 if chunk == 0 else max(1, min(CAPACITY, int(CHUNK_SECONDS * done / max(seconds, 1e-6))))
@@ -356,11 +354,20 @@ class _Session:
             "outcome": outcome,
             "reason": reason,
             "promise": self._promise(),
+            "assumes": list(self.setup.method.confirm.assumes(self.setup.task.metrics)),
+            "holdout": self._holdout(),
             "about": self.data.about,
             "observer_faults": self.watchers.faults,
             "versions": self.meta["versions"],
             "directory": str(self.directory) if self.directory else None,
         }
+
+    def _holdout(self) -> dict[str, int | None]:
+        """How many decide examples were read, how many there are (None: no end), and how often one at most."""
+        block, decide = self.setup.method.confirm.block, self.data.splits.decide
+        size = decide.source.blocks(1) if isinstance(decide, Decide) else None
+        uses = [r["confirm"]["uses"] + 1 for r in self.rows if r["confirm"]["examples"]]
+        return {"read": int(self.point.state.spent) * block, "size": size, "uses": max(uses, default=0)}
 
     def _kept_models(self) -> dict[str, dict[str, Any]]:
         """What adapters keep beside the incumbent: the size and the test results of each model."""
@@ -410,7 +417,7 @@ class _Session:
             raise BoundaryError(Who("budget"), text) from error
         decide = self.data.splits.decide
         if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
-            words += "; it does not hold for rounds that read decide examples again (`reused` in their records)"
+            words += "; it does not hold for rounds that read decide examples again (`uses` in their records)"
         return words
 
     def _kept(self) -> str:

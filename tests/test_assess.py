@@ -29,7 +29,7 @@ def run(task, source, assessor, layout=None, start=0, alone=None):
     contenders = [(site, stack())] if alone is None else alone(site)
     question = ev3x.Question(jax.random.key(0), jnp.float32(0.05), jnp.ones(len(task.metrics)), jnp.ones(3, bool))
     read = ev3x.Assess(source).block
-    result, used = assess(assessor, contenders, (site, reference), read, jnp.int32(start), question)
+    result, used, _ = assess(assessor, contenders, (site, reference), read, jnp.int32(start), question)
     return result, int(used)
 
 

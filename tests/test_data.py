@@ -67,13 +67,21 @@ def test_assess_reads_in_turn_and_starts_over():
     assert read == [[0, 1, 2, 3], [4, 5, 6, 7], [6, 7, 8, 9], [0, 1, 2, 3]]
 
 
-def test_decide_says_when_it_runs_short_and_counts_from_its_first_position():
+def test_decide_says_what_is_left_and_counts_from_its_first_position():
     split = ev3x.Decide(rows(10))
-    assert [bool(split.short(jnp.int32(i), 2, 4)) for i in range(4)] == [False, False, True, True]
+    assert [int(split.left(jnp.int32(i), 4)) for i in range(5)] == [3, 2, 1, 0, 0]
     later = ev3x.Decide(rows(10), first=100)
     assert later.block(jnp.int32(101), 4)[0]["i"].tolist() == [4, 5, 6, 7]
-    assert [bool(later.short(jnp.int32(100 + i), 2, 4)) for i in range(4)] == [False, False, True, True]
-    assert not bool(ev3x.Decide(ev3x.Generated(jax.random.key(0), make)).short(jnp.int32(10**6), 2, 4))
+    assert [int(later.left(jnp.int32(100 + i), 4)) for i in range(4)] == [3, 2, 1, 0]
+    assert ev3x.Decide(ev3x.Generated(jax.random.key(0), make)).left(jnp.int32(10**6), 4) is None
+
+
+def test_decide_counts_how_often_its_examples_were_read():
+    split = ev3x.Decide(rows(10), reuse=True)
+    assert split.left(jnp.int32(99), 4) is None
+    assert [int(split.uses(jnp.int32(i), 2, 4)) for i in range(6)] == [0, 0, 1, 1, 1, 2]
+    assert int(ev3x.Decide(rows(10)).uses(jnp.int32(0), 0, 4)) == 0
+    assert int(ev3x.Decide(ev3x.Generated(jax.random.key(0), make)).uses(jnp.int32(10**6), 2, 4)) == 0
 
 
 def test_fingerprints_tell_data_apart_and_are_stable():

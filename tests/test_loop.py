@@ -11,9 +11,12 @@ from toys import Shift, Toy, Wide, evolver, examples, method, right, same, sgd, 
 import ev3x
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.adapters.shadow import Shadow
 from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.assessors.published import Published
 from ev3x.builtin.proposers.hyperparameters import Hyperparameters
 from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.types import Move
 
 
 def at(x):
@@ -167,22 +170,34 @@ def finite(n, reuse=False):
     return splits(decide=ev3x.Decide(examples(3, n), reuse=reuse))
 
 
-def test_rounds_stop_when_the_decide_split_is_spent():
-    run = evolver(Shift((0.1,)), data=finite(4 * 128))
-    state, records = run.rounds(run.init(0), 10)
-    assert records.round.tolist() == [0, 1, 2, 3] and int(state.spent) == 8
-    assert not records.reused.any()
-    again, none = run.rounds(state, 10)
-    assert none.round.size == 0 and same(again, state)
-    text = r"the decide split is spent: give it more examples or set Decide\(..., reuse=True\)"
-    with pytest.raises(ValueError, match=text):
-        run.round(state)
+def test_when_the_decide_split_is_spent_the_rounds_go_on_and_promote_nothing():
+    run = evolver(Shift((2.0,)), confirm=Published(block=64, blocks=2, z=0.1), data=finite(3 * 64 + 10))
+    state, records = run.rounds(run.init(0), 6)
+    outcomes, examples = records.confirmation.outcome[:, 0].tolist(), records.confirmation.examples.tolist()
+    assert examples[:2] == [128, 64 + 10] and outcomes[2:] == [ev3x.Outcome.SPENT] * 4
+    assert int(state.spent) == 4 and not records.uses.any()
+    assert not records.decision.promote[2:].any() and (records.decision.move[2:] == Move.TAKE).all()
+    charged, _ = run.rounds(run.init(0), 2)
+    assert same(state.budget, charged.budget)
 
 
-def test_reused_evidence_is_flagged_in_the_record():
+def test_evidence_that_is_read_again_is_counted_in_the_record():
     run = evolver(Shift((0.1,)), data=finite(4 * 128, reuse=True))
-    _, records = run.rounds(run.init(0), 6)
-    assert records.reused.tolist() == [False] * 4 + [True] * 2
+    _, records = run.rounds(run.init(0), 9)
+    assert records.uses.tolist() == [0] * 4 + [1] * 4 + [2]
+
+
+def test_in_the_shadow_everything_is_recorded_and_nothing_changes():
+    data = splits()
+    apply = evolver(Shift((2.0, -2.0)), data=data)
+    shadow = evolver(Shift((2.0, -2.0)), data=data, adapters=(Shadow(),))
+    start = shadow.init(0)
+    _, would = apply.round(apply.init(0))
+    state, records = shadow.rounds(start, 5)
+    assert bool(would.decision.promote) and records.decision.promote[0] == would.decision.promote
+    assert (records.decision.move[0], records.decision.applied.any()) == (would.decision.move, False)
+    assert same(state.model, start.model) and int(state.round) == 5
+    assert same(records.confirmation.reference[0], would.confirmation.reference)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,9 @@ def ev3x_proposers() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_assessors() -> Iterable[Offer]:
-    """Bounds of means, one metric after the other, or Pareto ranks to select; two rules to confirm."""
+    """Bounds of means, one metric after the other, or Pareto ranks to select; tests to confirm."""
+    from .assessors.bernstein import Bernstein
+    from .assessors.betting import Betting
     from .assessors.lexicographic import Lexicographic
     from .assessors.mean_bounds import MeanBounds
     from .assessors.paired import Paired
@@ -26,20 +28,23 @@ def ev3x_assessors() -> Iterable[Offer]:
     from .assessors.published import Published
 
     select = [Offer("mean_bounds", MeanBounds), Offer("lexicographic", Lexicographic), Offer("pareto", Pareto)]
-    return [*select, Offer("paired", Paired), Offer("published", Published)]
+    anytime = [Offer("betting", Betting), Offer("bernstein", Bernstein)]
+    return [*select, *anytime, Offer("paired", Paired), Offer("published", Published)]
 
 
 @hookimpl
 def ev3x_adapters() -> Iterable[Offer]:
-    """Promotion on evidence, or without a gate; growth, on trial or in passes; weights that follow progress."""
+    """Promotion on evidence, in the shadow, or without a gate; growth, on trial or in passes; weights by progress."""
     from .adapters.accept import Accept
     from .adapters.grow import Grow
     from .adapters.promote import Promote
     from .adapters.reweight import Reweight
+    from .adapters.shadow import Shadow
     from .adapters.synergy import Synergy
 
     return [
         Offer("promote", Promote),
+        Offer("shadow", Shadow),
         Offer("accept", Accept),
         Offer("grow", Grow),
         Offer("synergy", Synergy),

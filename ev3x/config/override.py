@@ -62,6 +62,8 @@ def apply(tree: dict[str, Any], override: Override) -> Path:
 
 def named(section: str, value: Any) -> Any:
     """The value of a section in which a component that is named by a string alone has a table."""
+    if section in MANY and isinstance(value, str):
+        value = [value]
     if section in MANY and isinstance(value, list):
         return [{"use": entry} if isinstance(entry, str) else entry for entry in value]
     return {"use": value} if section in ONE and isinstance(value, str) else value

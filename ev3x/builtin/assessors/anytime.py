@@ -1,0 +1,190 @@
+"""What the assessors share whose verdict may be looked at after every block."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from typing_extensions import Doc
+
+from ...betting import PowerSums, Ranges, begin, bounded, gain_bounds, log_wealth, observe, score_bounds
+from ...component import Count, Fault, Positive, Real
+from ...task import Metric
+from ...types import Array, Assessment, Block, Outcome, Question
+from .tested import Tested
+
+# The distance at which the bet for giving up is best, in smallest gains of interest: between a contender that gains
+# nothing (1) and one that is worse by as much as would be of interest (2).
+FUTILE_BET = 1.75
+
+
+class Clear(NamedTuple):
+    """What is proven so far, bool[K] each, and the p-values f32[K, M] of all claims and guards (NaN: neither)."""
+
+    better: Array
+    worse: Array
+    equivalent: Array
+    futile: Array
+    p_values: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Anytime(Tested):
+    """An assessor that reads blocks until its verdict is clear: proven better, worse, equivalent, or futile to go on.
+
+    Its p-values are 1 / e of e-processes. Better: those of all claims and guards are at most the level that the budget
+    offers. Worse: at `level`, a claim is proven worse, or a guard worse by more than its margin. Equivalent: at
+    `level`, every claim's difference is proven to lie within the metric's margin, and all guards hold. Futile: on a
+    claim, a gain of `min_gain` or more is refuted at the level `futility`; the verdict is what is proven by then.
+    """
+
+    e_values = True
+
+    block: Annotated[Count, Doc("examples scored between two looks")] = 256
+    blocks: Annotated[Count, Doc("the most blocks read in a round")] = 128
+    min_gain: Annotated[Positive, Doc("the smallest gain of interest, as a part of the metric's range")] = 0.01
+    bets: Annotated[
+        tuple[Positive, ...], Doc("the gains that bets are best at, in smallest gains of interest; each has a share")
+    ] = (0.75, 1.5, 4.0)
+    futility: Annotated[
+        Real, Doc("the chance to give up on a contender that gains as much as is of interest; 0: never give up")
+    ] = 0.01
+
+    def check(self) -> list[Fault]:
+        """Gains of interest are parts of a range; somebody bets; giving up is a chance."""
+        faults = super().check()
+        if self.min_gain >= 1:
+            faults.append(Fault(("min_gain",), f"must be below 1, the whole range of a metric, got {self.min_gain}"))
+        if not self.bets:
+            faults.append(Fault(("bets",), "must have at least one, got none"))
+        if not 0 <= self.futility < 1:
+            faults.append(Fault(("futility",), f"must be at least 0 and below 1, got {self.futility}"))
+        return faults
+
+    def accept(self, metrics: tuple[Metric, ...]) -> None:
+        """Raise ValueError for claims and guards on metrics that are not there or have no range."""
+        super().accept(metrics)
+        name = type(self).__name__.lower()
+        for metric, claim, margin in zip(metrics, self.claimed(metrics), self.margins(metrics), strict=True):
+            if (claim or margin) and not bounded(metric) and not metric.constant:
+                raise ValueError(
+                    f"{name}: metric {metric.name!r} must declare its range to be tested, got low={metric.low}, "
+                    f"high={metric.high}: Metric(..., low=..., high=...), or confirm with `paired`, which needs none"
+                )
+
+    def begin(self, k: int, metrics: tuple[Metric, ...]) -> PowerSums:
+        """Empty slots for every block."""
+        return begin(self.blocks, k, len(metrics))
+
+    def observe(self, evidence: PowerSums, block: Block, question: Question, metrics: tuple[Metric, ...]) -> PowerSums:
+        """The sums with those of one more block."""
+        return observe(evidence, block, self.ranges(metrics))
+
+    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+        """How bets on these metrics are computed."""
+        raise NotImplementedError
+
+    def enough(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Array:
+        """Whether the verdict on every eligible contender is clear."""
+        found = self._clear(evidence, question, metrics)
+        lost = ~jnp.isfinite(evidence.gains[..., 0]).all((0, 2))
+        clear = found.better | found.worse | found.equivalent | found.futile | lost
+        return (clear | ~question.eligible).all()
+
+    def conclude(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
+        """The verdicts so far."""
+        ranges, found = self.ranges(metrics), self._clear(evidence, question, metrics)
+        n = evidence.weight.sum(0)
+        low, width = ranges.low, ranges.width
+        mean, reference = (low + width * x[..., 0].sum(0) / n for x in (evidence.scores, evidence.reference))
+        gain = evidence.gains[..., 0].sum(0) / n
+        outward = ranges.sign * width
+        claims, tested = jnp.array(self.claimed(metrics)), ~jnp.isnan(found.p_values)
+        rank = jnp.where(claims, width * gain, 0.0).sum(-1)
+        finite = jnp.isfinite(rank) & jnp.where(tested, jnp.isfinite(mean), True).all(-1)
+        can_win = question.eligible & finite
+        ends = [
+            outward * end for end in gain_bounds(evidence, ranges, self._distances(jnp.zeros(len(metrics))), self.level)
+        ]
+        own = [low + width * end for end in score_bounds(evidence, self.level)]
+        verdicts = [
+            (~finite & question.eligible, Outcome.WORSE),
+            (found.better, Outcome.BETTER),
+            (found.worse, Outcome.WORSE),
+            (found.equivalent, Outcome.EQUIVALENT),
+        ]
+        return Assessment(
+            value=jnp.where(can_win, rank, -jnp.inf),
+            mean=mean,
+            lower=jnp.where(ranges.known, own[0], mean),
+            upper=jnp.where(ranges.known, own[1], mean),
+            difference=outward * gain,
+            reference=reference,
+            outcome=jnp.select([v[0] for v in verdicts], [v[1] for v in verdicts], Outcome.UNDECIDED).astype(jnp.int32),
+            winner=jnp.where(can_win.any(), jnp.argmax(jnp.where(can_win, rank, -jnp.inf)), -1).astype(jnp.int32),
+            p_value=jnp.nanmax(found.p_values, axis=-1),
+            p_values=found.p_values,
+            examples=jnp.round(n.max()).astype(jnp.int32),
+            difference_lower=jnp.where(ranges.known, jnp.minimum(*ends), outward * gain),
+            difference_upper=jnp.where(ranges.known, jnp.maximum(*ends), outward * gain),
+            futile=found.futile & ~found.better,
+        )
+
+    def remark(self, evidence: Any, assessment: Assessment, metrics: tuple[Metric, ...]) -> str:
+        """What else there is to say about the first contender: why reading ended, or what is wrong with the scores."""
+        faults = np.asarray(evidence.faults).sum(0)[0]
+        wrong = [f"{m.name}: {int(n)}" for m, n in zip(metrics, faults, strict=True) if n]
+        if wrong:
+            where = "outside of their range, or weights outside of 0 ... 1"
+            return f"proves nothing: there are examples with scores {where} ({', '.join(wrong)})"
+        return f"given up: a gain of {self.min_gain:g} of the range is ruled out" if bool(assessment.futile[0]) else ""
+
+    def _distances(self, theta: Array) -> Array:
+        """The distances f32[..., J, M] that bets against theta f32[..., M] are best at: a margin's own size is one."""
+        scale = jnp.where(theta == 0, self.min_gain, jnp.abs(theta))
+        return scale[..., None, :] * jnp.array(self.bets, jnp.float32)[:, None]
+
+    def _clear(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Clear:
+        ranges = self.ranges(metrics)
+        claims, guard = jnp.array(self.claimed(metrics)), jnp.array(self.margins(metrics), jnp.float32) / ranges.width
+        guards = guard > 0
+        margin = jnp.array([m.margin for m in metrics], jnp.float32) / ranges.width
+        theta = jnp.stack([-guard, -guard, -margin, margin])
+        side = jnp.array([1.0, -1.0, 1.0, -1.0])[:, None] * jnp.ones_like(theta)
+        wealth = self._log_wealth(evidence, ranges, theta, side, self._distances(theta), metrics)
+        up, down, above, below = wealth
+
+        at, stated = -jnp.log(question.alpha), -jnp.log(jnp.float32(self.level))
+        tested = claims | guards
+        within = (jnp.minimum(above, below) >= stated) & (margin > 0)
+        futile = jnp.zeros(up.shape, bool)
+        if self.futility:
+            least = jnp.full((1, len(metrics)), self.min_gain)
+            left = self._log_wealth(
+                evidence, ranges, least, -jnp.ones_like(least), FUTILE_BET * least[:, None], metrics
+            )
+            futile = left[0] >= -jnp.log(jnp.float32(self.futility))
+        return Clear(
+            better=jnp.where(tested, up >= at, True).all(-1),
+            worse=jnp.where(tested, down >= stated, False).any(-1),
+            equivalent=jnp.where(guards, up >= stated, within | ~claims).all(-1),
+            futile=jnp.where(claims, futile, False).any(-1),
+            p_values=jnp.where(tested, jnp.exp(-jnp.maximum(up, 0.0)), jnp.nan),
+        )
+
+    def _log_wealth(
+        self,
+        evidence: PowerSums,
+        ranges: Ranges,
+        theta: Array,
+        side: Array,
+        distances: Array,
+        metrics: tuple[Metric, ...],
+    ) -> Array:
+        """As `log_wealth`, for theta and side f32[Q, M]; what is constant is known after one example: f32[Q, K, M]."""
+        wealth = log_wealth(evidence, ranges, theta[:, None], side[:, None], distances)
+        gain = evidence.gains[..., 0].sum(0) / evidence.weight.sum(0)
+        ahead = jnp.where(side[:, None] * (gain - theta[:, None]) > 0, jnp.inf, -jnp.inf)
+        return jnp.where(jnp.array([m.constant for m in metrics]), ahead, wealth)

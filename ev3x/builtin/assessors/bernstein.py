@@ -1,0 +1,32 @@
+"""A confirmation by means and variances that may be looked at after every block."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...betting import Ranges
+from ...task import Metric
+from .anytime import Anytime
+
+
+@dataclasses.dataclass(frozen=True)
+class Bernstein(Anytime):
+    """Better when an empirical Bernstein confidence sequence of the difference excludes 0, at the budget's level.
+
+    The e-process from means and mean squares of the differences alone (Howard, Ramdas, McAuliffe and Sekhon, Annals of
+    Statistics 49, 2021, theorem 4; Waudby-Smith and Ramdas 2024, section 3.2), in the bets of `betting`, which it
+    bounds from below: never surer than that, and a little slower, but its record is what every statistician knows. Its
+    assumptions are those of `betting`.
+    """
+
+    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+        """All metrics by two powers."""
+        return Ranges.of(metrics, exact=False, order=2)
+
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """Fresh examples and ranges."""
+        return (
+            "an e-process (empirical Bernstein): holds for any number of examples and whenever reading stops",
+            "the decide examples are drawn afresh, independently of the candidates",
+            "scores lie in the declared range of their metric, weights in [0, 1]",
+        )

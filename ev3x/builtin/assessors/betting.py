@@ -1,0 +1,33 @@
+"""The default confirmation: a test by betting that may be looked at after every block."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...betting import Ranges
+from ...task import Metric
+from .anytime import Anytime
+
+
+@dataclasses.dataclass(frozen=True)
+class Betting(Anytime):
+    """Better when bets on the contender, on the same examples as the incumbent, have won 1 / level of the budget.
+
+    The e-process of Waudby-Smith and Ramdas (JRSS-B 86, 2024) on the differences of a bounded metric: the average
+    wealth of a few bettors whose stakes are best for gains around `min_gain`, given the spread that earlier blocks
+    had. For metrics of 0 and 1 wealth depends on wins and losses alone and is exact; for others it is bounded from
+    below by the first four powers of the differences. Assumes that examples are drawn afresh, that a score lies in its
+    metric's range and a weight in [0, 1]; nothing about any distribution, and no number of examples is too small.
+    """
+
+    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+        """Binary metrics exactly, others by four powers."""
+        return Ranges.of(metrics)
+
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """Fresh examples and ranges."""
+        return (
+            "an e-process (betting): holds for any number of examples and whenever reading stops",
+            "the decide examples are drawn afresh, independently of the candidates",
+            "scores lie in the declared range of their metric, weights in [0, 1]",
+        )
