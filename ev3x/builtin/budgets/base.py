@@ -19,7 +19,7 @@ from ...assess import Assessor
 from ...component import Real
 from ...types import Array, Assessment, Outcome
 
-# The default of all budgets, chosen once. Every figure in docs/measurements.md is for it.
+# The default of all budgets, chosen once: all figures that the docs give are to be for it.
 EXPONENT = 1.6
 # float32 powers and sums err by less than this; shares are smaller by it, so that they never add up to more than 1.
 ROUNDING = 2.0**-16
