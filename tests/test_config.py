@@ -72,7 +72,8 @@ use = 3
         "my.toml:19: confirm.use: unknown assessor 'pared'; did you mean 'paired'?",
         "my.toml:21: adapt[0].use: unknown plugin 'foo'; known: ev3; `ev3x plugins list` shows what is installed; "
         "pip installs more, --plugin FILE.py takes a file",
-        "my.toml:23: budget.use: must name the budget, such as one of: over_run, per_round, got 3",
+        "my.toml:23: budget.use: must name the budget, such as one of: over_run, per_round, lord, saffron, elond, "
+        "got 3",
         "my.toml:24: layouts: unknown option or section 'layouts'; did you mean 'layout'?",
         "--set layout.chunk=-1: layout.chunk: must be greater than or equal to 0, got -1",
         "--set observe.progress.evry=1: observe[0].evry: unknown option 'evry'; did you mean 'every'?",

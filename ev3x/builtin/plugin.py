@@ -54,11 +54,20 @@ def ev3x_adapters() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_budgets() -> Iterable[Offer]:
-    """An error level over the run, or for each round."""
+    """An error level over the run, or for each round; or a share of false promotions, earned back by discoveries."""
+    from .budgets.elond import Elond
+    from .budgets.lord import Lord
     from .budgets.over_run import OverRun
     from .budgets.per_round import PerRound
+    from .budgets.saffron import Saffron
 
-    return [Offer("over_run", OverRun), Offer("per_round", PerRound)]
+    return [
+        Offer("over_run", OverRun),
+        Offer("per_round", PerRound),
+        Offer("lord", Lord),
+        Offer("saffron", Saffron),
+        Offer("elond", Elond),
+    ]
 
 
 @hookimpl

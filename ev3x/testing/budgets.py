@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from ..adapt import Budget
-from ..types import Outcome, PyTree
+from ..types import Array, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, keys
-from .checks import check, demand
+from .checks import NothingToCheck, check, demand
 from .rounds import assessment
 from .worlds import METRICS, TinyTask
 
@@ -33,12 +33,11 @@ class BudgetBench(Bench):
         self.task = TinyTask()
 
     def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
-        """A fresh state, the level that is offered, and the state after the confirmation."""
-        return {
-            "fresh": component.init(),
-            "alpha": component.offer(lane["state"], lane["level"]),
-            "state": component.settle(lane["state"], jnp.float32(LEVEL), lane["confirmation"]),
-        }
+        """A fresh state, the level that is offered, and state and figures after the confirmation at that level."""
+        alpha = component.offer(lane["state"], lane["level"])
+        state = component.settle(lane["state"], alpha, lane["confirmation"])
+        account = component.account(state, lane["level"])
+        return {"fresh": component.init(), "alpha": alpha, "state": state, "account": account}
 
     def draw(self, i: int) -> PyTree:
         """A confirmation that is better, undecided, worse."""
@@ -62,14 +61,14 @@ class BudgetBench(Bench):
         """The next round."""
         return {**self.inputs(1), "state": self.outcome[0]["state"]}
 
-    def offered(self, confirmations: Any) -> list[float]:
-        """The levels offered before each of these confirmations."""
-        state, levels = self.inputs(0)["state"], []
+    def course(self, confirmations: Any) -> list[tuple[float, dict[str, Array]]]:
+        """The level offered before each of these confirmations, and the figures after it."""
+        state, course = self.inputs(0)["state"], []
         for confirmation in confirmations:
             said = self.jitted(self.component, {**self.inputs(0), "state": state, "confirmation": confirmation}, ())
-            levels.append(float(said["alpha"]))
+            course.append((float(said["alpha"]), said["account"]))
             state = said["state"]
-        return levels
+        return course
 
 
 @check("options")
@@ -88,7 +87,7 @@ def offer(bench: BudgetBench) -> None:
     demand(have == "float32[]", "float32[]", have, "cast with jnp.float32")
     fates = [bench.inputs(i % len(FATES))["confirmation"] for i in range(ROUNDS)]
     for told in (fates, fates[1:2] * ROUNDS):
-        for i, level in enumerate(bench.offered(told)):
+        for i, (level, _) in enumerate(bench.course(told)):
             demand(0 < level <= LEVEL * (1 + 1e-6), f"a level in (0, {LEVEL}]", f"{level} in round {i}", "share it out")
 
 
@@ -96,9 +95,29 @@ def offer(bench: BudgetBench) -> None:
 def non_finite(bench: BudgetBench) -> None:
     """A confirmation whose scores are not finite leaves a ledger that offers as after one that found nothing."""
     sick = trees.inexact(lambda x: jnp.full_like(x, jnp.nan), bench.inputs(1)["confirmation"])
-    levels = bench.offered([sick] * 3)
+    levels = [level for level, _ in bench.course([sick] * 3)]
     sound = all(math.isfinite(level) and level > 0 for level in levels)
     demand(sound, "levels above 0", levels, "go by confirmation.outcome, not by scores that may be NaN")
+
+
+@check("offer", *common.SOUND)
+def account(bench: BudgetBench) -> None:
+    """`account` gives finite f32[] figures by name; what was "spent" never decreases, in 100 rounds of all verdicts."""
+    figures = bench.shape()["account"]
+    have = {name: f"{x.dtype}{list(x.shape)}" for name, x in figures.items()}
+    if not have:
+        raise NothingToCheck("it gives no figures")
+    demand(set(have.values()) == {"float32[]"}, "float32[] for each name", have, "cast with .astype(jnp.float32)")
+    fates = [bench.inputs(i % len(FATES))["confirmation"] for i in range(ROUNDS)]
+    spent = 0.0
+    for i, (_, said) in enumerate(bench.course(fates)):
+        sick = {name: float(x) for name, x in said.items() if not math.isfinite(x)}
+        demand(not sick, "finite figures", f"{sick} in round {i}", "carry in the state what they follow from")
+        now = float(said.get("spent", spent))
+        demand(
+            now >= spent, f'"spent" of at least {spent}', f"{now} in round {i}", "add up the levels that settle gets"
+        )
+        spent = now
 
 
 CHECKS = (
@@ -120,5 +139,6 @@ CHECKS = (
     common.one_trace,
     offer,
     non_finite,
+    account,
     common.checkpoint_round_trip,
 )

@@ -434,6 +434,21 @@ class LedgerOfScores(Halving):
     def settle(self, state, alpha, confirmation):
         return state * 0.9 + 0.0 * confirmation.difference[0, 0]
 
+    def account(self, state, level):
+        return {"left": level}
+
+
+@caught_by("account")
+class Refunds(Halving):
+    def account(self, state, level):
+        return {"spent": level - self.offer(state, level) * (state % 2).astype(jnp.float32)}
+
+
+@caught_by("account")
+class DividesByNothing(Halving):
+    def account(self, state, level):
+        return {"left": level / (state - 50).astype(jnp.float32)}
+
 
 @caught_by("names")
 class SameLoss(Line):

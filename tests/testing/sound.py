@@ -143,6 +143,10 @@ class Halving(ev3x.Budget):
     def settle(self, state, alpha, confirmation):
         return state + 1
 
+    def account(self, state, level):
+        left = level * 0.5 ** jnp.minimum(state, 99).astype(jnp.float32)
+        return {"spent": level - left, "left": left}
+
 
 @dataclasses.dataclass(frozen=True)
 class Line(TinyTask):

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
-
-from ...adapt import Budget
 from ...types import Array, Assessment
+from .base import Spending, Tally
 
 
 @dataclasses.dataclass(frozen=True)
-class OverRun(Budget):
-    """Confirmation t gets level * 6 / (pi t)^2, which sums to the level: the chance of any false promotion."""
+class OverRun(Spending):
+    """Confirmation t gets level * t^-exponent / zeta(exponent), which sums to the level: family-wise error by spending.
+
+    Promised: P(any false promotion) <= level, however long the run is. By the union bound, so confirmations may depend
+    on each other in any way, as long as each is valid for the candidate that it was given: examples that chose it may
+    not confirm it. Nothing is earned back. Source: alpha-spending, as in Foster and Stine (JRSS B 70:429, 2008).
+    """
 
     @property
     def words(self) -> str:
         """The promise in words."""
         return "over the whole run, the chance of any false promotion is at most {level}"
 
-    def init(self) -> Array:
-        """Confirmations so far: i32[]."""
-        return jnp.zeros((), jnp.int32)
+    def init(self) -> Tally:
+        """No confirmations."""
+        return Tally.empty()
 
-    def offer(self, state: Array, level: Array) -> Array:
+    def offer(self, state: Tally, level: Array) -> Array:
         """The share of the next confirmation."""
-        t = jnp.float32(state + 1)
-        return level * 6 / jnp.square(jnp.pi * t)
+        return level * self.share(state.confirmations + 1)
 
-    def settle(self, state: Array, alpha: Array, confirmation: Assessment) -> Array:
+    def settle(self, state: Tally, alpha: Array, confirmation: Assessment) -> Tally:
         """One more confirmation."""
-        return state + 1
+        return state.after(alpha, confirmation)
+
+    def account(self, state: Tally, level: Array) -> dict[str, Array]:
+        """What was spent, and what all further confirmations together will get."""
+        return state.account(0 * level, level * self.rest(state.confirmations + 1))

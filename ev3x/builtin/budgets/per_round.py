@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from ...adapt import Budget
-from ...types import Array
+from ...types import Array, Assessment
+from .base import Tally
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,18 @@ class PerRound(Budget):
         """The promise in words."""
         return "in each round, the chance of a false promotion is at most {level}"
 
-    def offer(self, state: Any, level: Array) -> Array:
+    def init(self) -> Tally:
+        """No confirmations."""
+        return Tally.empty()
+
+    def offer(self, state: Tally, level: Array) -> Array:
         """The level."""
         return level
+
+    def settle(self, state: Tally, alpha: Array, confirmation: Assessment) -> Tally:
+        """One more confirmation."""
+        return state.after(alpha, confirmation)
+
+    def account(self, state: Tally, level: Array) -> dict[str, Array]:
+        """What was spent over all rounds, which bounds nothing but their sum; the whole level is left for the next."""
+        return state.account(0 * level, level)

@@ -1,0 +1,49 @@
+"""A share of false promotions over the run, where confirmations that come close are free."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import jax.numpy as jnp
+from annotated_types import Ge, Le
+from typing_extensions import Doc
+
+from ...component import Real
+from ...types import Array, Assessment
+from .investing import Investing, Wealth
+
+
+@dataclasses.dataclass(frozen=True)
+class Saffron(Investing):
+    """SAFFRON: the wealth of `lord`, of which p-values up to lambda use up nothing.
+
+    alpha_t = min(lambda, (1 - lambda) (w0 gamma_(t - C_0) + (level - w0) gamma_(t - tau_1 - C_1) + level * sum of
+    gamma_(t - tau_j - C_j), j >= 2)), and never above the level. tau_j is when discovery j was made, C_j counts the
+    candidates after it and before t, p-values of at most lambda (`candidates`); NaN is none. Better than `lord` where
+    many confirmations are of true gains; worse where most are of none, or their p-values are seldom below lambda though
+    they could be, as those of e-values are.
+
+    Promised: E[false promotions] <= level * E[max(promotions, 1)] at every time (mFDR), because a true null is above
+    lambda with a chance of at least 1 - lambda, so that levels of those above it, divided by 1 - lambda, estimate what
+    was spent on nulls. It takes p-values that are valid given the past: fresh examples in every round. As with `lord`,
+    the false discovery rate itself takes independent nulls, and forgotten discoveries only lower later levels. Source:
+    Ramdas, Zrnic, Wainwright and Jordan (ICML 2018, arXiv 1802.09098), SAFFRON for constant lambda.
+    """
+
+    candidates: Annotated[
+        Real, Ge(0.01), Le(0.99), Doc("lambda: a p-value up to this makes a candidate, which uses up nothing")
+    ] = 0.5
+
+    @property
+    def part(self) -> float:
+        """What the candidates among true nulls may be charged for is kept back."""
+        return 1 - self.candidates
+
+    def offer(self, state: Wealth, level: Array) -> Array:
+        """What is due, at most the level and lambda: a discovery is a candidate."""
+        return jnp.minimum(super().offer(state, level), self.candidates)
+
+    def charged(self, confirmation: Assessment) -> Array:
+        """All but candidates are."""
+        return ~(confirmation.p_value[0] <= self.candidates)
