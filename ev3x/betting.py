@@ -121,11 +121,14 @@ def log_wealth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, dista
     """The log of the mean wealth, f32[..., K, M], of bettors that the mean gain is above theta (side 1) or below (-1).
 
     `theta` and `side` are f32[..., K, M] or [..., 1, M]; `distances`, f32[..., J, M], are those to theta that the J
-    bettors are best at, as parts of the range. Who bets on a contender with faults has lost everything.
+    bettors are best at, as parts of the range. Who bets on a contender with faults, or on a metric without a range,
+    has lost everything.
     """
-    won = growth(sums, ranges, theta, side, distances).sum(-3)
+    blocks = jnp.moveaxis(growth(sums, ranges, theta, side, distances), -3, 0)
+    # Added in the order of the blocks, and not by `sum`, which some versions of XLA get wrong: see sums.py.
+    won = jax.lax.fori_loop(0, len(blocks), lambda i, total: total + blocks[i], jnp.zeros_like(blocks[0]))
     wealth = logsumexp(won, axis=-3) - jnp.log(jnp.float32(distances.shape[-2]))
-    sound = (sums.faults.sum(0) == 0) & jnp.isfinite(wealth)
+    sound = ranges.known & (sums.faults.sum(0) == 0) & jnp.isfinite(wealth)
     return jnp.where(sound, wealth, -jnp.inf)
 
 

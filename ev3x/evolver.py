@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from . import loop
+from . import loop, sums
 from .data import Splits
 from .loop import Limit, Method, Plan
 from .ops import native as _native
@@ -39,6 +39,7 @@ class Evolver:
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
         self._fresh = True  # the first block of a feed is searched for shared examples; all would cost too much
+        sums.warn()
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 PyTree = Any
@@ -112,7 +113,8 @@ class Decision:
     promote: Array  # bool[]: the next current variables become the incumbent
     aims: Array  # f32[M] for the next round
     calls: Array  # i32[A]: what each adapter wants of the host after this round, in its own numbers; 0 is nothing
-    applied: Array = cast(Array, True)  # bool[]: False in shadow mode, where decisions are recorded and nothing changes
+    # bool[]: False in shadow mode, where decisions are recorded and nothing changes
+    applied: Array = dataclasses.field(default_factory=lambda: jnp.asarray(True))
 
 
 @jax.tree_util.register_dataclass

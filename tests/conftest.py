@@ -8,6 +8,9 @@ import jax
 import pytest
 from installing import Site
 
+from ev3x import sums
+
+sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent

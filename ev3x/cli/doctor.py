@@ -47,12 +47,14 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
     """What there is, and what became of every target; faults are those of plugins as a whole."""
     import jax
 
+    from .. import sums
     from ..discovery import BUILTIN
     from ..ffi import PLATFORMS
     from ..host import Host, PluginError
     from ..ops import native
     from ..watch import last_words
 
+    wrong = [f"sums are computed wrongly on CPUs: {sums.advice()}"] if sums.wrong() else []
     died = [f"a process died while it was loading {who}" for who in last_words()]
     faults = []
     host = Host()
@@ -69,7 +71,7 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
         "devices": {p: [str(d) for d in jax.local_devices(backend=p.lower())] for p in PLATFORMS if native.here(p)},
         "jaxlib_ffi": _dotted(native.runtime_ffi_version()),
         "native": _module(),
-        "faults": [*faults, *native.registry.faults, *died],
+        "faults": [*wrong, *faults, *native.registry.faults, *died],
     }
     return report, targets
 

@@ -357,5 +357,17 @@ CHECKS = (
 
 
 def _sets(bench: AssessorBench) -> list[tuple[Metric, ...]]:
-    """The metrics that are simulated: those given, or each of the default ones alone."""
-    return [(m,) for m in worlds.METRICS] if bench.chosen is None else [bench.chosen]
+    """The metrics that are simulated: those given, or each of the default ones alone.
+
+    For an assessor that refuses metrics without a range, the unbounded one is replaced.
+    """
+    if bench.chosen is not None:
+        return [bench.chosen]
+    sets: list[tuple[Metric, ...]] = []
+    for metric in worlds.METRICS:
+        try:
+            bench.component.accept((metric,))
+        except ValueError:
+            metric = worlds.SHARE
+        sets.append((metric,))
+    return sets

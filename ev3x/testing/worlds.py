@@ -31,6 +31,12 @@ def likelihood(predictions: Array, batch: Batch) -> Array:
     return jax.nn.log_sigmoid(jnp.where(batch["y"], predictions, -predictions))
 
 
+def share(predictions: Array, batch: Batch) -> Array:
+    """The probability of the right class, f32[n]: in 0 ... 1, but neither 0 nor 1."""
+    return jax.nn.sigmoid(jnp.where(batch["y"], predictions, -predictions))
+
+
+SHARE = Metric("share", share, low=0.0, high=1.0)
 METRICS = (Metric("accuracy", accuracy, binary=True), Metric("likelihood", likelihood, high=0.0))
 
 

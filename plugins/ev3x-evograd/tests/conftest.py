@@ -5,6 +5,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from ev3x import sums
+
+sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent

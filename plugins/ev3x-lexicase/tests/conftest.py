@@ -6,7 +6,9 @@ import jax
 import pytest
 
 import ev3x
+from ev3x import sums
 
+sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent
