@@ -14,7 +14,8 @@ needed of a block are power sums, and evidence adds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,14 @@ PRIOR, PRIOR_EXAMPLES = 0.1, 64.0
 # The largest part of the wealth that one example can take.
 MOST_EXACT, MOST = 0.75, 0.5
 SLACK = 1e-5  # by which a score may leave its range, from rounding
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def broadcasting(f: Callable[P, R]) -> Callable[P, R]:
+    """The function, free to broadcast where JAX is told to be strict: arrays end in [K, M] or [M], for all contenders."""
+    return jax.numpy_rank_promotion("allow")(f)
 
 
 @jax.tree_util.register_dataclass
@@ -85,6 +94,7 @@ def begin(blocks: int, k: int, m: int) -> PowerSums:
     return PowerSums(**{name: jnp.zeros((blocks, *shape), jnp.float32) for name, shape in shapes.items()})
 
 
+@broadcasting
 def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
     """The sums with those of one more block in its slot."""
     n = block.reference.shape[-1]
@@ -117,6 +127,7 @@ def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), sums, found)
 
 
+@broadcasting
 def log_wealth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, distances: Array) -> Array:
     """The log of the mean wealth, f32[..., K, M], of bettors that the mean gain is above theta (side 1) or below (-1).
 
@@ -132,6 +143,7 @@ def log_wealth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, dista
     return jnp.where(sound, wealth, -jnp.inf)
 
 
+@broadcasting
 def growth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, distances: Array) -> Array:
     """How much every block adds to the log-wealth of each bettor: f32[..., J, B, K, M]; arguments of `log_wealth`."""
     s0 = sums.weight[:, None]  # [B, 1, M]
@@ -176,6 +188,7 @@ def _before(sums: Array, prior: float) -> Array:
     return jnp.cumsum(sums, axis=0) - sums + prior
 
 
+@broadcasting
 def gain_bounds(sums: PowerSums, ranges: Ranges, distances: Array, level: float) -> tuple[Array, Array]:
     """Bounds of the mean gain, f32[K, M] each, as parts of the range; each holds at all times with chance 1 - level.
 
@@ -197,6 +210,7 @@ def gain_bounds(sums: PowerSums, ranges: Ranges, distances: Array, level: float)
     return out[0], out[1]
 
 
+@broadcasting
 def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     """Bounds of the mean scores, f32[K, M] each in [0, 1]; each holds at all times with chance 1 - level.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ...betting import PowerSums, Ranges, begin, bounded, gain_bounds, log_wealth, observe, score_bounds
+from ...betting import PowerSums, Ranges, begin, bounded, broadcasting, gain_bounds, log_wealth, observe, score_bounds
 from ...component import Count, Fault, Positive, Real
 from ...task import Metric
 from ...types import Array, Assessment, Block, Outcome, Question
@@ -93,6 +93,7 @@ class Anytime(Tested):
         clear = found.better | found.worse | found.equivalent | found.futile | lost
         return (clear | ~question.eligible).all()
 
+    @broadcasting
     def conclude(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts so far."""
         ranges, found = self.ranges(metrics), self._clear(evidence, question, metrics)
@@ -141,11 +142,13 @@ class Anytime(Tested):
             return f"proves nothing: there are examples with scores {where} ({', '.join(wrong)})"
         return f"given up: a gain of {self.min_gain:g} of the range is ruled out" if bool(assessment.futile[0]) else ""
 
+    @broadcasting
     def _distances(self, theta: Array) -> Array:
         """The distances f32[..., J, M] that bets against theta f32[..., M] are best at: a margin's own size is one."""
         scale = jnp.where(theta == 0, self.min_gain, jnp.abs(theta))
         return scale[..., None, :] * jnp.array(self.bets, jnp.float32)[:, None]
 
+    @broadcasting
     def _clear(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Clear:
         ranges = self.ranges(metrics)
         claims, guard = jnp.array(self.claimed(metrics)), jnp.array(self.margins(metrics), jnp.float32) / ranges.width
