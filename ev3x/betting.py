@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 
 def broadcasting(f: Callable[P, R]) -> Callable[P, R]:
-    """The function, free to broadcast where JAX is told to be strict: arrays end in [K, M] or [M], for all contenders."""
+    """The function, free to broadcast where JAX is told to be strict: arrays of metrics, [M], go with all [K, M]."""
     return jax.numpy_rank_promotion("allow")(f)
 
 
