@@ -68,6 +68,8 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
         "lower": _named(a.lower[k], metrics),
         "upper": _named(a.upper[k], metrics),
         "difference": _named(a.difference[k], metrics),
+        "difference_lower": _named(a.difference_lower[k], metrics),
+        "difference_upper": _named(a.difference_upper[k], metrics),
     }
 
 

@@ -343,6 +343,7 @@ class _Session:
             "seed": self.setup.seed,
             "rounds": len(self.rows),
             "promotions": totals.promotions,
+            "in_shadow": sum(r["shadow"]["promoted"] for r in self.rows if "shadow" in r),
             "transitions": totals.transitions,
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
@@ -355,6 +356,7 @@ class _Session:
             "reason": reason,
             "promise": self._promise(),
             "assumes": list(self.setup.method.confirm.assumes(self.setup.task.metrics)),
+            "ledger": self.rows[-1]["ledger"] if self.rows else {},
             "holdout": self._holdout(),
             "about": self.data.about,
             "observer_faults": self.watchers.faults,
@@ -364,10 +366,11 @@ class _Session:
 
     def _holdout(self) -> dict[str, int | None]:
         """How many decide examples were read, how many there are (None: no end), and how often one at most."""
-        block, decide = self.setup.method.confirm.block, self.data.splits.decide
+        decide = self.data.splits.decide
         size = decide.source.blocks(1) if isinstance(decide, Decide) else None
-        uses = [r["confirm"]["uses"] + 1 for r in self.rows if r["confirm"]["examples"]]
-        return {"read": int(self.point.state.spent) * block, "size": size, "uses": max(uses, default=0)}
+        told = [r["confirm"] for r in self.rows if r["confirm"]["examples"]]
+        uses = max((c["uses"] + 1 for c in told), default=0)
+        return {"read": sum(c["examples"] for c in told), "size": size, "uses": uses}
 
     def _kept_models(self) -> dict[str, dict[str, Any]]:
         """What adapters keep beside the incumbent: the size and the test results of each model."""
