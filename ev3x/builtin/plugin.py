@@ -18,7 +18,8 @@ def ev3x_proposers() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_assessors() -> Iterable[Offer]:
-    """Bounds of means, one metric after the other, or Pareto ranks to select; two rules to confirm."""
+    """Bounds of means, one metric after the other, or Pareto ranks to select; three rules to confirm."""
+    from .assessors.bootstrap import Bootstrap
     from .assessors.lexicographic import Lexicographic
     from .assessors.mean_bounds import MeanBounds
     from .assessors.paired import Paired
@@ -26,7 +27,7 @@ def ev3x_assessors() -> Iterable[Offer]:
     from .assessors.published import Published
 
     select = [Offer("mean_bounds", MeanBounds), Offer("lexicographic", Lexicographic), Offer("pareto", Pareto)]
-    return [*select, Offer("paired", Paired), Offer("published", Published)]
+    return [*select, Offer("paired", Paired), Offer("bootstrap", Bootstrap), Offer("published", Published)]
 
 
 @hookimpl
