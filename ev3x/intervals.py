@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
 from .types import Array
@@ -26,7 +27,7 @@ def wilson(mean: ArrayLike, n: ArrayLike, level: float) -> tuple[Array, Array]:
     Wilson (JASA 22:209, 1927): the rates p with |mean - p| <= z * sqrt(p * (1 - p) / n).
     """
     m, size = jnp.clip(jnp.asarray(mean, jnp.float32), 0.0, 1.0), jnp.asarray(n, jnp.float32)
-    c = jnp.square(norm.isf(jnp.float32(level))) / size
+    c = jnp.float32(NormalDist().inv_cdf(level) ** 2) / size
     # The larger root of (1 + c) p^2 - (2 m + c) p + m^2 is a sum; the other, the product of both over it: no difference
     # of like numbers, and exactly 0 and 1 where no or all examples are hits.
     larger = m + c / 2 + jnp.sqrt(c * (m * (1 - m) + c / 4))

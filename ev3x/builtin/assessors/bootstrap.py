@@ -50,9 +50,11 @@ class Bootstrap(Assessor):
 
     The statistic of the contender minus that of the reference is computed anew on examples drawn with replacement, the
     same ones for both (Efron, Annals of Statistics 7:1, 1979; from 1,024 examples on, by independent Poisson counts).
-    The p-value is the smallest level whose one-sided interval leaves out zero, the interval being that of percentiles
-    or, by default, BCa: corrected for bias and for skewness (Efron, JASA 82:171, 1987), the latter by a jackknife that
-    leaves out one example at a time, or one of 200 groups of neighbours where there are more than 200.
+    The p-value is the smallest level whose one-sided interval leaves out zero: the interval of percentiles, or BCa
+    (Efron, JASA 82:171, 1987), corrected for bias and for skewness, the latter by a jackknife that leaves out one
+    example at a time, or one of up to 200 groups of neighbours where there are more than 200. Percentiles are the
+    default: at level .05, BCa was seen to call better 8% of contenders that are not, by medians of 200 examples of
+    models that agree on four in five, and 9% by a ratio with heavy tails (percentiles: 3% and 7%).
 
     `mean`, `reference`, `difference` and the bounds of the tested metric are those of the statistic; other metrics
     have their means, with the bounds of `paired`. Own bounds of the statistic are percentiles. Worse means that the
@@ -78,8 +80,8 @@ class Bootstrap(Assessor):
     denominator: Annotated[str | None, Doc("the metric whose sum a ratio divides by; for the statistic ratio")] = None
     label: Annotated[str, Doc("the entry of a batch that is 1 for positives, for auroc: the metric predicts it")] = "y"
     interval: Annotated[
-        Literal["bca", "percentile"], Doc("bca: percentiles corrected for bias and skewness; percentile: as they are")
-    ] = "bca"
+        Literal["percentile", "bca"], Doc("percentile: as resampled; bca: corrected for bias and skewness")
+    ] = "percentile"
     resamples: Annotated[Count, Doc("how often examples are drawn; no p-value is below 1 / (resamples + 1)")] = 1999
 
     def check(self) -> list[Fault]:
@@ -229,7 +231,7 @@ class Bootstrap(Assessor):
         labels = jnp.asarray(batch[self.label])
         if labels.shape != shape:
             raise ValueError(f"bootstrap: label: {self.label!r} must be one per example, {shape}, got {labels.shape}")
-        return (labels == 1).astype(jnp.float32)
+        return (labels.astype(jnp.float32) == 1).astype(jnp.float32)
 
     def _resample(self, sample: Sample, key: Array) -> _Resampled:
         """The statistic on the examples, on all resamples, and without each group."""
@@ -346,9 +348,9 @@ def _acceleration(statistic: weighted.Statistic, weights: Array, size: int) -> A
     left = left[:, :-1] - left[:, -1:]
     there = (jnp.zeros(number).at[group].add(weights) > 0)[:, None]
     mean = jnp.where(there, left, 0.0).sum(0) / jnp.maximum(there.sum(), 1).astype(jnp.float32)
-    adds = jnp.where(there, mean - left, 0.0)
+    adds = jnp.where(there, mean[None] - left, 0.0)
     scale = jnp.sqrt(jnp.square(adds).sum(0))
-    return jnp.where(scale > 0, (adds / jnp.where(scale > 0, scale, 1.0)) ** 3, 0.0).sum(0) / 6
+    return ((adds / jnp.where(scale > 0, scale, 1.0)[None]) ** 3).sum(0) / 6
 
 
 def _bias(values: Array, at: Array) -> Array:
