@@ -72,8 +72,10 @@ class Derivation:
         hidden = self._hidden(record)
         self._compare(self._done, "", _recorded(record), derived, hidden)
         self._carried, self._done = carried, self._done + 1
-        if bool(loop.called(self._plan, record.decision)):
-            self._transition(record.decision)
+        made = {name: x for name, x in vars(derived["decision"]).items() if f"decision/{name}" not in hidden}
+        decision = dataclasses.replace(record.decision, **jax.device_get(made))
+        if bool(loop.called(self._plan, decision)):
+            self._transition(decision)
 
     def end(self, saved: Saved) -> None:
         """Compare the saved state with what the rounds lead to."""
@@ -90,9 +92,7 @@ class Derivation:
                 "another machine or another version rounds otherwise"
             )
 
-    def _compare(
-        self, round_: int | None, head: str, recorded: PyTree, derived: PyTree, hidden: set[str]
-    ) -> None:
+    def _compare(self, round_: int | None, head: str, recorded: PyTree, derived: PyTree, hidden: set[str]) -> None:
         """Note the differences of `derived` to `recorded`, a tree or arrays by path, but for what is hidden."""
         known = {path: np.asarray(x) for path, x in zip(paths(recorded), jax.tree.leaves(recorded), strict=True)}
         found = zip(paths(derived), jax.device_get(jax.tree.leaves(derived)), strict=True)
@@ -123,10 +123,10 @@ class Derivation:
             if hidden:
                 leaves = zip(jax.tree_util.tree_leaves_with_path(adapters), self._unknown, strict=True)
                 whose = sorted({path[0].key for (path, _), unknown in leaves if unknown})
+                what = ", ".join(sorted(hidden)).replace("/", ".")
                 self.notes.append(
-                    f"from round {self._done} on, {', '.join(sorted(hidden)).replace('/', '.')} may hang on weights that "
-                    f"{' and '.join(map(repr, whose))} took over in a host transition: no record has weights, so that "
-                    "was not derived"
+                    f"from round {self._done} on, {what} may hang on weights that {' and '.join(map(repr, whose))} took "
+                    "over in a host transition: no record has weights, so this was not derived"
                 )
         hidden, self._unknown = self._hanging[case]
         return hidden
@@ -140,9 +140,7 @@ class Derivation:
         model = dataclasses.replace(before.model, aims=self._carried.aims)
         leaves, structure = jax.tree.flatten(self._carried.adapters)
         others = [_other(x) if unknown else x for x, unknown in zip(leaves, self._unknown, strict=True)]
-        state = dataclasses.replace(
-            before, round=jnp.int32(self._done), model=model, adapters=self._carried.adapters
-        )
+        state = dataclasses.replace(before, round=jnp.int32(self._done), model=model, adapters=self._carried.adapters)
         plan, self._stand_in = loop.transition(self._plan, state, decision)
         after = self._stand_in.adapters
         if decision.calls.any():
@@ -211,9 +209,7 @@ def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) ->
     """What follows in a round, in the form of its record, and what goes on to the next. See `loop.round_`."""
     method, metrics = plan.method, plan.task.metrics
     level = jnp.float32(method.confirm.promise)
-    question = Question(
-        named(jax.random.fold_in(key, index), "confirm"), r.alpha, r.aims, jnp.array([True, False])
-    )
+    question = Question(named(jax.random.fold_in(key, index), "confirm"), r.alpha, r.aims, jnp.array([True, False]))
     confirmation = method.confirm.conclude(r.evidence, question, metrics)
     confirmation = boundary.assessment(boundary.Who("confirm"), confirmation, 2, len(metrics))
     unread = _equal(r.evidence, method.confirm.begin(2, metrics))

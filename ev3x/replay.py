@@ -109,9 +109,7 @@ def _totals(where: str, recorded: Mapping[str, Any], derived: Sequence[Row]) -> 
         yield Difference(None, f"{where}: {path}", a, b)
 
 
-def _summary(
-    path: Path, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]
-) -> Iterator[Difference]:
+def _summary(path: Path, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]) -> Iterator[Difference]:
     """Where the summary is not that of its rounds. What cannot be compared is noted."""
     if not path.is_file():
         notes.append("summary.json is not there: the run was killed, or is under way")
