@@ -123,10 +123,10 @@ class Derivation:
             if hidden:
                 leaves = zip(jax.tree_util.tree_leaves_with_path(adapters), self._unknown, strict=True)
                 whose = sorted({path[0].key for (path, _), unknown in leaves if unknown})
-                what = ", ".join(sorted(hidden)).replace("/", ".")
+                what, who = ", ".join(sorted(hidden)).replace("/", "."), " and ".join(map(repr, whose))
                 self.notes.append(
-                    f"from round {self._done} on, {what} may hang on weights that {' and '.join(map(repr, whose))} took "
-                    "over in a host transition: no record has weights, so this was not derived"
+                    f"from round {self._done} on, {what} may hang on weights that {who} took over in a host "
+                    "transition: no record has weights, so this was not derived"
                 )
         hidden, self._unknown = self._hanging[case]
         return hidden

@@ -123,7 +123,10 @@ def test_a_round_that_there_is_not(number):
         (ROWS[0], "a level below 0.001: the evidence was enough down to this, 0.03 was offered"),
         (ROWS[1], "right: p = 0.083 was reached, 0.03 was needed"),
         (row(0, "undecided", 0.08, e_values=True), "right: an e-value of 12.5 was reached, 33.3 was needed"),
-        (row(0, "undecided", 0.08, alpha=0.0, e_values=True), "right: an e-value of 12.5 was reached, more than 1e+38 was needed"),
+        (
+            row(0, "undecided", 0.01, alpha=0.0, e_values=True),
+            "right: an e-value of 100 was reached, more than 1e+38 was needed",
+        ),
         (row(0, "undecided", 0.01), "the p-values were small enough: `why` says what else held it back"),
         (ROWS[2], "a better candidate: this one is proven worse than the incumbent, or not finite"),
         (ROWS[4], "a candidate that is eligible, with parameters and scores that are finite"),
@@ -137,7 +140,7 @@ def test_a_round_that_there_is_not(number):
             "intervals that overlap: this confirmation states no error level to compare a p-value with",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_would_have_changed_the_verdict(made, text):
     assert would_change(made) == [text]
 

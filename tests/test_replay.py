@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_session import PAIR, PROMOTE, Loaded, LoadedGrowing, on, rows, setup
+from test_session import PAIR, PROMOTE, Loaded, LoadedGrowing, rows, setup
 from toys import ACCURACY, LIKELIHOOD, Shift, method, sgd
 
 import ev3x
@@ -25,15 +25,17 @@ from ev3x.replay import Replayed, replay
 from ev3x.session import RunError, resume, run
 
 
-def confirmed(made, **options):
-    """The setup, with p-values."""
-    given = {"confirm": Paired(block=64, blocks=2), "adapters": (PROMOTE,)} | options
-    return dataclasses.replace(made, method=method(PAIR, **given))
-
-
-def records(kind):
-    """A setup of a finite decide split for three of six rounds; of kind `none`, data cannot be loaded."""
-    return confirmed(on(kind))
+def records(kind, proposer=PAIR, level=0.05):
+    """A setup of six rounds, three with decide examples, in which aims move; of kind `none`, data cannot be loaded."""
+    made = setup(Loaded(measured=(ACCURACY, LIKELIHOOD), kind=kind))
+    method_ = method(
+        proposer,
+        confirm=Paired(block=64, blocks=2, level=level),
+        adapters=(PROMOTE, ("reweight", Reweight())),
+        weights={"accuracy": 1, "likelihood": 1},
+    )
+    ids = {name: f"ev3:{name}" for name in ("trajectories", "promote", "reweight", "budget")}
+    return dataclasses.replace(made, method=method_, ids=ids)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,7 @@ def at(*place, by=None, to=None):
 def test_an_untouched_run_follows_from_its_records_to_the_bit_and_needs_no_data(whole):
     verdicts = [row["verdict"] for row in rows(whole)]
     assert verdicts[3:] == 3 * ["spent"] and "better" in verdicts[:3]
+    assert rows(whole)[0]["weights"] != rows(whole)[3]["weights"]
     assert replay(records("none"), whole) == Replayed(6, (), ())
 
 
@@ -222,17 +225,17 @@ def test_rounds_after_the_last_checkpoint_are_named(copy):
     )
 
 
-def test_a_killed_run_has_no_summary_or_that_of_an_earlier_end(tmp_path):
-    run(setup(rounds=2), tmp_path)
-    early = (tmp_path / "summary.json").read_text()
-    resume(setup(rounds=4), tmp_path)
-    (tmp_path / "summary.json").write_text(early)
-    (note,) = replay(setup(), tmp_path).notes
-    assert note == "summary.json is of an earlier end, after 2 rounds: the run went on, and was killed or goes on"
-    (tmp_path / "summary.json").unlink()
-    assert replay(setup(), tmp_path) == Replayed(
-        4, (), ("summary.json is not there: the run was killed, or is under way",)
-    )
+def test_a_killed_run_has_no_summary_or_that_of_an_earlier_end(copy):
+    path = copy / "summary.json"
+    summary = json.loads(path.read_text())
+    promotions = sum(row["promoted"] for row in rows(copy)[:2])
+    early = {"rounds": 2, "promotions": promotions, "gradient_steps": 8, "examples": 2 * (64 + 128)}
+    path.write_text(json.dumps(summary | early))
+    note = "summary.json is of an earlier end, after 2 rounds: the run went on, and was killed or goes on"
+    assert replay(records("none"), copy) == Replayed(6, (), (note,))
+    path.unlink()
+    note = "summary.json is not there: the run was killed, or is under way"
+    assert replay(records("none"), copy) == Replayed(6, (), (note,))
 
 
 def test_a_directory_without_a_run_or_a_checkpoint_is_refused(tmp_path):
@@ -245,12 +248,11 @@ def test_a_directory_without_a_run_or_a_checkpoint_is_refused(tmp_path):
 
 def test_another_configuration_is_refused_or_shows(whole):
     other = dataclasses.replace(PAIR, optimizers=[sgd(momentum=0.9), sgd()])
-    more = dataclasses.replace(records("none"), method=method(other, confirm=Paired(block=64, blocks=2)))
-    text = r"does not fit this configuration: eligible must be bool\[6, 2\], got bool\[6, 1\];.*config\.toml must be as it was"
+    text = r"fit this configuration: eligible must be bool\[6, 2\], got bool\[6, 1\];.*config\.toml must be as it was"
     with pytest.raises(CheckpointError, match=text):
-        replay(more, whole)
-    looser = confirmed(on("none"), confirm=Paired(block=64, blocks=2, level=0.1))
-    assert [(i, "alpha") in found(replay(looser, whole)) for i in range(6)] == 6 * [True]
+        replay(records("none", other), whole)
+    looser = found(replay(records("none", level=0.1), whole))
+    assert {(i, "alpha") for i in range(6)} <= set(looser)
 
 
 def test_other_versions_are_noted(whole, monkeypatch):
@@ -262,17 +264,6 @@ def test_other_versions_are_noted(whole, monkeypatch):
 
 
 # Adapters
-
-
-def test_aims_that_move_follow(tmp_path):
-    two = Loaded(measured=(LIKELIHOOD, ACCURACY))
-    adapters = (PROMOTE, ("reweight", Reweight()))
-    made = setup(two, rounds=5)
-    weights = {"accuracy": 1, "likelihood": 1}
-    made = dataclasses.replace(made, method=method(PAIR, adapters=adapters, weights=weights))
-    made = dataclasses.replace(made, ids={n: f"ev3:{n}" for n in ("trajectories", "promote", "reweight", "budget")})
-    run(made, tmp_path)
-    assert replay(made, tmp_path) == Replayed(5, (), ())
 
 
 def grown(adapter, rounds=8):

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 from test_explain import ROWS, SUMMARY, put, row
-from test_process import SMALL
 from typer.testing import CliRunner
 
 from ev3x.builtin.tasks import mnist1d_teacher
 from ev3x.cli import app
 from ev3x.cli.console import DIFFERS
+
+# Little to compile: one loss, one optimizer, a simple confirmation.
+SMALL = ["propose.0.length=2", "propose.0.losses=['labels']", "task.hidden=[4]", "confirm=published"]
+SMALL += ["propose.0.optimizers=[{name='sgd', learning_rate=0.1}]", "confirm.block=64", "select.block=64"]
 
 
 def invoke(*args):
@@ -105,7 +108,7 @@ def ran(tmp_path_factory):
     """A real run of two rounds."""
     mnist1d_teacher.load()
     out = tmp_path_factory.mktemp("ran") / "run"
-    result = invoke("run", "--quiet", "--rounds", 2, "--out", out, *SMALL)
+    result = invoke("run", "--quiet", "--rounds", 2, "--out", out, *(x for text in SMALL for x in ("--set", text)))
     assert result.exit_code == 0, result.stderr
     return out
 
