@@ -89,7 +89,7 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Totals:
+class Totals:
     """What adds up over a run, and is saved with it."""
 
     seconds: float = 0.0
@@ -98,8 +98,8 @@ class _Totals:
     gradient_steps: int = 0
     examples: int = 0
 
-    def plus(self, new: list[Row], seconds: float) -> _Totals:
-        return _Totals(
+    def plus(self, new: list[Row], seconds: float) -> Totals:
+        return Totals(
             self.seconds + seconds,
             self.promotions + sum(r["promoted"] for r in new),
             dict(Counter(self.transitions) + Counter(what for r in new for what in r["calls"].values())),
@@ -115,7 +115,7 @@ class _Point:
     state: State
     history: Record | None
     streams: Position
-    totals: _Totals
+    totals: Totals
 
 
 def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class _Session:
             "versions": versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN},
         }
         state = _strong(self.evolver.init(setup.seed))
-        self.point = _Point(state, None, self._position(), _Totals())
+        self.point = _Point(state, None, self._position(), Totals())
         if isinstance(self.data.splits, Splits):
             self._record(self.data.splits)
         self.baseline = evaluate(setup.task, state.model.incumbent, self.data.test)
@@ -205,7 +205,7 @@ class _Session:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
         state = saved.state(self.point.state, self.setup.homes(), drop=drop)
-        self.point = _Point(state, history, saved.streams, _Totals(**saved.meta["totals"]))
+        self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
 
     def go(self) -> dict[str, Any]:
         """Run to the end, whatever ends it, and say what came of it."""
