@@ -43,6 +43,8 @@ def _row(plan: Plan, r: Record) -> Row:
             "winner": _bounds(r.confirmation, 0, metrics),
             "current": _bounds(r.confirmation, 1, metrics),
             "incumbent": _named(r.confirmation.reference, metrics),
+            "leads": metrics[plan.method.confirm.leads(plan.task.metrics)],
+            "e_values": plan.method.confirm.e_values,
             "p_value": number(r.confirmation.p_value[0]),
             "p_values": {n: p for n, p in _named(r.confirmation.p_values[0], metrics).items() if p is not None},
             "alpha": number(r.alpha) if plan.method.confirm.promise < 1 else None,
@@ -68,6 +70,8 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
         "lower": _named(a.lower[k], metrics),
         "upper": _named(a.upper[k], metrics),
         "difference": _named(a.difference[k], metrics),
+        "difference_lower": _named(a.difference_lower[k], metrics),
+        "difference_upper": _named(a.difference_upper[k], metrics),
     }
 
 

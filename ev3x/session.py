@@ -89,7 +89,7 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Totals:
+class Totals:
     """What adds up over a run, and is saved with it."""
 
     seconds: float = 0.0
@@ -98,8 +98,8 @@ class _Totals:
     gradient_steps: int = 0
     examples: int = 0
 
-    def plus(self, new: list[Row], seconds: float) -> _Totals:
-        return _Totals(
+    def plus(self, new: list[Row], seconds: float) -> Totals:
+        return Totals(
             self.seconds + seconds,
             self.promotions + sum(r["promoted"] for r in new),
             dict(Counter(self.transitions) + Counter(what for r in new for what in r["calls"].values())),
@@ -115,7 +115,7 @@ class _Point:
     state: State
     history: Record | None
     streams: Position
-    totals: _Totals
+    totals: Totals
 
 
 def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class _Session:
             "versions": versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN},
         }
         state = _strong(self.evolver.init(setup.seed))
-        self.point = _Point(state, None, self._position(), _Totals())
+        self.point = _Point(state, None, self._position(), Totals())
         if isinstance(self.data.splits, Splits):
             self._record(self.data.splits)
         self.baseline = evaluate(setup.task, state.model.incumbent, self.data.test)
@@ -205,7 +205,7 @@ class _Session:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
         state = saved.state(self.point.state, self.setup.homes(), drop=drop)
-        self.point = _Point(state, history, saved.streams, _Totals(**saved.meta["totals"]))
+        self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
 
     def go(self) -> dict[str, Any]:
         """Run to the end, whatever ends it, and say what came of it."""
@@ -343,6 +343,7 @@ class _Session:
             "seed": self.setup.seed,
             "rounds": len(self.rows),
             "promotions": totals.promotions,
+            "in_shadow": sum(r["shadow"]["promoted"] for r in self.rows if "shadow" in r),
             "transitions": totals.transitions,
             "gradient_steps": totals.gradient_steps,
             "examples": totals.examples,
@@ -355,6 +356,7 @@ class _Session:
             "reason": reason,
             "promise": self._promise(),
             "assumes": list(self.setup.method.confirm.assumes(self.setup.task.metrics)),
+            "ledger": self.rows[-1]["ledger"] if self.rows else {},
             "holdout": self._holdout(),
             "about": self.data.about,
             "observer_faults": self.watchers.faults,
@@ -364,10 +366,11 @@ class _Session:
 
     def _holdout(self) -> dict[str, int | None]:
         """How many decide examples were read, how many there are (None: no end), and how often one at most."""
-        block, decide = self.setup.method.confirm.block, self.data.splits.decide
+        decide = self.data.splits.decide
         size = decide.source.blocks(1) if isinstance(decide, Decide) else None
-        uses = [r["confirm"]["uses"] + 1 for r in self.rows if r["confirm"]["examples"]]
-        return {"read": int(self.point.state.spent) * block, "size": size, "uses": max(uses, default=0)}
+        told = [r["confirm"] for r in self.rows if r["confirm"]["examples"]]
+        uses = max((c["uses"] + 1 for c in told), default=0)
+        return {"read": sum(c["examples"] for c in told), "size": size, "uses": uses}
 
     def _kept_models(self) -> dict[str, dict[str, Any]]:
         """What adapters keep beside the incumbent: the size and the test results of each model."""

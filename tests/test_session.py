@@ -169,8 +169,8 @@ def test_the_promise_leaves_out_rounds_that_read_decide_examples_again(place):
         run(dataclasses.replace(on(kind, rounds=3 if kind == "short" else 6), method=exact), place / kind)
     fresh, again = (strict((place / kind / "summary.json").read_text())["promise"] for kind in ("short", "again"))
     assert fresh == "over the whole run, the chance of any false promotion is at most 0.05"
-    assert again == f"{fresh}; it does not hold for rounds that read decide examples again (`reused` in their records)"
-    assert [r["confirm"]["reused"] for r in rows(place / "again")] == 3 * [False] + 3 * [True]
+    assert again == f"{fresh}; it does not hold for rounds that read decide examples again (`uses` in their records)"
+    assert [r["confirm"]["uses"] for r in rows(place / "again")] == 3 * [0] + 3 * [1]
 
 
 def test_a_run_leaves_its_config_rows_summary_and_checkpoints(whole):

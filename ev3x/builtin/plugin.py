@@ -21,6 +21,7 @@ def ev3x_assessors() -> Iterable[Offer]:
     """Bounds of means, one metric after the other, or Pareto ranks to select; tests to confirm."""
     from .assessors.bernstein import Bernstein
     from .assessors.betting import Betting
+    from .assessors.bootstrap import Bootstrap
     from .assessors.lexicographic import Lexicographic
     from .assessors.mean_bounds import MeanBounds
     from .assessors.paired import Paired
@@ -29,7 +30,8 @@ def ev3x_assessors() -> Iterable[Offer]:
 
     select = [Offer("mean_bounds", MeanBounds), Offer("lexicographic", Lexicographic), Offer("pareto", Pareto)]
     anytime = [Offer("betting", Betting), Offer("bernstein", Bernstein)]
-    return [*select, *anytime, Offer("paired", Paired), Offer("published", Published)]
+    fixed = [Offer("paired", Paired), Offer("bootstrap", Bootstrap), Offer("published", Published)]
+    return [*select, *anytime, *fixed]
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The command line: `ev3x run`, `resume`, `export`, `plugins`, `config`, `doctor`. Nothing imports jax at its top."""
+"""The command line: a file for each command, or for a few of a kind. Nothing imports jax at its top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from .. import sums
 from ..discovery import discover, unreadable
-from . import config, doctor, plugins, run
+from . import config, doctor, explain, plugins, replay, run
 from .console import BAD_INPUT, Guarded, note_everything, out, say
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.command("export")(run.export)
+app.command("explain")(explain.explain)
+app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that nobody need import jax to catch them.
 KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, DIFFERS, INTERRUPTED = 2, 3, 130
 
 
 class _Quick:

@@ -36,9 +36,13 @@ def summary(s: dict[str, Any]) -> None:
         "rounds": f"{s['rounds']} with {_count(s['promotions'], 'promotion')}",
         "spent": f"{s['gradient_steps']:,} gradient steps in {s['seconds']:.1f} s",
         "promise": s["promise"],
+        "budget": _ledger(s["ledger"]),
+        "holdout": _holdout(s["holdout"]),
         "data": s["about"] or "not described",
         "files": s["directory"] or "none",
     }
+    if s["in_shadow"]:
+        facts["rounds"] += f"; in the shadow, {s['in_shadow']} would have been"
     for what, times in s["transitions"].items():
         facts["rounds"] += f", {times} x {what}"
     for name, model in s["kept"].items():
@@ -47,6 +51,17 @@ def summary(s: dict[str, Any]) -> None:
     wide = max(8, *(len(name) + 2 for name in facts))
     for name, fact in facts.items():
         screen.print(Text(f"{name:{wide}}{fact}"), soft_wrap=True)
+
+
+def _ledger(figures: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items() if value is not None) or "no figures"
+
+
+def _holdout(h: dict[str, int | None]) -> str:
+    read = f"{h['read']:,} decide examples read"
+    if h["size"] is None:
+        return f"{read}, none twice"
+    return f"{read} of {h['size']:,}, " + ("none twice" if h["uses"] == 1 else f"some {h['uses']} times")
 
 
 def _score(value: float | None) -> str:

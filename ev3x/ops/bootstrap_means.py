@@ -97,6 +97,15 @@ def _portable(scores: Array, seeds: Array, mask: Array | None = None, *, resampl
     return definition(scores, seeds, mask, resamples, scheme)
 
 
+def resample_weights(seeds: Array, resamples: Array, n: int, mask: Array | None = None) -> Array:
+    """Returns f32[..., resamples, n], how often each example is in these of `bootstrap_means`' resamples.
+
+    For statistics that are no means. `resamples` are their numbers, uint32 [resamples]; the scheme is the one that
+    `bootstrap_means` chooses. Arguments are unchecked.
+    """
+    return (_poisson if n >= _POISSON_FROM else _multinomial)(seeds, resamples, n, mask)
+
+
 def _resampled(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     """f32[..., resamples, K], the plain weighted means, linear in the scores; a few resamples after others."""
     *batch, candidates, n = scores.shape

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..assess import Assessor
+from ..intervals import clopper_pearson
 from ..task import Metric
 from ..types import Array, Block, Outcome, PyTree, Question
 from . import worlds
@@ -36,7 +36,8 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """The Clopper-Pearson interval of the rate, at `CONFIDENCE`."""
-        return clopper_pearson(self.hits, self.repeats)
+        low, high = clopper_pearson(self.hits, self.repeats, (1 - CONFIDENCE) / 2)
+        return float(low), float(high)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -68,32 +69,6 @@ def rates(
         hits += [int(_better(short, metrics, keys, scores, reference, jnp.float32(level))) for level in levels]
     names = tuple(metric.name for metric in metrics)
     return [Rate(names, copied, level, int(h), repeats) for level, h in zip(levels, hits, strict=True)]
-
-
-def clopper_pearson(hits: int, repeats: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact interval of a rate from so many hits (Clopper and Pearson 1934): quantiles of Beta distributions."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else _beta_quantile(hits, repeats - hits + 1, tail)
-    high = 1.0 if hits == repeats else _beta_quantile(hits + 1, repeats - hits, 1 - tail)
-    return low, high
-
-
-@functools.cache
-def _beta_quantile(a: int, b: int, p: float) -> float:
-    """Where the Beta(a, b) distribution function reaches p: a binomial tail in Python floats, bisected to 1e-12.
-
-    P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a).
-    """
-    n = a + b - 1
-    counts = np.arange(0, n + 1)
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    choose = logs[n] - logs[counts] - logs[n - counts]
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        x = (low + high) / 2
-        terms = choose + counts * math.log(x) + (n - counts) * math.log1p(-x)
-        low, high = (x, high) if np.exp(terms[a:]).sum() < p else (low, x)
-    return (low + high) / 2
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

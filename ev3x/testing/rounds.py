@@ -31,10 +31,17 @@ OUTCOMES = (
     Outcome.EQUIVALENT,
     Outcome.WORSE,
     Outcome.UNDECIDED,
+    Outcome.SPENT,
     None,
 )
-P_VALUES = {Outcome.BETTER: 1e-4, Outcome.EQUIVALENT: 0.5, Outcome.UNDECIDED: 0.5, Outcome.WORSE: 1 - 1e-4}
-GAINS = {Outcome.BETTER: 0.1, Outcome.EQUIVALENT: 0.0, Outcome.UNDECIDED: 0.01, Outcome.WORSE: -0.1}
+P_VALUES = {
+    Outcome.BETTER: 1e-4,
+    Outcome.EQUIVALENT: 0.5,
+    Outcome.UNDECIDED: 0.5,
+    Outcome.WORSE: 1 - 1e-4,
+    Outcome.SPENT: 1.0,
+}
+GAINS = {Outcome.BETTER: 0.1, Outcome.EQUIVALENT: 0.0, Outcome.UNDECIDED: 0.01, Outcome.WORSE: -0.1, Outcome.SPENT: 0.0}
 
 
 def assessment(key: Array, metrics: tuple[Metric, ...], outcomes: Sequence[Outcome], winner: int) -> Assessment:
@@ -62,6 +69,9 @@ def assessment(key: Array, metrics: tuple[Metric, ...], outcomes: Sequence[Outco
         p_value=f32(p[:, 0]),
         p_values=f32(p),
         examples=jnp.int32(EXAMPLES),
+        difference_lower=f32(difference - 0.01 * width),
+        difference_upper=f32(difference + 0.01 * width),
+        futile=jnp.zeros(k, bool),
     )
 
 
@@ -76,9 +86,9 @@ def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     trajectories = Trajectories(losses=(Loss("logistic"),), optimizers=optimizers, length=3)
     plan = Plan(task, Method([trajectories], MeanBounds(), Paired(), [Promote()], OverRun()))
     records = [_record(i, outcome, task.metrics) for i, outcome in enumerate(OUTCOMES)]
-    sick = records[-2]
-    lost = inexact(lambda x: jnp.full_like(x, jnp.nan), sick.confirmation)
-    records[-2] = dataclasses.replace(sick, confirmation=lost)
+    for i in (-3, -2):  # scores that are not finite, and none at all
+        lost = inexact(lambda x: jnp.full_like(x, jnp.nan), records[i].confirmation)
+        records[i] = dataclasses.replace(records[i], confirmation=lost)
     told = rows(plan, jax.tree.map(lambda *x: jnp.stack(x), *records))
     told[2]["calls"] = {"adapter": "grow"}
     scores: dict[str, float | None] = {metric.name: 0.5 for metric in task.metrics}
@@ -87,6 +97,7 @@ def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         "seed": 0,
         "rounds": len(told),
         "promotions": sum(row["promoted"] for row in told),
+        "in_shadow": 0,
         "transitions": {"grow": 1},
         "gradient_steps": sum(row["gradient_steps"] for row in told),
         "examples": EXAMPLES * len(told),
@@ -98,6 +109,9 @@ def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         "outcome": "finished",
         "reason": f"{len(told)} rounds",
         "promise": "",
+        "assumes": [],
+        "ledger": told[-1]["ledger"],
+        "holdout": {"read": EXAMPLES * len(told), "size": None, "uses": 1},
         "about": "made up",
         "observer_faults": {},
         "versions": {},

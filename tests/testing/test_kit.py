@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 import pytest
-import scipy.stats
 from mutants import MUTANTS
 from sound import Counter, Halving, Jitter, Line, Take, ZTest
 
@@ -23,6 +22,7 @@ OPTIONS = {
     "trajectories": {"losses": ["logistic", "hinge"], "optimizers": [SGD], "length": 3},
     "hyperparameters": {"loss": "logistic", "optimizer": SGD, "ranges": RANGES, "count": 3, "length": 3},
     "distill-digits": {"hidden": (8,)},
+    "bootstrap": {"statistic": "mean", "block": 256, "blocks": 2, "resamples": 99},
 }
 EXCUSES = {"reweight": {"aims_kept": "it is there to move them"}}
 LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
@@ -153,12 +153,6 @@ def test_settings_are_put_back_after_a_component_that_changes_them():
     with pytest.raises(ConformanceError):
         check_component(meddler(), excuse={"sharded": "x"})
     assert jax.config.values["jax_default_matmul_precision"] == before
-
-
-@pytest.mark.parametrize(("hits", "repeats"), [(0, 8000), (1, 8000), (400, 8000), (7999, 8000), (8000, 8000), (3, 10)])
-def test_the_interval_is_clopper_and_pearsons(hits, repeats):
-    exact = scipy.stats.binomtest(hits, repeats).proportion_ci(0.999, "exact")
-    assert calibration.clopper_pearson(hits, repeats) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
 def test_rates_of_an_exact_test_are_its_levels():

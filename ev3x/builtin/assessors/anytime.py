@@ -152,42 +152,33 @@ class Anytime(Tested):
     def _clear(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Clear:
         ranges = self.ranges(metrics)
         claims, guard = jnp.array(self.claimed(metrics)), jnp.array(self.margins(metrics), jnp.float32) / ranges.width
-        guards = guard > 0
+        guards, tested = guard > 0, claims | (guard > 0)
         margin = jnp.array([m.margin for m in metrics], jnp.float32) / ranges.width
-        theta = jnp.stack([-guard, -guard, -margin, margin])
-        side = jnp.array([1.0, -1.0, 1.0, -1.0])[:, None] * jnp.ones_like(theta)
-        wealth = self._log_wealth(evidence, ranges, theta, side, self._distances(theta), metrics)
-        up, down, above, below = wealth
+        least = jnp.full(guard.shape, self.min_gain, jnp.float32)
 
-        at, stated = -jnp.log(question.alpha), -jnp.log(jnp.float32(self.level))
-        tested = claims | guards
-        within = (jnp.minimum(above, below) >= stated) & (margin > 0)
-        futile = jnp.zeros(up.shape, bool)
+        # What is bet on, which side of it, and the distances to it that bets are best at.
+        rows = {"up": (-guard, 1.0, self._distances(-guard)), "down": (-guard, -1.0, self._distances(-guard))}
         if self.futility:
-            least = jnp.full((1, len(metrics)), self.min_gain)
-            left = self._log_wealth(
-                evidence, ranges, least, -jnp.ones_like(least), FUTILE_BET * least[:, None], metrics
-            )
-            futile = left[0] >= -jnp.log(jnp.float32(self.futility))
+            rows["futile"] = (least, -1.0, jnp.broadcast_to(FUTILE_BET * least, (len(self.bets), *least.shape)))
+        if any(m.margin for m in metrics):
+            rows |= {"above": (-margin, 1.0, self._distances(margin)), "below": (margin, -1.0, self._distances(margin))}
+        theta, distances = (jnp.stack([row[i] for row in rows.values()]) for i in (0, 2))
+        side = jnp.array([row[1] for row in rows.values()])[:, None] * jnp.ones_like(theta)
+        wealth = log_wealth(evidence, ranges, theta[:, None], side[:, None], distances)
+        gain = evidence.gains[..., 0].sum(0) / evidence.weight.sum(0)
+        ahead = jnp.where(side[:, None] * (gain - theta[:, None]) > 0, jnp.inf, -jnp.inf)  # for what is constant
+        log_e = dict(zip(rows, jnp.where(jnp.array([m.constant for m in metrics]), ahead, wealth), strict=True))
+
+        up, stated = log_e["up"], -jnp.log(jnp.float32(self.level))
+        within = futile = jnp.zeros(up.shape, bool)
+        if "above" in rows:
+            within = (jnp.minimum(log_e["above"], log_e["below"]) >= stated) & (margin > 0)
+        if "futile" in rows:
+            futile = log_e["futile"] >= -jnp.log(jnp.float32(self.futility))
         return Clear(
-            better=jnp.where(tested, up >= at, True).all(-1),
-            worse=jnp.where(tested, down >= stated, False).any(-1),
+            better=jnp.where(tested, up >= -jnp.log(question.alpha), True).all(-1),
+            worse=jnp.where(tested, log_e["down"] >= stated, False).any(-1),
             equivalent=jnp.where(guards, up >= stated, within | ~claims).all(-1),
             futile=jnp.where(claims, futile, False).any(-1),
             p_values=jnp.where(tested, jnp.exp(-jnp.maximum(up, 0.0)), jnp.nan),
         )
-
-    def _log_wealth(
-        self,
-        evidence: PowerSums,
-        ranges: Ranges,
-        theta: Array,
-        side: Array,
-        distances: Array,
-        metrics: tuple[Metric, ...],
-    ) -> Array:
-        """As `log_wealth`, for theta and side f32[Q, M]; what is constant is known after one example: f32[Q, K, M]."""
-        wealth = log_wealth(evidence, ranges, theta[:, None], side[:, None], distances)
-        gain = evidence.gains[..., 0].sum(0) / evidence.weight.sum(0)
-        ahead = jnp.where(side[:, None] * (gain - theta[:, None]) > 0, jnp.inf, -jnp.inf)
-        return jnp.where(jnp.array([m.constant for m in metrics]), ahead, wealth)

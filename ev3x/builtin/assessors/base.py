@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from ...assess import Assessor
+from ...intervals import wilson
 from ...moments import Moments, Pooled, begin, observe
 from ...task import Metric
 from ...types import Array, Assessment, Block, Outcome, Question
@@ -34,6 +35,13 @@ def need_two_blocks(name: str, metrics: tuple[Metric, ...], blocks: int) -> None
                 f"{name}: metric {metric.name!r} is set-level, its uncertainty is that between blocks: "
                 f"blocks must be at least 2, got {blocks}"
             )
+
+
+def own_bounds(p: Pooled, off: Array, level: float, metrics: tuple[Metric, ...]) -> tuple[Array, Array]:
+    """Bounds of each contender's own mean, f32[K, M]: Wilson's of metrics of 0 and 1 that are counted, else -+ off."""
+    lower, upper = wilson(p.mean, p.examples[None], level)
+    rate = (jnp.array([m.binary for m in metrics]) & p.counted)[None]
+    return jnp.where(rate, lower, p.mean - off), jnp.where(rate, upper, p.mean + off)
 
 
 def combine(mean: Array, off: Array | float, aims: Array) -> Array:

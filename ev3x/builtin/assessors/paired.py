@@ -16,13 +16,15 @@ from ...moments import Moments, Pooled, pool
 from ...objectives import Amounts, find
 from ...task import Metric
 from ...types import Array, Assessment, Outcome, Question
-from .base import OfMoments, combine, conclude, need_two_blocks
+from .base import OfMoments, combine, conclude, need_two_blocks, own_bounds
 
 # float32 betainc(m/2, m/2, 1/2) errs by at most 1.2% of a tail (0.1 to 1e-7) up to m = 16,384; see tests.
 BETAINC_ERROR = 0.02
 LARGE = 16_384
 # Exact sums of the score test's level over all outcomes exceed it by up to 20 % from 100 examples on; see tests.
 SCORE_TEST_ERROR = 0.25
+_MCNEMAR = "McNemar's exact test: nothing further"
+_TANGO = "Tango's score test: approximate, its p-values are raised by a quarter"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Paired(OfMoments):
 
     Worse means that at `level` a claim is proven worse, or a guard worse by more than its margin; equivalent, that the
     1 - 2 * level interval of every claim's difference lies within the metric's margin and all guards hold at `level`.
+
+    A contender's own bounds are Wilson's for metrics of 0 and 1, and mean -+ t standard errors within the metric's
+    range for others, at the confidence 1 - 2 * level.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
@@ -83,6 +88,21 @@ class Paired(OfMoments):
             if metric.binary and margins[metric.name] >= 1:
                 raise ValueError(f"paired: guards: {metric.name} must be below 1, its values are 0 and 1, {at}")
 
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """What the test of each claim and guard rests on."""
+        sentences = ["the examples are independent draws that chose neither model", "the sample is fixed: one look"]
+        margins = dict(self.guards)
+        for m in (m for m in metrics if m.name in (self.claims or (metrics[0].name,)) or m.name in margins):
+            if m.constant:
+                text = "is the same on every example: compared, not tested"
+            elif not m.binary or self.test == "t":
+                text = "Student's t: the mean of the differences is close to normal"
+            else:
+                text = _MCNEMAR if m.name not in margins else _TANGO
+                text += ", as long as all weights are 0 or 1; else Student's t"
+            sentences.append(f"{m.name}: {text}")
+        return tuple(sentences)
+
     def leads(self, metrics: tuple[Metric, ...]) -> int:
         """The first claim."""
         return next(iter(find("paired", self.claims, metrics)), 0)
@@ -100,7 +120,8 @@ class Paired(OfMoments):
         better = jnp.where(claims | guards, up <= question.alpha, True).all(-1)
         worse = jnp.where(claims | guards, down <= self.level, False).any(-1)
         t = t_quantile(self.level, p.examples - 1)[None]
-        off, own = t * p.difference_error, t * p.error
+        off = t * p.difference_error
+        lower, upper = own_bounds(p, t * p.error, self.level, metrics)
         within = jnp.abs(p.difference) + off < jnp.array([[m.margin for m in metrics]])
         equivalent = jnp.where(guards, up <= self.level, within | ~claims).all(-1)
         verdicts = [(better, Outcome.BETTER), (worse, Outcome.WORSE), (equivalent, Outcome.EQUIVALENT)]
@@ -111,8 +132,8 @@ class Paired(OfMoments):
             metrics,
             rank=value,
             value=value,
-            lower=p.mean - own,
-            upper=p.mean + own,
+            lower=lower,
+            upper=upper,
             difference_lower=p.difference - off,
             difference_upper=p.difference + off,
             outcome=jnp.select([v[0] for v in verdicts], [v[1] for v in verdicts], Outcome.UNDECIDED),

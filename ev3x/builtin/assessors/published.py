@@ -32,6 +32,14 @@ class Published(OfMoments):
         """Raise ValueError for a set-level metric on a single block."""
         need_two_blocks("published", metrics, self.blocks)
 
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """That there is no promise, and what the intervals take for granted."""
+        return (
+            "no error level is stated, and the budget is not consulted",
+            "the examples are independent draws that chose neither model",
+            "the means are close to normal; the intervals take the models for independent: they are not paired",
+        )
+
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts: better and worse when the intervals are apart, else undecided."""
         p = pool(evidence)

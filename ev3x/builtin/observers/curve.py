@@ -30,7 +30,7 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One round with a winner: its confirmed score with interval, and the incumbent's on the same examples."""
+    """One round with a winner: its confirmed score, its gain with an interval, the incumbent on the same examples."""
 
     round: int
     score: float
@@ -95,15 +95,15 @@ def _points(run: RunInfo, rows: Sequence[Row]) -> list[Point]:
             round=row["round"] + 1,
             score=number(row["confirm"]["winner"]["mean"]),
             gain=number(row["confirm"]["winner"]["difference"]),
-            lower=number(row["confirm"]["winner"]["lower"]),
-            upper=number(row["confirm"]["winner"]["upper"]),
+            lower=number(row["confirm"]["winner"]["difference_lower"]),
+            upper=number(row["confirm"]["winner"]["difference_upper"]),
             incumbent=number(row["confirm"]["incumbent"]),
             verdict=row["verdict"],
             promoted=row["promoted"],
             restored=row["move"] == "restore",
         )
         for row in rows
-        if row["winner"] is not None
+        if row["winner"] is not None and row["verdict"] != "spent"
     ]
 
 
@@ -127,18 +127,17 @@ def _mark(axes: Axes, points: list[Point], marker: str, edge: str, color: str, l
 
 def _differences(axes: Axes, points: list[Point]) -> None:
     """Every winner's gain with its interval; what lies beyond the usual is an arrow at the edge."""
-    edge = _usual([max(abs(p.lower - p.incumbent), abs(p.upper - p.incumbent)) for p in points])
+    edge = _usual([max(abs(p.lower), abs(p.upper)) for p in points])
     axes.axhline(0, color=INK, linewidth=1.0)
     for verdict, some in _by_verdict(points):
         color, inside = COLORS[verdict], [p for p in some if abs(p.gain) <= edge]
         x = [p.round for p in inside]
-        low, high = [p.lower - p.incumbent for p in inside], [p.upper - p.incumbent for p in inside]
-        axes.vlines(x, low, high, color=color, alpha=0.55, linewidth=1.6)
+        axes.vlines(x, [p.lower for p in inside], [p.upper for p in inside], color=color, alpha=0.55, linewidth=1.6)
         axes.plot(x, [p.gain for p in inside], "o", color=color, markersize=_size(points))
         for marker, sign in (("^", 1), ("v", -1)):
             x = [p.round for p in some if sign * p.gain > edge]
             axes.plot(x, [sign * edge] * len(x), marker, color=color, markersize=1.3 * _size(points))
-    lowest = min((p.lower - p.incumbent for p in points if p.lower == p.lower), default=-edge)
+    lowest = min((p.lower for p in points if p.lower == p.lower), default=-edge)
     axes.set_ylim(1.08 * max(-edge, min(lowest, -edge / 4)), 1.08 * edge)
 
 

@@ -10,6 +10,7 @@ from toys import ACCURACY, judge, right
 import ev3x
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.assessors.published import Published
 
 B, N = 4, 512
 quick = settings(deadline=None, max_examples=40)
@@ -138,15 +139,66 @@ def test_a_contender_with_nan_scores_is_worse():
     assert int(got.outcome[0]) == ev3x.Outcome.WORSE and int(got.winner) == -1
 
 
-def test_bounds_are_the_confidence_interval_of_the_difference_around_the_reference():
+def test_bounds_are_the_confidence_intervals_of_the_mean_and_of_the_difference():
     rng = np.random.default_rng(2)
     reference = rng.normal(size=(B, 1, N))
     scores = reference + rng.normal(0.1, 1, reference.shape)
     got = judge(Paired(level=0.05), scores[:, None], reference)
-    interval = scipy.stats.ttest_rel(scores.ravel(), reference.ravel()).confidence_interval(0.9)
-    np.testing.assert_allclose(
-        [got.lower[0, 0], got.upper[0, 0]], reference.mean() + np.array([interval.low, interval.high]), rtol=1e-4
+    own = scipy.stats.ttest_1samp(scores.ravel(), 0).confidence_interval(0.9)
+    apart = scipy.stats.ttest_rel(scores.ravel(), reference.ravel()).confidence_interval(0.9)
+    np.testing.assert_allclose([got.lower[0, 0], got.upper[0, 0]], own, rtol=1e-3)
+    np.testing.assert_allclose([got.difference_lower[0, 0], got.difference_upper[0, 0]], apart, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.7, 1.0])
+@pytest.mark.parametrize("kept", [1, 37, B * N])
+def test_own_bounds_of_metrics_of_0_and_1_are_wilsons(rate, kept):
+    scores = np.random.default_rng(3).random((B, 1, 1, N)) < rate
+    mask = (np.arange(B * N) < kept).reshape(B, 1, N).astype(np.float32)
+    got = judge(Paired(level=0.05), scores, scores[:, 0], mask, metrics=(ACCURACY,))
+    hits = int((scores[:, 0] * mask).sum())
+    want = scipy.stats.binomtest(hits, kept).proportion_ci(0.9, "wilson")
+    np.testing.assert_allclose([got.lower[0, 0], got.upper[0, 0]], want, rtol=1e-4, atol=1e-7)
+
+
+def test_own_bounds_stay_in_the_range_where_wilsons_do_not_apply():
+    scores = np.ones((B, 1, 1, N))
+    scores[0, 0, 0, :3] = 0
+    weights = np.full((B, 1, N), 0.5, np.float32)
+    weighted = judge(Paired(), scores, scores[:, 0], weights, metrics=(ACCURACY,))
+    error = scores.std(ddof=1) / np.sqrt(B * N)
+    off = scipy.stats.t.isf(0.05, B * N - 1) * error
+    assert float(weighted.lower[0, 0]) == pytest.approx(scores.mean() - off, abs=1e-5)
+    ranged = judge(Paired(), scores, scores[:, 0], metrics=(ev3x.Metric("m", right, low=0.0, high=0.999),))
+    assert float(ranged.upper[0, 0]) == pytest.approx(0.999)
+
+
+def test_what_is_assumed_is_said_for_each_metric_that_is_tested():
+    metrics = (
+        ACCURACY,
+        ev3x.Metric("loss", right),
+        ev3x.Metric("rate", right, binary=True),
+        ev3x.Metric("idle", right),
     )
+    said = Paired(claims=("accuracy", "loss"), guards={"rate": 0.01}).assumes(metrics)
+    assert [s.split(":")[0] for s in said if ":" in s] == ["the sample is fixed", "accuracy", "loss", "rate"]
+    text = "; ".join(said)
+    for words in (
+        "accuracy: McNemar's exact",
+        "loss: Student's t",
+        "rate: Tango's score test: approximate",
+        "independent",
+    ):
+        assert words in text
+    assert "accuracy: Student's t" in "; ".join(Paired(test="t").assumes(metrics))
+    size = ev3x.Metric("size", right, constant=True)
+    assert "size: is the same on every example: compared, not tested" in Paired().assumes((size,))
+
+
+def test_the_published_rule_says_that_it_promises_nothing():
+    text = "; ".join(Published().assumes((ACCURACY,)))
+    for words in ("no error level", "not paired", "normal"):
+        assert words in text
 
 
 def test_a_reference_with_nan_scores_neither_wins_nor_loses():

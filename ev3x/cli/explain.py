@@ -1,0 +1,149 @@
+"""`ev3x explain`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from .console import out
+from .run import Json, RunDirectory
+
+
+def explain(
+    directory: RunDirectory,
+    round_: Annotated[
+        int | None, typer.Option("--round", metavar="N", help="Everything of this round; the first is 0.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say why each round of a run ended as it did, in words and figures."""
+    from ..explain import of_round, overview, read
+
+    rows, summary = read(directory)
+    found = overview(rows, summary) if round_ is None else of_round(rows, round_)
+    if as_json:
+        out(json.dumps(found))
+    elif round_ is None:
+        _overview(found)
+    else:
+        _round(found)
+
+
+def _overview(found: dict[str, Any]) -> None:
+    """The facts of the run, and a line per round."""
+    decide = found["decide"]
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdicts"].items())
+    examples = f"{decide['examples']:,} decide examples were read"
+    if decide["reused"]:
+        examples += f"; {decide['reused']} rounds read some again, one was read {decide['uses']} times"
+    facts = [
+        ("task", f"{found['task'] or 'not known'}: {found['ended'] or 'the run has not ended'}"),
+        ("promise", found["promise"] or "not known before the run ends"),
+        *(("assumes" if not i else "", text) for i, text in enumerate(found["assumes"])),
+        ("rounds", f"{found['rounds']}: {verdicts}; {found['promotions']} promoted"),
+        ("budget", _figures(found["ledger"])),
+        ("data", examples),
+    ]
+    _facts(facts)
+    columns = ("round", "winner", "verdict", "gain", "p", "alpha", "examples", "why")
+    _table(columns, [_cells(line) for line in found["lines"]])
+
+
+def _cells(line: dict[str, Any]) -> tuple[str, ...]:
+    state = ", promoted" if line["promoted"] else ", shadow" if line["shadow"] else ""
+    return (
+        str(line["round"]),
+        line["winner"] or "none",
+        line["verdict"] + state,
+        f"{line['metric']} {_interval(line['gain'], line['lower'], line['upper'])}",
+        _figure(line["p_value"]),
+        _figure(line["alpha"]),
+        f"{line['examples']:,}",
+        line["why"],
+    )
+
+
+def _round(found: dict[str, Any]) -> None:
+    """All candidates, the confirmation by metric, and the ledger of a round."""
+    row, confirm = found["row"], found["row"]["confirm"]
+    end = ("promoted; " if row["promoted"] else "") + f"move: {row['move']}"
+    if shadow := row.get("shadow"):
+        end = f"nothing, in shadow; else {'promoted; ' if shadow['promoted'] else ''}move: {shadow['move']}"
+    facts = [
+        ("round", str(row["round"])),
+        ("winner", row["winner"] or "none"),
+        ("verdict", row["verdict"]),
+        ("why", row["why"]),
+        ("done", end + "".join(f"; {name}: {what}" for name, what in row["calls"].items())),
+    ]
+    _facts(facts)
+    candidates = [
+        (c["name"], "yes" if c["eligible"] else "no", _figure(c["value"]), metric, *_means(c, metric))
+        for c in row["candidates"]
+        for metric in c["mean"]
+    ]
+    _table(("candidate", "eligible", "value", "metric", "mean on the assess split"), candidates)
+    winner, tested = confirm["winner"], confirm["p_values"]
+    metrics = [
+        (
+            metric,
+            *_means(winner, metric),
+            *_means(confirm["current"], metric),
+            _figure(confirm["incumbent"][metric]),
+            _interval(*(winner[name][metric] for name in ("difference", "difference_lower", "difference_upper"))),
+            _figure(tested[metric]) if metric in tested else "not tested",
+            _figure(confirm["alpha"]),
+        )
+        for metric in winner["mean"]
+    ]
+    _table(("metric", "winner", "current", "incumbent", "gain of the winner", "p", "alpha"), metrics)
+    before, after = found["ledger_before"], row.get("ledger", {})
+    examples = f"{confirm['examples']:,} of the decide split, {row['select_examples']:,} of the assess split"
+    if confirm["uses"]:
+        examples += f"; some took part in {confirm['uses']} confirmations before"
+    facts = [
+        ("examples", examples),
+        ("before", _figures(before) if before or not after else "nothing: the first round"),
+        ("after", _figures(after)),
+        *(("otherwise" if not i else "", text) for i, text in enumerate(found["would_change"])),
+    ]
+    _facts(facts)
+
+
+def _means(bounds: dict[str, Any], metric: str) -> tuple[str]:
+    low, high = (bounds[name][metric] for name in ("lower", "upper"))
+    return (_interval(bounds["mean"][metric], low, high, sign=""),)
+
+
+def _interval(value: float | None, low: float | None, high: float | None, sign: str = "+") -> str:
+    """A figure and its bounds."""
+    a, b, c = ("-" if x is None else f"{x:{sign}.4g}" for x in (value, low, high))
+    return a if low == high else f"{a} [{b}, {c}]"
+
+
+def _figure(x: float | None) -> str:
+    return "-" if x is None else f"{x:.3g}"
+
+
+def _figures(ledger: dict[str, float | None]) -> str:
+    """What a ledger says, in one line."""
+    return ", ".join(f"{name} {_figure(x)}" for name, x in ledger.items()) or "no account"
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> None:
+    from rich.text import Text
+
+    from . import tables
+
+    screen = tables.console()
+    for name, fact in facts:
+        screen.print(Text(f"{name:11}{fact}"), soft_wrap=True)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from . import tables
+
+    tables.console().print(tables.table(columns, rows))
