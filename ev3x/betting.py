@@ -49,7 +49,7 @@ class PowerSums:
     scores: Array  # f32[B, K, M, 2], sums of w u^p, where u in [0, 1] is the score's place in the range
     reference: Array  # f32[B, M, 2]
     weight: Array  # f32[B, M], sums of w
-    faults: Array  # f32[B, K, M], examples whose scores or weights were outside of their range
+    faults: Array  # f32[B, K, M], examples whose scores or weights were outside of their range, or not 0 or 1 if exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,8 @@ def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
         return jnp.stack([t.sum(-1) for t in terms], axis=-1)
 
     def outside(x: Array) -> Array:
-        return ranges.known[:, None] & ~((x >= -SLACK) & (x <= 1 + SLACK))
+        possible = jnp.where(ranges.exact[:, None], (x == 0) | (x == 1), (x >= -SLACK) & (x <= 1 + SLACK))
+        return ranges.known[:, None] & ~possible
 
     bad = outside(scores) | outside(reference) | (w < 0) | (w > 1)
     found = PowerSums(
@@ -225,6 +226,7 @@ def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     needed = -jnp.log(jnp.float32(level))
     bet = jnp.minimum(jnp.sqrt(2 * needed / (spread * jnp.maximum(t, 1.0) * jnp.log1p(t + 1))), MOST)
     around = s2 - 2 * centre * s1 + centre**2 * n
-    off = (needed + ((-jnp.log1p(-bet) - bet) * around).sum(0)) / (bet * n).sum(0)
-    middle = (bet * s1).sum(0) / (bet * n).sum(0)
+    total = (bet * n).sum(0)
+    off = (needed + ((-jnp.log1p(-bet) - bet) * around).sum(0)) / total
+    middle = jnp.where(total > 0, (bet * s1).sum(0) / total, 0.5)
     return jnp.clip(middle - off, 0.0, 1.0), jnp.clip(middle + off, 0.0, 1.0)

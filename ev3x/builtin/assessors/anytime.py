@@ -89,7 +89,7 @@ class Anytime(Tested):
     def enough(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Array:
         """Whether the verdict on every eligible contender is clear."""
         found = self._clear(evidence, question, metrics)
-        lost = ~jnp.isfinite(evidence.gains[..., 0]).all((0, 2))
+        lost = (~jnp.isnan(found.p_values) & ~jnp.isfinite(evidence.gains[..., 0]).all(0)).any(-1)
         clear = found.better | found.worse | found.equivalent | found.futile | lost
         return (clear | ~question.eligible).all()
 
@@ -104,14 +104,14 @@ class Anytime(Tested):
         outward = ranges.sign * width
         claims, tested = jnp.array(self.claimed(metrics)), ~jnp.isnan(found.p_values)
         rank = jnp.where(claims, width * gain, 0.0).sum(-1)
-        finite = jnp.isfinite(rank) & jnp.where(tested, jnp.isfinite(mean), True).all(-1)
-        can_win = question.eligible & finite
+        sound = jnp.where(tested, jnp.isfinite(mean), True).all(-1)
+        can_win = question.eligible & sound & jnp.isfinite(rank)
         ends = [
             outward * end for end in gain_bounds(evidence, ranges, self._distances(jnp.zeros(len(metrics))), self.level)
         ]
         own = [low + width * end for end in score_bounds(evidence, self.level)]
         verdicts = [
-            (~finite & question.eligible, Outcome.WORSE),
+            (~sound & question.eligible, Outcome.WORSE),
             (found.better, Outcome.BETTER),
             (found.worse, Outcome.WORSE),
             (found.equivalent, Outcome.EQUIVALENT),
@@ -138,7 +138,7 @@ class Anytime(Tested):
         faults = np.asarray(evidence.faults).sum(0)[0]
         wrong = [f"{m.name}: {int(n)}" for m, n in zip(metrics, faults, strict=True) if n]
         if wrong:
-            where = "outside of their range, or weights outside of 0 ... 1"
+            where = "outside of their range (0 and 1 of a binary metric), or weights outside of 0 ... 1"
             return f"proves nothing: there are examples with scores {where} ({', '.join(wrong)})"
         return f"given up: a gain of {self.min_gain:g} of the range is ruled out" if bool(assessment.futile[0]) else ""
 
