@@ -1,4 +1,4 @@
-"""The default confirmation: a test of the differences on the same examples."""
+"""A test of the differences on the same examples, of which there is a fixed number."""
 
 from __future__ import annotations
 
