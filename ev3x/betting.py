@@ -14,7 +14,8 @@ needed of a block are power sums, and evidence adds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,14 @@ PRIOR, PRIOR_EXAMPLES = 0.1, 64.0
 MOST_EXACT, MOST = 0.75, 0.5
 SLACK = 1e-5  # by which a score may leave its range, from rounding
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def broadcasting(f: Callable[P, R]) -> Callable[P, R]:
+    """The function, free to broadcast where JAX is told to be strict: arrays of metrics, [M], go with all [K, M]."""
+    return jax.numpy_rank_promotion("allow")(f)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +49,7 @@ class PowerSums:
     scores: Array  # f32[B, K, M, 2], sums of w u^p, where u in [0, 1] is the score's place in the range
     reference: Array  # f32[B, M, 2]
     weight: Array  # f32[B, M], sums of w
-    faults: Array  # f32[B, K, M], examples whose scores or weights were outside of their range
+    faults: Array  # f32[B, K, M], examples whose scores or weights were outside of their range, or not 0 or 1 if exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +94,7 @@ def begin(blocks: int, k: int, m: int) -> PowerSums:
     return PowerSums(**{name: jnp.zeros((blocks, *shape), jnp.float32) for name, shape in shapes.items()})
 
 
+@broadcasting
 def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
     """The sums with those of one more block in its slot."""
     n = block.reference.shape[-1]
@@ -104,7 +114,8 @@ def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
         return jnp.stack([t.sum(-1) for t in terms], axis=-1)
 
     def outside(x: Array) -> Array:
-        return ranges.known[:, None] & ~((x >= -SLACK) & (x <= 1 + SLACK))
+        possible = jnp.where(ranges.exact[:, None], (x == 0) | (x == 1), (x >= -SLACK) & (x <= 1 + SLACK))
+        return ranges.known[:, None] & ~possible
 
     bad = outside(scores) | outside(reference) | (w < 0) | (w > 1)
     found = PowerSums(
@@ -117,6 +128,7 @@ def observe(sums: PowerSums, block: Block, ranges: Ranges) -> PowerSums:
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), sums, found)
 
 
+@broadcasting
 def log_wealth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, distances: Array) -> Array:
     """The log of the mean wealth, f32[..., K, M], of bettors that the mean gain is above theta (side 1) or below (-1).
 
@@ -132,6 +144,7 @@ def log_wealth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, dista
     return jnp.where(sound, wealth, -jnp.inf)
 
 
+@broadcasting
 def growth(sums: PowerSums, ranges: Ranges, theta: Array, side: Array, distances: Array) -> Array:
     """How much every block adds to the log-wealth of each bettor: f32[..., J, B, K, M]; arguments of `log_wealth`."""
     s0 = sums.weight[:, None]  # [B, 1, M]
@@ -176,6 +189,7 @@ def _before(sums: Array, prior: float) -> Array:
     return jnp.cumsum(sums, axis=0) - sums + prior
 
 
+@broadcasting
 def gain_bounds(sums: PowerSums, ranges: Ranges, distances: Array, level: float) -> tuple[Array, Array]:
     """Bounds of the mean gain, f32[K, M] each, as parts of the range; each holds at all times with chance 1 - level.
 
@@ -197,6 +211,7 @@ def gain_bounds(sums: PowerSums, ranges: Ranges, distances: Array, level: float)
     return out[0], out[1]
 
 
+@broadcasting
 def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     """Bounds of the mean scores, f32[K, M] each in [0, 1]; each holds at all times with chance 1 - level.
 
@@ -211,6 +226,7 @@ def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     needed = -jnp.log(jnp.float32(level))
     bet = jnp.minimum(jnp.sqrt(2 * needed / (spread * jnp.maximum(t, 1.0) * jnp.log1p(t + 1))), MOST)
     around = s2 - 2 * centre * s1 + centre**2 * n
-    off = (needed + ((-jnp.log1p(-bet) - bet) * around).sum(0)) / (bet * n).sum(0)
-    middle = (bet * s1).sum(0) / (bet * n).sum(0)
+    total = (bet * n).sum(0)
+    off = (needed + ((-jnp.log1p(-bet) - bet) * around).sum(0)) / total
+    middle = jnp.where(total > 0, (bet * s1).sum(0) / total, 0.5)
     return jnp.clip(middle - off, 0.0, 1.0), jnp.clip(middle + off, 0.0, 1.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ...betting import PowerSums, Ranges, begin, bounded, gain_bounds, log_wealth, observe, score_bounds
+from ...betting import PowerSums, Ranges, begin, bounded, broadcasting, gain_bounds, log_wealth, observe, score_bounds
 from ...component import Count, Fault, Positive, Real
 from ...task import Metric
 from ...types import Array, Assessment, Block, Outcome, Question
@@ -89,10 +89,11 @@ class Anytime(Tested):
     def enough(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Array:
         """Whether the verdict on every eligible contender is clear."""
         found = self._clear(evidence, question, metrics)
-        lost = ~jnp.isfinite(evidence.gains[..., 0]).all((0, 2))
+        lost = (~jnp.isnan(found.p_values) & ~jnp.isfinite(evidence.gains[..., 0]).all(0)).any(-1)
         clear = found.better | found.worse | found.equivalent | found.futile | lost
         return (clear | ~question.eligible).all()
 
+    @broadcasting
     def conclude(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts so far."""
         ranges, found = self.ranges(metrics), self._clear(evidence, question, metrics)
@@ -103,14 +104,14 @@ class Anytime(Tested):
         outward = ranges.sign * width
         claims, tested = jnp.array(self.claimed(metrics)), ~jnp.isnan(found.p_values)
         rank = jnp.where(claims, width * gain, 0.0).sum(-1)
-        finite = jnp.isfinite(rank) & jnp.where(tested, jnp.isfinite(mean), True).all(-1)
-        can_win = question.eligible & finite
+        sound = jnp.where(tested, jnp.isfinite(mean), True).all(-1)
+        can_win = question.eligible & sound & jnp.isfinite(rank)
         ends = [
             outward * end for end in gain_bounds(evidence, ranges, self._distances(jnp.zeros(len(metrics))), self.level)
         ]
         own = [low + width * end for end in score_bounds(evidence, self.level)]
         verdicts = [
-            (~finite & question.eligible, Outcome.WORSE),
+            (~sound & question.eligible, Outcome.WORSE),
             (found.better, Outcome.BETTER),
             (found.worse, Outcome.WORSE),
             (found.equivalent, Outcome.EQUIVALENT),
@@ -137,15 +138,17 @@ class Anytime(Tested):
         faults = np.asarray(evidence.faults).sum(0)[0]
         wrong = [f"{m.name}: {int(n)}" for m, n in zip(metrics, faults, strict=True) if n]
         if wrong:
-            where = "outside of their range, or weights outside of 0 ... 1"
+            where = "outside of their range (0 and 1 of a binary metric), or weights outside of 0 ... 1"
             return f"proves nothing: there are examples with scores {where} ({', '.join(wrong)})"
         return f"given up: a gain of {self.min_gain:g} of the range is ruled out" if bool(assessment.futile[0]) else ""
 
+    @broadcasting
     def _distances(self, theta: Array) -> Array:
         """The distances f32[..., J, M] that bets against theta f32[..., M] are best at: a margin's own size is one."""
         scale = jnp.where(theta == 0, self.min_gain, jnp.abs(theta))
         return scale[..., None, :] * jnp.array(self.bets, jnp.float32)[:, None]
 
+    @broadcasting
     def _clear(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Clear:
         ranges = self.ranges(metrics)
         claims, guard = jnp.array(self.claimed(metrics)), jnp.array(self.margins(metrics), jnp.float32) / ranges.width
