@@ -80,12 +80,13 @@ class Block:
 class Assessment:
     """What an assessor concludes.
 
-    `value` is what the ranking goes by (-inf: cannot win); `winner` is its best, -1 when nobody can win. `mean`,
-    `lower` and `upper` are bounds of each contender's own mean, in the range of the metric; `difference` is its mean
-    distance to the reference on the same examples, `difference_lower` and `difference_upper` are its bounds. `p_values`
-    are NaN for metrics that were not tested, `p_value` is the largest of the others; of an e-process, they are 1 / e.
-    `futile` says that reading ended because a gain worth having was ruled out. An assessor may leave out the last
-    three: then the loop has it that the bounds are the difference itself, and that nothing was futile.
+    `value` is what the ranking goes by (-inf: cannot win); `winner` is its best, -1 when nobody can win. `mean` is each
+    contender's own, `lower` and `upper` its bounds in the range of the metric; `difference` is its mean distance to the
+    reference on the same examples, `difference_lower` and `difference_upper` are its bounds. An assessor that tests
+    another statistic than the mean has that in their place. `p_values` are NaN for metrics that were not tested,
+    `p_value` is the largest of the others; of an e-process, they are 1 / e. `futile` says that reading ended because a
+    gain worth having was ruled out. An assessor may leave out the last three: then the loop has it that the bounds are
+    the difference itself, and that nothing was futile.
     """
 
     value: Array  # f32[K]

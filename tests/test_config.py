@@ -67,8 +67,7 @@ use = 3
         "my.toml:14: propose[0].optimizers[1].lr: sgd: unknown option 'lr'; known: accumulator_dtype, learning_rate, "
         "momentum, nesterov; option 'learning_rate' is required",
         "my.toml:16: select.use: must name the assessor, such as one of: mean_bounds, lexicographic, pareto, betting, "
-        "bernstein, paired, "
-        "published",
+        "bernstein, paired, bootstrap, published",
         "my.toml:19: confirm.use: unknown assessor 'pared'; did you mean 'paired'?",
         "my.toml:21: adapt[0].use: unknown plugin 'foo'; known: ev3; `ev3x plugins list` shows what is installed; "
         "pip installs more, --plugin FILE.py takes a file",

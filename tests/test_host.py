@@ -232,8 +232,8 @@ def test_unknown_names_are_met_with_the_nearest_known_one(site):
         ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
         (
             "mine",
-            "unknown assessor 'mine'; known: lexicographic, mean_bounds, paired, pareto, published "
-            "(installed plugins: 'good:...')",
+            "unknown assessor 'mine'; known: bernstein, betting, bootstrap, lexicographic, mean_bounds, paired, "
+            "pareto, published (installed plugins: 'good:...')",
         ),
     ):
         with pytest.raises(PluginError) as error:

@@ -50,7 +50,7 @@ def test_a_guard_blocks_the_promotion_of_a_model_that_is_right_more_often_but_to
     assert gain > 0.03 and loss > 0.02
     assert f"accuracy {gain:+.4f} against the incumbent [" in guarded["why"]
     assert f"] on 4096 examples, held back by brier: {loss:+.4f} [" in guarded["why"]
-    assert guarded["why"].endswith("p = 1 > 0.03 offered")
+    assert guarded["why"].endswith("p = 1 > 0.022 offered")
     p = guarded["confirm"]["p_values"]
     assert p["accuracy"] == free["confirm"]["p_value"] < 0.01 < p["brier"] == guarded["confirm"]["p_value"]
 

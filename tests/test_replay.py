@@ -132,7 +132,10 @@ def test_a_round_that_read_examples_cannot_pass_for_one_without(whole, monkeypat
 
 @pytest.mark.parametrize(
     ("branch", "path", "what"),
-    [("plugins", "budget", "state after it: budget"), ("run", "model/aims", "state after it: model.aims[0]")],
+    [
+        ("plugins", "budget/confirmations", "state after it: budget.confirmations"),
+        ("run", "model/aims", "state after it: model.aims[0]"),
+    ],
 )
 def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch, branch, path, what):
     def fewer(values):
@@ -146,7 +149,7 @@ def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch,
 
 
 def test_another_rounding_is_noted_and_no_difference(whole, monkeypatch):
-    altered(monkeypatch, records={"alpha": lambda x: np.nextafter(x, np.float32(1))})
+    altered(monkeypatch, records={"confirmation/lower": lambda x: np.nextafter(x, np.float32(1))})
     monkeypatch.setattr(replay_, "rows", lambda plan, records: [json.loads(line) for line in lines])
     lines = (whole / "rounds.jsonl").read_text().splitlines()
     replayed = replay(records("none"), whole)

@@ -48,22 +48,12 @@ def _overview(found: dict[str, Any]) -> None:
         ("data", examples),
     ]
     _facts(facts)
-    columns = ("round", "winner", "verdict", "gain", "p", "alpha", "examples", "why")
-    _table(columns, [_cells(line) for line in found["lines"]])
+    _table(("round", "winner", "verdict", "why"), [_cells(line) for line in found["lines"]])
 
 
 def _cells(line: dict[str, Any]) -> tuple[str, ...]:
     state = ", promoted" if line["promoted"] else ", shadow" if line["shadow"] else ""
-    return (
-        str(line["round"]),
-        line["winner"] or "none",
-        line["verdict"] + state,
-        f"{line['metric']} {_interval(line['gain'], line['lower'], line['upper'])}",
-        _figure(line["p_value"]),
-        _figure(line["alpha"]),
-        f"{line['examples']:,}",
-        line["why"],
-    )
+    return str(line["round"]), line["winner"] or "none", line["verdict"] + state, line["why"]
 
 
 def _round(found: dict[str, Any]) -> None:

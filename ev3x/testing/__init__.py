@@ -1,4 +1,4 @@
-"""The conformance kit: every demand on a component, tried out in the tests of plugins; needs neither pytest nor scipy.
+"""The conformance kit: every demand on a component, tried out in the tests of plugins; needs no pytest.
 
     from ev3x.testing import check_proposer
 

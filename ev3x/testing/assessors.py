@@ -287,7 +287,7 @@ def permutation(bench: AssessorBench) -> None:
     alone = ("reference", "winner", "examples")
     for field in dataclasses.fields(Assessment):
         x, y = getattr(said, field.name), getattr(other, field.name)
-        if field.name not in alone:
+        if field.name not in alone and x is not None:
             fault = trees.far(x[order], y)
             demand(fault is None, f"{field.name} in the other order", fault, "treat all contenders alike")
     demand(

@@ -1,4 +1,4 @@
-"""The default confirmation: a test of the differences on the same examples."""
+"""A test of the differences on the same examples, of which there is a fixed number."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jax.scipy.special import betainc
 from jax.scipy.stats import norm
 from typing_extensions import Doc
 
-from ...component import Count, Fault, Positive
+from ...component import Count
 from ...moments import Moments, Pooled, pool
-from ...objectives import Amounts, find
 from ...task import Metric
 from ...types import Array, Assessment, Outcome, Question
 from .base import OfMoments, combine, conclude, need_two_blocks, own_bounds
+from .tested import Tested
 
 # float32 betainc(m/2, m/2, 1/2) errs by at most 1.2% of a tail (0.1 to 1e-7) up to m = 16,384; see tests.
 BETAINC_ERROR = 0.02
@@ -28,7 +28,7 @@ _TANGO = "Tango's score test: approximate, its p-values are raised by a quarter"
 
 
 @dataclasses.dataclass(frozen=True)
-class Paired(OfMoments):
+class Paired(OfMoments, Tested):
     """Better when the contender beats the incumbent on the same examples, at the level that the budget offers.
 
     Every claim must be proven better and every guard proven not worse than the incumbent by its margin, each at that
@@ -51,70 +51,37 @@ class Paired(OfMoments):
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 4
-    level: Annotated[Positive, Doc("the chance of a false promotion that the budget shares out")] = 0.05
     test: Annotated[
         Literal["auto", "t"], Doc("auto: exact or score tests for binary metrics, t for others; t: t for all")
     ] = "auto"
-    claims: Annotated[tuple[str, ...], Doc("metrics that must be proven better; none named: the first")] = ()
-    guards: Annotated[
-        Amounts, Doc("name = margin, in the metric's units: metrics that must be proven not worse by more than this")
-    ] = Amounts()
-
-    def check(self) -> list[Fault]:
-        """A level is a probability below one half; margins are above 0; no metric is a claim and a guard."""
-        faults = [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
-        faults += [Fault(("guards", name), f"must be above 0, got {x}") for name, x in self.guards if not x]
-        if len(set(self.claims)) < len(self.claims):
-            faults.append(Fault(("claims",), f"names a metric twice: {self.claims}"))
-        twice = "must be a claim or a guard, not both"
-        return faults + [Fault(("guards", name), twice) for name, _ in self.guards if name in self.claims]
-
-    @property
-    def promise(self) -> float:
-        """The stated level."""
-        return self.level
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError for claims and guards that these metrics cannot have, or a set-level one on one block."""
         need_two_blocks("paired", metrics, self.blocks)
-        find("paired", self.claims, metrics)
-        find("paired", dict(self.guards), metrics)
-        margins = dict(self.guards)
-        for metric in (m for m in metrics if m.name in margins):
-            at = f"got {margins[metric.name]!r}"
-            if metric is metrics[self.leads(metrics)]:
-                text = "must be a claim or a guard, not both (the first metric is a claim when none is named)"
-                raise ValueError(f"paired: guards: {metric.name} {text}, {at}")
-            if metric.binary and margins[metric.name] >= 1:
-                raise ValueError(f"paired: guards: {metric.name} must be below 1, its values are 0 and 1, {at}")
+        super().accept(metrics)
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
         """What the test of each claim and guard rests on."""
         sentences = ["the examples are independent draws that chose neither model", "the sample is fixed: one look"]
-        margins = dict(self.guards)
-        for m in (m for m in metrics if m.name in (self.claims or (metrics[0].name,)) or m.name in margins):
+        for m, claim, margin in zip(metrics, self.claimed(metrics), self.margins(metrics), strict=True):
+            if not claim and not margin:
+                continue
             if m.constant:
                 text = "is the same on every example: compared, not tested"
             elif not m.binary or self.test == "t":
                 text = "Student's t: the mean of the differences is close to normal"
             else:
-                text = _MCNEMAR if m.name not in margins else _TANGO
+                text = _MCNEMAR if claim else _TANGO
                 text += ", as long as all weights are 0 or 1; else Student's t"
             sentences.append(f"{m.name}: {text}")
         return tuple(sentences)
 
-    def leads(self, metrics: tuple[Metric, ...]) -> int:
-        """The first claim."""
-        return next(iter(find("paired", self.claims, metrics)), 0)
-
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
         """The verdicts and p-values."""
         p = pool(evidence)
-        names, margins = self.claims or (metrics[0].name,), dict(self.guards)
-        claims = jnp.array([[m.name in names for m in metrics]])
-        guards = jnp.array([[m.name in margins for m in metrics]])
         sign = jnp.array([[1.0 if m.maximize else -1.0 for m in metrics]], jnp.float32)
-        margin = jnp.array([[margins.get(m.name, 0.0) for m in metrics]], jnp.float32)
+        margin = jnp.array([self.margins(metrics)], jnp.float32)
+        claims, guards = jnp.array([self.claimed(metrics)]), margin > 0
         up, down = self._p_values(p, sign, margin, metrics)
         p_values = jnp.where(claims | guards, up, jnp.nan)
         better = jnp.where(claims | guards, up <= question.alpha, True).all(-1)

@@ -125,8 +125,14 @@ def test_what_is_told_of_the_tested_metric_is_the_statistic(statistic):
 
 @pytest.mark.parametrize(
     ("statistic", "interval", "n"),
-    [(s, i, 150) for s in STATISTICS if s != "quantile" for i in ("percentile", "bca")]
-    + [("mean", "bca", 1100), ("median", "percentile", 1100)],
+    [
+        ("mean", "percentile", 150),
+        ("median", "bca", 150),
+        ("ratio", "bca", 150),
+        ("auroc", "bca", 150),
+        ("mean", "bca", 1100),
+        ("median", "percentile", 1100),
+    ],
 )
 def test_intervals_are_those_of_scipy(statistic, interval, n):
     """Both are drawn: each end has a standard error of 1/50 of the statistic's from 9,999 resamples."""
@@ -172,11 +178,10 @@ def test_the_verdict_follows_from_the_shift_and_the_margin(statistic, sign):
     noise = rng.normal(0, 0.02, 256)
     better = 0.5 * labels if statistic == "auroc" else 0.5
     scores = np.stack([reference + np.array([[1.0], [0.0]]) * (x + noise - noise.mean()) for x in (better, -better, 0)])
-    wide, none = (dataclasses.replace(TWO[0], margin=m, maximize=sign > 0) for m in (0.1, 0.0))
+    wide = dataclasses.replace(TWO[0], margin=0.1, maximize=sign > 0)
     got = ask(build(statistic), scores, reference, labels=labels, metrics=(wide, TWO[1]))
     expected = [Outcome.BETTER, Outcome.WORSE][::sign]
     assert got.outcome.tolist() == [*expected, Outcome.EQUIVALENT] and int(got.winner) == (0 if sign > 0 else 1)
-    assert int(ask(build(statistic), scores, reference, labels=labels, metrics=(none, TWO[1])).outcome[2]) in (0, 1, 3)
 
 
 def test_a_metric_that_is_minimised_is_the_other_way_round():
