@@ -11,6 +11,7 @@ def info(directory: Path | None) -> RunInfo:
 
 def row(i, verdict="undecided", score=0.5, **other):
     winner = {"mean": score, "difference": 0.01, "lower": 0.4, "upper": 0.6}
+    winner |= {"difference_lower": -0.05, "difference_upper": 0.15}
     confirm = {"winner": {k: {"m": v} for k, v in winner.items()}, "incumbent": {"m": 0.45}, "p_value": 0.5}
     return {
         "round": i,
@@ -31,4 +32,5 @@ ROWS = [
     row(2, "equivalent"),
     row(3, "undecided", score=None),
     row(4, "none", winner=None),
+    row(5, "spent", score=None),
 ]

@@ -29,7 +29,7 @@ BY_HAND = """
 import ev3x, sys
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
-from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.assessors.betting import Betting
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D

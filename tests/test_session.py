@@ -20,6 +20,7 @@ import ev3x
 from ev3x import loop, session
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
+from ev3x.builtin.adapters.shadow import Shadow
 from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
@@ -307,11 +308,21 @@ def test_it_stops_at_a_target_as_the_device_compares_it(whole, tmp_path):
     assert resume(setup(rounds=None, target=target), tmp_path)["rounds"] == at + 1
 
 
-def test_it_stops_when_the_decide_split_is_spent(tmp_path):
+def test_when_the_decide_split_is_spent_it_goes_on_and_says_so(tmp_path):
     summary = run(on("short"), tmp_path)
-    assert (summary["rounds"], summary["outcome"]) == (3, "stopped")
-    assert summary["reason"] == "the decide split is spent: no fresh examples are left to confirm on"
-    assert resume(on("short"), tmp_path)["rounds"] == 3
+    assert (summary["rounds"], summary["outcome"]) == (6, "finished")
+    told = rows(tmp_path)
+    assert [r["verdict"] == "spent" for r in told] == 3 * [False] + 3 * [True]
+    assert told[-1]["why"] == "nothing can be promoted: every decide example has taken part in a decision already"
+    assert told[-1]["ledger"] == told[2]["ledger"] == summary["ledger"] and not told[-1]["promoted"]
+    assert summary["holdout"] == {"read": 384, "size": 384, "uses": 1}
+
+
+def test_in_the_shadow_a_run_changes_nothing_and_says_what_it_would_have_done(tmp_path):
+    summary = run(setup(adapters=(Shadow(),)), tmp_path)
+    would = sum(r["shadow"]["promoted"] for r in rows(tmp_path))
+    assert (summary["promotions"], summary["in_shadow"]) == (0, would) and would > 0
+    assert summary["test"] == summary["baseline"]
 
 
 # What is refused
