@@ -340,7 +340,7 @@ def table_of_inflation(repeats: int, goals: Goals) -> list[Row]:
     print("\nReported less true score after 100 null rounds, in points")
     print("| rule | c | excess | promotions | |\n|---|---|---|---|---|")
     rows = []
-    for copied in (0.0, 0.8, 0.98):
+    for copied in (0.0, 0.8, 0.95, 0.98):
         clean = [inflation(repeats, copied, reuse=False, decide=n) for n in (2_048, 32_768)]
         others = [inflation(repeats, copied, reuse=True), argmax(repeats, copied)]
         for row in clean + others:
