@@ -110,14 +110,14 @@ def test_wealth_is_that_of_a_bettor_who_sees_one_example_after_another(seed, kin
 
 
 def test_small_bets_on_bounded_gains_lose_little():
-    """At the gains that bets are made for, four powers cost less than a hundredth; two cost a few."""
+    """At the gains that bets are made for, four powers cost less than a hundredth; two cost a fifth."""
     scores, reference = drawn(0, gain=0.05, n=2001)
     ones, distances = np.ones((B, M, 2001), np.float32), np.float32([0.01])
     gains = (np.float64(scores[:, 0, 2]) - reference[:, 2]) / 4
     expected = gambled(gains, ones[:, 2], 0.0, 1.0, distances, betting.MOST)
     four, two = (float(wealth(scores, reference, ones, 0.0, 1.0, distances, order=o)[0][0, 2]) for o in (4, 2))
     assert expected > 5 and expected * 0.99 < four <= expected + 1e-3
-    assert expected * 0.9 < two < four
+    assert expected * 0.7 < two < four
 
 
 def test_no_weights_are_weights_of_one():

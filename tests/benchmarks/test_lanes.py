@@ -10,6 +10,8 @@ import pytest
 import scipy.stats
 
 import ev3x
+from ev3x.betting import MOST_EXACT, PRIOR, PRIOR_EXAMPLES
+from ev3x.builtin.assessors.anytime import FUTILE_BET
 from ev3x.builtin.assessors.bernstein import Bernstein
 from ev3x.builtin.assessors.betting import Betting
 from ev3x.builtin.assessors.paired import Paired
@@ -57,10 +59,9 @@ def outcomes(seed, gains, copied, n):
     "assessor",
     [
         Betting(block=BLOCK, blocks=BLOCKS, min_gain=0.05),
-        Bernstein(block=BLOCK, blocks=BLOCKS, min_gain=0.05),
-        Betting(block=BLOCK, blocks=BLOCKS, futility=0.0),
+        Bernstein(block=BLOCK, blocks=BLOCKS, min_gain=0.05, futility=0.0),
     ],
-    ids=["betting", "bernstein", "never gives up"],
+    ids=["betting", "bernstein that never gives up"],
 )
 def test_lanes_end_where_the_loop_ends_and_with_its_verdict(assessor):
     rng = np.random.default_rng(0)
@@ -107,10 +108,37 @@ def test_fixed_samples_are_judged_as_by_their_assessors():
     alpha = np.float32(np.tile([0.05, 0.02, 0.01, 0.001, 1e-4], 20))
     rules = {
         Paired(block=n, blocks=1): lanes.paired(Paired(), alpha, wins, losses),
-        Published(block=n, blocks=1): lanes.published(Published(), reference.sum(1), wins, losses, n),
         Published(block=n, blocks=1, z=0.5): lanes.published(Published(z=0.5), reference.sum(1), wins, losses, n),
     }
     for assessor, got in rules.items():
         outcome = confirmed(assessor, scores[:, None], reference[:, None], alpha)[0]
         np.testing.assert_array_equal(got, np.asarray(outcome) == ev3x.Outcome.BETTER)
         assert 0 < got.sum() < len(got)
+
+
+def test_many_lanes_end_where_numpys_bettor_ends():
+    """With the defaults, in float64 and all at once: as many lanes as a program takes, and some more."""
+    assessor, alpha, count = Betting(), 0.02, 4_200
+    world = lanes.World(0.01, 0.8)
+    wins, losses = world.draw(np.random.default_rng(0), assessor.block, (count, assessor.blocks))
+    got = lanes.confirm(
+        assessor, np.full(count, alpha), lambda some, start, stop: (wins[some, start:stop], losses[some, start:stop])
+    )
+    won, lost = np.float64(wins), np.float64(losses)
+    ties = assessor.block - won - lost
+    before = np.cumsum(won + lost, 1) - won - lost
+    square = (before + PRIOR * PRIOR_EXAMPLES) / (PRIOR_EXAMPLES + assessor.block * np.arange(assessor.blocks))
+
+    def wealth(theta, side, distance):
+        bet = side * np.minimum(distance / square, MOST_EXACT / (1 + theta))
+        each = won * np.log1p(bet * (1 - theta)) + lost * np.log1p(-bet * (1 + theta)) + ties * np.log1p(-bet * theta)
+        return np.exp(np.cumsum(each, 1))
+
+    least = assessor.min_gain
+    up, down = (np.mean([wealth(0, side, b * least) for b in assessor.bets], 0) for side in (1, -1))
+    clear = (up >= 1 / alpha) | (down >= 1 / assessor.level)
+    clear |= wealth(least, -1, FUTILE_BET * least) >= 1 / assessor.futility
+    last = np.where(clear.any(1), clear.argmax(1), assessor.blocks - 1)
+    np.testing.assert_array_equal(got.blocks, last + 1)
+    np.testing.assert_array_equal(got.better, up[np.arange(count), last] >= 1 / alpha)
+    np.testing.assert_allclose(got.p_value, np.minimum(1, 1 / up[np.arange(count), last]), rtol=1e-4)

@@ -87,9 +87,11 @@ class Anytime(Tested):
         raise NotImplementedError
 
     def enough(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Array:
-        """Whether the verdict on every eligible contender is clear."""
+        """Whether the verdict on every eligible contender is clear, or nothing can be proven of it any more."""
         found = self._clear(evidence, question, metrics)
-        lost = (~jnp.isnan(found.p_values) & ~jnp.isfinite(evidence.gains[..., 0]).all(0)).any(-1)
+        faulty = (evidence.faults.sum(0) > 0) & jnp.array([[not m.constant for m in metrics]])
+        broken = faulty | ~jnp.isfinite(evidence.gains[..., 0]).all(0)
+        lost = (broken & ~jnp.isnan(found.p_values)).any(-1)
         clear = found.better | found.worse | found.equivalent | found.futile | lost
         return (clear | ~question.eligible).all()
 
