@@ -23,14 +23,14 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
         prefix = ["setarch", "-R"]
         options = {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1 halt_on_error=1"}
         python = options | {"LD_PRELOAD": preloaded("libtsan.so")}
-        bugs, inputs = {"race": "data race"}, "2000"
+        bugs, inputs = {"race": "data race"}, "500"
     else:
         # Without libstdc++ beside it, ASan meets exceptions whose origin it does not know. Python leaks on purpose.
         # GCC 12 does not align AVX-512's vectors on the stack that finds uses after return (GCC bug 110027).
         prefix, options = [], {"ASAN_OPTIONS": "detect_stack_use_after_return=0"}
         python = {"ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": preloaded("libasan.so", "libstdc++.so")}
         beyond, overflow = "heap-buffer-overflow", "signed integer overflow"
-        bugs, inputs = {"write beyond": beyond, "read beyond": beyond, "overflow": overflow}, "20000"
+        bugs, inputs = {"write beyond": beyond, "read beyond": beyond, "overflow": overflow}, "5000"
     child: list[str | Path] = [*prefix, sys.executable, HERE / "exercise.py", tmp_path]
 
     for bug, report in bugs.items():
