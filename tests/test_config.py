@@ -203,6 +203,11 @@ def test_the_resolved_config_loads_back_to_the_same_setup(text):
     assert hash(again.method) == hash(setup.method)
 
 
+def test_a_single_component_of_a_list_may_be_named_alone():
+    for setup in (loads("adapt = 'shadow'\n" + SMALL, "c"), loads(SMALL, "c", [Override.parse("adapt=shadow")])):
+        assert setup.ids["shadow"] == "ev3:shadow" and [name for name, _ in setup.method.adapters] == ["shadow"]
+
+
 def test_the_explanation_is_a_config_too():
     assert loads(explain(None)) == load(None)
     assert "# gradient steps per candidate and round (int >= 1)\nlength = " in explain(None)

@@ -382,7 +382,11 @@ def test_the_schema_takes_what_configs_say_and_nothing_else(good, tmp_path):
     root = Path(__file__).parents[1]
     configs = [*root.glob("examples/*.toml")]
     assert len(configs) > 3
-    for text in (*(path.read_text() for path in configs), 'rounds = 3\nselect = "pareto"\nadapt = ["promote"]'):
+    for text in (
+        *(path.read_text() for path in configs),
+        'rounds = 3\nselect = "pareto"\nadapt = ["promote"]',
+        'adapt = "shadow"',
+    ):
         assert not list(validator.iter_errors(tomllib.loads(text))), text
     for text in (
         "rouns = 3",

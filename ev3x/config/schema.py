@@ -21,7 +21,9 @@ def schema(host: Host) -> tuple[dict[str, Any], list[str]]:
     for section, role in ONE.items():
         properties[section] = {"anyOf": _components(host, role, faults)}
     for section, role in MANY.items():
-        properties[section] = {"type": "array", "items": {"anyOf": _components(host, role, faults)}}
+        some = _components(host, role, faults)
+        alone = [one for one in some if "enum" in one]  # a single one may be told by its name
+        properties[section] = {"anyOf": [{"type": "array", "items": {"anyOf": some}}, *alone]}
     properties |= {"layout": json_schema(Layout), "plugins": json_schema(Plugins)}
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
