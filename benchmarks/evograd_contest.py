@@ -2,7 +2,7 @@
 
     python benchmarks/evograd_contest.py [--first 10] [--seeds 5] [--seconds 20]
 
-Three methods run from the same students with the default confirmation: the six `trajectories` of `ev3x run`; EvoGrad
+Three methods run from the same students, confirmed by `paired` at levels that fall like t^-2: the six `trajectories` of `ev3x run`; EvoGrad
 alone, which learns the temperature and the label smoothing of kl + labels such that the labels of fresh examples get
 likely; and both together. They take turns, a round at a time, until each has had so many seconds in its compiled
 rounds. Accuracies of the incumbent on the 1,000 standard test examples and on 100,000 fresh ones. Needs ev3x-evograd.
@@ -24,6 +24,8 @@ from rich.table import Table
 from sweep import LOSSES, OPTIMIZERS, TASK, interval, report
 
 import ev3x
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
 
 SGD = ev3x.Optimizer("sgd", learning_rate=0.1, momentum=0.9)
@@ -52,7 +54,9 @@ def methods(length: int) -> dict[str, ev3x.Method]:
         "both": [trajectories, learner],
     }
     like = ev3x.methods.ev3(LOSSES, OPTIMIZERS, length=length)
-    return {n: ev3x.Method(p, like.select, like.confirm, like.adapters, like.budget) for n, p in proposers.items()}
+    return {
+        n: ev3x.Method(p, like.select, Paired(), like.adapters, OverRun(exponent=2.0)) for n, p in proposers.items()
+    }
 
 
 def one_seed(seed: int, seconds: float, length: int) -> dict[str, dict[str, Any]]:

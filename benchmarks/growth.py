@@ -4,7 +4,7 @@
 
 The student is a one-dimensional ResNet of one stage, 8 channels wide, with 1, 2 and 4 blocks. Three ways to each size:
 
-- growth: one pass of EV3 under the default confirmation (kl, AdamW at two learning rates); `grow` doubles the blocks
+- growth: one pass of EV3 (kl, AdamW at two learning rates; confirmed by `paired` at levels that fall like t^-2); `grow` doubles the blocks
   after three rounds without a promotion, and undoes what does not prove itself. A size's model is the incumbent when
   the next size succeeds it, or at the end; a size whose growths were all undone has none.
 - synergy: passes of fresh students of all sizes (kl, AdamW); from the second on, archived students teach too. A size's
@@ -41,6 +41,8 @@ import ev3x
 from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.synergy import Synergy
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.tasks import mnist1d
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.evaluate import evaluate
@@ -57,7 +59,7 @@ def method(losses: tuple[ev3x.Loss, ...], rates: tuple[float, ...], adapter: ev3
     """EV3 with its defaults, and an adapter that grows."""
     optimizers = [ev3x.Optimizer("adamw", learning_rate=rate) for rate in rates]
     like = ev3x.methods.ev3(losses, optimizers, length=LENGTH)
-    return ev3x.Method(like.proposers, like.select, like.confirm, [Promote(), adapter], like.budget)
+    return ev3x.Method(like.proposers, like.select, Paired(), [Promote(), adapter], OverRun(exponent=2.0))
 
 
 def rounds(evolver: ev3x.Evolver, seed: int, most: int) -> Iterator[tuple[int, Any, ev3x.State, ev3x.Record]]:
