@@ -2,9 +2,9 @@
 
     python benchmarks/evograd_contest.py [--first 10] [--seeds 5] [--seconds 20]
 
-Three methods run from the same students, confirmed by `paired` at levels that fall like t^-2: the six `trajectories` of `ev3x run`; EvoGrad
-alone, which learns the temperature and the label smoothing of kl + labels such that the labels of fresh examples get
-likely; and both together. They take turns, a round at a time, until each has had so many seconds in its compiled
+Three methods run from the same students, confirmed by `paired` at levels that fall like t^-2: the six `trajectories`
+of `ev3x run`; EvoGrad alone, which learns the temperature and the label smoothing of kl + labels such that the labels
+of fresh examples get likely; and both together. They take turns, a round at a time, until each has had so many seconds in its compiled
 rounds. Accuracies of the incumbent on the 1,000 standard test examples and on 100,000 fresh ones. Needs ev3x-evograd.
 Prints a table and writes benchmarks/results/evograd_contest.json.
 """

@@ -4,9 +4,9 @@
 
 The student is a one-dimensional ResNet of one stage, 8 channels wide, with 1, 2 and 4 blocks. Three ways to each size:
 
-- growth: one pass of EV3 (kl, AdamW at two learning rates; confirmed by `paired` at levels that fall like t^-2); `grow` doubles the blocks
-  after three rounds without a promotion, and undoes what does not prove itself. A size's model is the incumbent when
-  the next size succeeds it, or at the end; a size whose growths were all undone has none.
+- growth: one pass of EV3 (kl, AdamW at two learning rates; confirmed by `paired` at levels that fall like t^-2);
+  `grow` doubles the blocks after three rounds without a promotion, and undoes what does not prove itself. A size's
+  model is the incumbent when the next size succeeds it, or at the end; a size whose growths were all undone has none.
 - synergy: passes of fresh students of all sizes (kl, AdamW); from the second on, archived students teach too. A size's
   model is the best student of that size in the archive.
 - direct: a fresh student of that size trained with AdamW and a cosine schedule for as many gradient steps as the method
