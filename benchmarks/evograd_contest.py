@@ -4,9 +4,9 @@
 
 Three methods run from the same students, confirmed by `paired` at levels that fall like t^-2: the six `trajectories`
 of `ev3x run`; EvoGrad alone, which learns the temperature and the label smoothing of kl + labels such that the labels
-of fresh examples get likely; and both together. They take turns, a round at a time, until each has had so many seconds in its compiled
-rounds. Accuracies of the incumbent on the 1,000 standard test examples and on 100,000 fresh ones. Needs ev3x-evograd.
-Prints a table and writes benchmarks/results/evograd_contest.json.
+of fresh examples get likely; and both together. They take turns, a round at a time, until each has had so many seconds
+in its compiled rounds. Accuracies of the incumbent on the 1,000 standard test examples and on 100,000 fresh ones. Needs
+ev3x-evograd. Prints a table and writes benchmarks/results/evograd_contest.json.
 """
 
 from __future__ import annotations
