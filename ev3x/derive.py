@@ -277,7 +277,8 @@ def _close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], relative: float) ->
     """Where two arrays are the same; floats as far as `relative` says. NaN is NaN."""
     if not np.issubdtype(np.result_type(a), np.inexact):
         return np.asarray(a == b)
-    return np.isclose(a, b, rtol=relative, atol=0.0, equal_nan=True)
+    least = np.finfo(np.float32).tiny if relative else 0.0  # what is smaller may be flushed to zero
+    return np.isclose(a, b, rtol=relative, atol=least, equal_nan=True)
 
 
 def plain(value: Any) -> Any:

@@ -204,7 +204,7 @@ TAUGHT = ev3x.Arrays({**SHARED.tree, "teacher": jnp.arange(float(SHARED.size))})
         (
             {"decide": ev3x.Decide(examples(0, 64), reuse=True)},
             ValueError,
-            "the decide split has 64 examples but one round reads 128; .* or lower confirm.block",
+            "the decide split has 64 examples but one round reads up to 128; .* or lower confirm.block",
         ),
     ],
 )
@@ -214,7 +214,7 @@ def test_splits_that_do_not_fit_are_refused(given, kind, text):
 
 def test_an_assessment_that_would_read_examples_twice_is_refused():
     data = splits(assess=ev3x.Assess(examples(0, 100)))
-    text = "the assess split has 100 examples but one round reads 192; give it more, or lower select.block"
+    text = "the assess split has 100 examples but one round reads up to 192; give it more, or lower select.block"
     refused(ValueError, text, evolver, Shift(), data=data, select=MeanBounds(block=64, blocks=3))
 
 

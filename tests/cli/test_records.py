@@ -36,8 +36,8 @@ def test_explain_shows_the_run_and_a_line_per_round(tmp_path):
         "budget spent 0.06, left -0.01",
         "data 1,280 decide examples were read; 1 rounds read some again, one was read 2 times",
     ]
-    assert "0 a/b better, promoted right +0.01 [-0.002, +0.022] 0.001 0.03 256 why 0" in lines
-    assert "4 none none right +0.01 [-0.002, +0.022] - 0.03 256 why 4" in lines
+    assert "0 a/b better, promoted why 0" in lines
+    assert "4 none none why 4" in lines
 
 
 def test_explain_shows_everything_of_a_round(tmp_path):

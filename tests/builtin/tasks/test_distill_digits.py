@@ -50,7 +50,9 @@ def test_the_teacher_is_a_support_vector_machine_that_saw_the_explore_scans_alon
 
 def test_the_default_confirmation_says_what_to_set():
     setup = config.load(None, [config.Override.parse("task.use='distill-digits'")])
-    with pytest.raises(ValueError, match=r"decide split has 300 .* reads 8192; .* lower confirm\.block or confirm\.bl"):
+    with pytest.raises(
+        ValueError, match=r"decide split has 300 .* reads up to 32768; .* lower confirm\.block or confirm\.bl"
+    ):
         Plan(setup.task, setup.method).check(TASK.load(0).splits)
 
 
