@@ -172,4 +172,4 @@ def test_a_run_selects_by_it_natively_as_by_the_definition_and_promotes_nothing_
     assert got.value.shape == (2, 4) and (got.examples == 512).all()
     np.testing.assert_allclose(got.value.sum(1), 1, atol=1e-3)
     assert not records[0].decision.promote.any()
-    assert (records[0].confirmation.outcome == ev3x.Outcome.UNDECIDED).all()
+    assert (records[0].confirmation.outcome[:, 0] == ev3x.Outcome.UNDECIDED).all()
