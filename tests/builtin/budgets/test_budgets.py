@@ -173,7 +173,7 @@ def test_a_forgotten_discovery_only_lowers_later_levels_and_more_discoveries_nev
         better = rng.random(LONG) < 0.4
         more = better | (rng.random(LONG) < 0.1)
         forgetful = [told(few, jnp.array(x), p_values)[0] for x in (better, more)]
-        assert (forgetful[0] <= told(budget, jnp.array(better), p_values)[0]).all()
+        assert (forgetful[0] <= told(budget, jnp.array(better), p_values)[0] * (1 + 1e-6)).all()
         assert (forgetful[0] <= forgetful[1] * (1 + 1e-6)).all()
 
 
