@@ -28,7 +28,6 @@ EXCUSES = {
     "reweight": {"aims_kept": "it is there to move them"},
     "bernstein": {"sharded": "the code of betting", "null_calibration": "test_calibration.py has it"},
     "bootstrap": {"null_calibration": "test_bootstrap.py has it"},
-    "shadow": {"sharded": "the code of promote"},
 }
 LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
