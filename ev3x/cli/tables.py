@@ -61,7 +61,7 @@ def _holdout(h: dict[str, int | None]) -> str:
     read = f"{h['read']:,} decide examples read"
     if h["size"] is None:
         return f"{read}, none twice"
-    return f"{read} of {h['size']:,}, " + ("none twice" if h["uses"] == 1 else f"some {h['uses']} times")
+    return f"{read} of {h['size']:,}, " + ("none twice" if (h["uses"] or 0) <= 1 else f"some {h['uses']} times")
 
 
 def _score(value: float | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,7 @@ class Anytime(Tested):
     """
 
     e_values = True
+    kind: ClassVar[str]
 
     block: Annotated[Count, Doc("examples scored between two looks")] = 256
     blocks: Annotated[Count, Doc("the most blocks read in a round")] = 128
@@ -82,6 +84,15 @@ class Anytime(Tested):
         """The sums with those of one more block."""
         return observe(evidence, block, self.ranges(metrics))
 
+    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """Fresh examples and ranges."""
+        return (
+            f"an e-process ({self.kind}): holds for any number of examples and whenever reading stops",
+            "the decide examples are drawn afresh, independently of the candidates",
+            "scores lie in the declared range of their metric, weights in [0, 1]",
+        )
+
+    @abc.abstractmethod
     def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
         """How bets on these metrics are computed."""
         raise NotImplementedError

@@ -19,14 +19,8 @@ class Bernstein(Anytime):
     assumptions are those of `betting`.
     """
 
+    kind = "empirical Bernstein"
+
     def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
         """All metrics by two powers."""
         return Ranges.of(metrics, exact=False, order=2)
-
-    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """Fresh examples and ranges."""
-        return (
-            "an e-process (empirical Bernstein): holds for any number of examples and whenever reading stops",
-            "the decide examples are drawn afresh, independently of the candidates",
-            "scores lie in the declared range of their metric, weights in [0, 1]",
-        )

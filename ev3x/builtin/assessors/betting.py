@@ -20,14 +20,8 @@ class Betting(Anytime):
     metric's range and a weight in [0, 1]; nothing about any distribution, and no number of examples is too small.
     """
 
+    kind = "betting"
+
     def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
         """Binary metrics exactly, others by four powers."""
         return Ranges.of(metrics)
-
-    def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """Fresh examples and ranges."""
-        return (
-            "an e-process (betting): holds for any number of examples and whenever reading stops",
-            "the decide examples are drawn afresh, independently of the candidates",
-            "scores lie in the declared range of their metric, weights in [0, 1]",
-        )
