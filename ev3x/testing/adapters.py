@@ -12,14 +12,12 @@ import numpy as np
 from .. import boundary
 from ..adapt import Adapter, Form
 from ..data import Explore, Splits
-from ..propose import Site
 from ..task import Task
 from ..types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees
-from .bench import Bench, keys
+from .bench import StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand
 from .rounds import assessment
-from .worlds import TinyTask, loaded
 
 PLACE = 1  # the adapter stands between two others, whose calls are these
 CALLS = (7, 0, 9)
@@ -27,18 +25,14 @@ PATIENCE = 64  # rounds without a promotion in which an adapter may call for the
 FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)
 
 
-class AdapterBench(Bench):
+class AdapterBench(StateBench):
     """Decides after adapters that decided as `promote` does, between two that called for the host."""
 
     role = "adapter"
     component: Adapter
 
     def __init__(self, component: Adapter, task: Task | None = None, splits: Splits | None = None) -> None:
-        super().__init__(component)
-        self.given = {"component": component, "task": task, "splits": splits}
-        self.task = TinyTask() if task is None else task
-        self.splits = loaded(self.task) if splits is None else splits
-        self.site = Site(self.task)
+        super().__init__(component, task, splits)
         self.metrics = self.task.metrics
         self.aims = tuple((1.0 if m.maximize else -1.0) / (i + 1) for i, m in enumerate(self.metrics))
 
@@ -72,22 +66,6 @@ class AdapterBench(Bench):
         """The decision and state of lane 1 with other entries."""
         said = self.jitted(self.component, {**self.inputs(1), **other}, self.fixed)
         return said["decision"], said["state"]
-
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
-        """The state."""
-        return [("state", self.inputs(0)["state"], self.shape()["state"])]
-
-    def state_of(self, lane: PyTree) -> PyTree:
-        """The state that a lane begins with."""
-        return lane["state"]
-
-    def with_state(self, lane: PyTree, state: PyTree) -> PyTree:
-        """The lane with another state."""
-        return {**lane, "state": state}
-
-    def following(self) -> PyTree:
-        """The next round."""
-        return {**self.inputs(1), "state": self.outcome[0]["state"]}
 
     def _start(self) -> PyTree:
         return jax.jit(lambda: self.component.init(self.site, self.metrics))()
@@ -212,21 +190,8 @@ def transition(bench: AdapterBench) -> None:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
-    common.traces,
-    common.no_config_change,
-    common.nothing_on_self,
-    common.no_tracer_leak,
-    common.no_callbacks,
-    common.stable_tree,
-    common.inputs_untouched,
-    common.same_key_same_bits,
-    common.jit_equals_eager,
-    common.vmap_equals_loop,
-    common.one_trace,
+    *common.ALWAYS,
+    *common.IN_A_ROUND,
     decision_shapes,
     own_call,
     aims_kept,

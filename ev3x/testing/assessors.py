@@ -14,7 +14,7 @@ from ..assess import Assessor
 from ..task import Metric
 from ..types import Assessment, Block, Outcome, PyTree, Question
 from . import calibration, common, trees, worlds
-from .bench import Bench, Split, keys
+from .bench import RoundBench, Split, keys
 from .checks import NothingToCheck, Unmet, check, demand
 
 BLOCKS = 3  # the most that are read
@@ -23,15 +23,14 @@ BEST = len(GAINS) - 1
 ALPHA = 0.05
 
 
-class AssessorBench(Bench):
+class AssessorBench(RoundBench):
     """Four contenders of known worth against a reference; a tenth of the last block is masked."""
 
     role = "assessor"
     component: Assessor
 
     def __init__(self, component: Assessor, metrics: tuple[Metric, ...] | None = None) -> None:
-        super().__init__(component)
-        self.given = {"component": component, "metrics": metrics}
+        super().__init__(component, metrics=metrics)
         self.chosen = metrics
         self.metrics = worlds.METRICS if metrics is None else metrics
         self.blocks = min(component.blocks, BLOCKS)
@@ -321,21 +320,8 @@ def null_calibration(bench: AssessorBench) -> str:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
-    common.traces,
-    common.no_config_change,
-    common.nothing_on_self,
-    common.no_tracer_leak,
-    common.no_callbacks,
-    common.stable_tree,
-    common.inputs_untouched,
-    common.same_key_same_bits,
-    common.jit_equals_eager,
-    common.vmap_equals_loop,
-    common.one_trace,
+    *common.ALWAYS,
+    *common.IN_A_ROUND,
     assessment_shapes,
     promise,
     zero_evidence,

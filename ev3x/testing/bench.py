@@ -16,23 +16,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
+from ..data import Splits
+from ..propose import Site
 from ..task import Task
 from ..types import Array, PyTree
 from ..watch import VARIABLES
 from .trees import rebuilt
+from .worlds import TinyTask, loaded
 
 LANES = 3
 
 
-class Bench(abc.ABC):
-    """What all roles share. `pool` are the arrays of a lane, `fixed` those that all lanes share."""
+class Bench:
+    """What all roles share: the component, what the bench was given, and JAX's settings when it came."""
 
     role: ClassVar[str]
 
-    def __init__(self, component: Component) -> None:
+    def __init__(self, component: Component, **given: Any) -> None:
         self.component = component
+        self.given = {"component": component, **given}
         self.before = Setting.now()
         self.kept = dict(vars(component))
+
+
+class RoundBench(Bench, abc.ABC):
+    """What all roles share that run inside a round: lanes, and the program that is run on them."""
+
+    def __init__(self, component: Component, **given: Any) -> None:
+        super().__init__(component, **given)
         self.traces = 0
         self.inputs = functools.cache(self.draw)
         self.jitted = jax.jit(self._counted, static_argnums=0)
@@ -88,6 +99,24 @@ class Bench(abc.ABC):
     def _counted(self, component: Component, lane: PyTree, fixed: PyTree) -> PyTree:
         self.traces += 1
         return self.run(component, lane, fixed)
+
+
+class StateBench(RoundBench):
+    """Around a component with state: lanes and what comes out of them have it under "state"."""
+
+    def __init__(self, component: Component, task: Task | None = None, splits: Splits | None = None) -> None:
+        super().__init__(component, task=task, splits=splits)
+        self.task = TinyTask() if task is None else task
+        self.splits = loaded(self.task) if splits is None else splits
+        self.site = Site(self.task)
+
+    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+        """The state."""
+        return [("state", self.inputs(0)["state"], self.shape()["state"])]
+
+    def following(self) -> PyTree:
+        """The next round."""
+        return {**self.inputs(1), "state": self.outcome[0]["state"]}
 
 
 class Setting:

@@ -11,26 +11,21 @@ import jax.numpy as jnp
 from ..adapt import Budget
 from ..types import Array, Outcome, PyTree
 from . import common, trees
-from .bench import Bench, keys
+from .bench import StateBench, keys
 from .checks import NothingToCheck, check, demand
 from .rounds import assessment
-from .worlds import METRICS, TinyTask
+from .worlds import METRICS
 
 LEVEL = 0.05
 FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)
 ROUNDS = 100
 
 
-class BudgetBench(Bench):
+class BudgetBench(StateBench):
     """Offers a level, and settles after the confirmation."""
 
     role = "budget"
     component: Budget
-
-    def __init__(self, component: Budget) -> None:
-        super().__init__(component)
-        self.given = {"component": component}
-        self.task = TinyTask()
 
     def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the level that is offered, and state and figures after the confirmation at that level."""
@@ -44,22 +39,6 @@ class BudgetBench(Bench):
         confirmation = assessment(keys(i, 1)[0], METRICS, (FATES[i], Outcome.UNDECIDED), winner=0)
         state = jax.jit(self.component.init)()
         return {"state": state, "level": jnp.float32(LEVEL), "confirmation": confirmation}
-
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
-        """The state."""
-        return [("state", self.inputs(0)["state"], self.shape()["state"])]
-
-    def state_of(self, lane: PyTree) -> PyTree:
-        """The state that a lane begins with."""
-        return lane["state"]
-
-    def with_state(self, lane: PyTree, state: PyTree) -> PyTree:
-        """The lane with another state."""
-        return {**lane, "state": state}
-
-    def following(self) -> PyTree:
-        """The next round."""
-        return {**self.inputs(1), "state": self.outcome[0]["state"]}
 
     def course(self, confirmations: Any) -> list[tuple[float, dict[str, Array]]]:
         """The level offered before each of these confirmations, and the figures after it."""
@@ -121,22 +100,9 @@ def account(bench: BudgetBench) -> None:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
+    *common.ALWAYS,
     words,
-    common.traces,
-    common.no_config_change,
-    common.nothing_on_self,
-    common.no_tracer_leak,
-    common.no_callbacks,
-    common.stable_tree,
-    common.inputs_untouched,
-    common.same_key_same_bits,
-    common.jit_equals_eager,
-    common.vmap_equals_loop,
-    common.one_trace,
+    *common.IN_A_ROUND,
     offer,
     non_finite,
     account,

@@ -1,14 +1,12 @@
 """What only a process of its own can show: what an import does, and what a round gives on two devices.
 
-A child reads pickled requests from standard input and answers them in JSON on standard output. Answers are kept: those
-to many requests come from one child when `ask` gets them all at once.
+A child reads pickled requests from standard input and answers them in JSON on standard output: `answers.py` is what it
+runs. Answers are kept: those to many requests come from one child when `ask` gets them all at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import io
 import json
 import os
@@ -23,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..types import Array
-from ..watch import backend_is_up
 
 DEVICES = 2
 SECONDS = 300
@@ -43,19 +40,6 @@ class Import:
     """
 
     module: str
-
-    def answer(self) -> dict[str, Any]:
-        """Import it."""
-        from .bench import Setting
-
-        if backend_is_up():
-            return {"late": True}
-        before, printed = Setting.now(), io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            importlib.import_module(self.module)
-        changes, backend = before.changes(Setting.now()), backend_is_up()
-        before.restore()
-        return {"printed": printed.getvalue(), "changes": changes, "backend": backend}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +65,6 @@ class OnDevices:
             ) from error
         return cls(role, file.getvalue())
 
-    def answer(self) -> dict[str, Any]:
-        """Run it both ways."""
-        from .common import divided
-        from .components import BENCHES
-
-        return {"difference": divided(BENCHES[self.role](**pickle.loads(self.given)), jax.devices())}
-
 
 Request = Import | OnDevices
 _answers: dict[Request, dict[str, Any]] = {}
@@ -104,21 +81,12 @@ def ask(*requests: Request) -> list[dict[str, Any]]:
     return [_answers[r] for r in requests]
 
 
-def main() -> None:
-    """Answer the requests on standard input."""
-    requests = pickle.loads(sys.stdin.buffer.read())
-    answer = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        found = [request.answer() for request in requests]
-    answer.write(json.dumps(found))
-
-
 def _told(requests: Sequence[Request], environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """What a child answers; when it dies of several requests, each is asked alone."""
     path = os.pathsep.join(p or os.getcwd() for p in sys.path)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", "from ev3x.testing.child import main; main()"],
+            [sys.executable, "-c", "from ev3x.testing.answers import main; main()"],
             input=pickle.dumps(requests),
             env={**os.environ, **environment, "PYTHONPATH": path},
             capture_output=True,

@@ -20,7 +20,7 @@ from ..builtin.budgets.per_round import PerRound
 from ..propose import Proposer
 from ..types import Array, Candidates, PyTree
 from . import child, trees
-from .bench import LANES, Bench, Setting, Split, rebuild
+from .bench import LANES, RoundBench, Setting, Split, rebuild
 from .checks import NothingToCheck, Unmet, check, demand
 
 SOUND = ("options", "traces", "no_config_change", "nothing_on_self", "stable_tree")
@@ -215,7 +215,7 @@ def sharded(bench: Any) -> None:
 def checkpoint_round_trip(bench: Any) -> None:
     """Its state goes through a checkpoint and gives the same bits from there on: a killed run resumes."""
     lane = bench.following()
-    before = bench.state_of(lane)
+    before = lane["state"]
     state = loop.init(_plan(bench), jax.random.key(0))
     state = dataclasses.replace(state, **_placed(bench, before))
     ids = {"kit": "kit:it", "select": "ev3:mean_bounds", "other": "ev3:accept", "budget": "kit:it"}
@@ -227,12 +227,20 @@ def checkpoint_round_trip(bench: Any) -> None:
     back = _taken(bench, saved.state(state, ids))
     fault = trees.differ(before, back) or trees.differ(
         bench.jitted(bench.component, lane, bench.fixed),
-        bench.jitted(bench.component, bench.with_state(lane, back), bench.fixed),
+        bench.jitted(bench.component, {**lane, "state": back}, bench.fixed),
     )
     demand(fault is None, "the same bits from a restored state", fault, "let the state hold arrays only")
 
 
-def divided(bench: Bench, devices: list[Any]) -> str | None:
+# The check lists of all roles are made of these; what a role demands besides stands between and behind them.
+ALWAYS = (options, config, no_backend_at_import, quiet_import)
+TRACED = (traces, no_config_change, nothing_on_self, no_tracer_leak, no_callbacks, stable_tree)
+REPEATED = (inputs_untouched, same_key_same_bits)
+COMPILED = (jit_equals_eager, vmap_equals_loop, one_trace)
+IN_A_ROUND = (*TRACED, *REPEATED, *COMPILED)
+
+
+def divided(bench: RoundBench, devices: list[Any]) -> str | None:
     """Where a round on these devices differs from that on one."""
     whole = bench.jitted(bench.component, bench.inputs(0), bench.fixed)
     parts = _fresh(bench)(*bench.sharded(Split(devices)))
@@ -270,7 +278,7 @@ def _taken(bench: Any, state: Any) -> PyTree:
     )()
 
 
-def _fresh(bench: Bench) -> Any:
+def _fresh(bench: RoundBench) -> Any:
     return jax.jit(lambda lane, fixed: bench.run(bench.component, lane, fixed))
 
 

@@ -12,21 +12,17 @@ from pathlib import Path
 
 from ..observe import Limits, Observer, Progress, RunInfo
 from . import common, rounds
-from .bench import Setting
+from .bench import Bench, Setting
 from .checks import check, demand
 
 METRICS = ("accuracy", "likelihood")
 
 
-class ObserverBench:
+class ObserverBench(Bench):
     """Watches short runs: with and without a directory, from the start and resumed."""
 
     role = "observer"
-
-    def __init__(self, component: Observer) -> None:
-        self.component = component
-        self.before = Setting.now()
-        self.kept = dict(vars(component))
+    component: Observer
 
     def watch(self, directory: Path | None, resumed: int = 0) -> tuple[str, bool]:
         """What it printed on standard output, and whether it left its arguments as they were."""
@@ -102,10 +98,7 @@ def no_config_change(bench: ObserverBench) -> None:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
+    *common.ALWAYS,
     watches,
     quiet,
     arguments_untouched,

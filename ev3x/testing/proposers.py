@@ -8,14 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..data import Splits
 from ..propose import Proposer, Site, check_needs, checked
-from ..task import Task
 from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees
-from .bench import Bench, Split, grown, keys
+from .bench import Split, StateBench, grown, keys
 from .checks import NothingToCheck, Unmet, check, demand
-from .worlds import TinyTask, loaded
 
 # What becomes of a round, lane by lane: the first candidate is promoted; nobody could win; the incumbent is restored.
 FATES = (
@@ -25,18 +22,11 @@ FATES = (
 )
 
 
-class ProposerBench(Bench):
+class ProposerBench(StateBench):
     """Begins, proposes, and learns what became of its candidates."""
 
     role = "proposer"
     component: Proposer
-
-    def __init__(self, component: Proposer, task: Task | None = None, splits: Splits | None = None) -> None:
-        super().__init__(component)
-        self.given = {"component": component, "task": task, "splits": splits}
-        self.task = TinyTask() if task is None else task
-        self.splits = loaded(self.task) if splits is None else splits
-        self.site = Site(self.task)
 
     @property
     def k(self) -> int:
@@ -88,19 +78,7 @@ class ProposerBench(Bench):
             lambda lane, fixed: self.run(self.component, lane, fixed), {**lane, "state": first["state"]}, self.fixed
         )
         notes = [tree["candidates"]["notes"] for tree in (first, second)]
-        return [("state", lane["state"], first["state"]), ("notes", *notes)]
-
-    def state_of(self, lane: PyTree) -> PyTree:
-        """The state that a lane begins with."""
-        return lane["state"]
-
-    def with_state(self, lane: PyTree, state: PyTree) -> PyTree:
-        """The lane with another state."""
-        return {**lane, "state": state}
-
-    def following(self) -> PyTree:
-        """The next round."""
-        return {**self.inputs(1), "state": self.outcome[0]["state"]}
+        return [*super().states(), ("notes", *notes)]
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Variables divided along their last axes, all else everywhere."""
@@ -206,24 +184,13 @@ def resize(bench: ProposerBench) -> None:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
+    *common.ALWAYS,
     labels,
-    common.traces,
-    common.no_config_change,
-    common.nothing_on_self,
-    common.no_tracer_leak,
-    common.no_callbacks,
-    common.stable_tree,
+    *common.TRACED,
     candidates_match,
-    common.inputs_untouched,
-    common.same_key_same_bits,
+    *common.REPEATED,
     other_key_differs,
-    common.jit_equals_eager,
-    common.vmap_equals_loop,
-    common.one_trace,
+    *common.COMPILED,
     non_finite,
     resize,
     common.checkpoint_round_trip,

@@ -14,21 +14,20 @@ from ..data import Data, Splits
 from ..task import Metric, Task, score
 from ..types import Array, PyTree, Variables
 from . import common, trees
-from .bench import Bench, Split, keys
+from .bench import RoundBench, Split, keys
 from .checks import NothingToCheck, Unmet, check, demand
 
 MORPHISM = 1e-3  # what a growth may change a prediction by, relative to max(1, |it|)
 
 
-class TaskBench(Bench):
+class TaskBench(RoundBench):
     """Initialises, predicts, scores and takes every loss, on batches of its own data or of the given splits."""
 
     role = "task"
     component: Task
 
     def __init__(self, component: Task, splits: Splits | None = None) -> None:
-        super().__init__(component)
-        self.given = {"component": component, "splits": splits}
+        super().__init__(component, splits=splits)
         self.splits_given = splits
         self.task = component
 
@@ -239,22 +238,9 @@ def growths(bench: TaskBench) -> None:
 
 
 CHECKS = (
-    common.options,
-    common.config,
-    common.no_backend_at_import,
-    common.quiet_import,
+    *common.ALWAYS,
     names,
-    common.traces,
-    common.no_config_change,
-    common.nothing_on_self,
-    common.no_tracer_leak,
-    common.no_callbacks,
-    common.stable_tree,
-    common.inputs_untouched,
-    common.same_key_same_bits,
-    common.jit_equals_eager,
-    common.vmap_equals_loop,
-    common.one_trace,
+    *common.IN_A_ROUND,
     variables,
     other_key_differs,
     losses,
