@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from .host import PluginError as PluginError
     from .loop import Method as Method
     from .loop import Plan as Plan
+    from .observe import Limits as Limits
     from .observe import Observer as Observer
+    from .observe import Progress as Progress
+    from .observe import RunInfo as RunInfo
     from .policy import PluginPolicy as PluginPolicy
     from .propose import Layout as Layout
     from .propose import Proposer as Proposer
@@ -75,7 +78,7 @@ _HOMES = {
     "hookspecs": ("Offer", "Plugin", "hookimpl"),
     "host": ("Host", "PluginError"),
     "loop": ("Method", "Plan"),
-    "observe": ("Observer",),
+    "observe": ("Limits", "Observer", "Progress", "RunInfo"),
     "policy": ("PluginPolicy",),
     "propose": ("Layout", "Proposer", "Site"),
     "ranges": ("Range", "Ranges"),

@@ -21,6 +21,8 @@ from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.loop import Limit, named
 
+pytestmark = pytest.mark.loose_types("flax and optax mix integers and floats")
+
 ROUNDS, STEPS = 4, 7
 OPTIMIZERS = {
     "adamw": ev3x.Optimizer("adamw", learning_rate=1e-2, weight_decay=0.1),

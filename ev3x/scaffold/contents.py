@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from .bindings import BINDINGS, Binding, Native
-from .kinds import STARTS, Kind, run_arguments
+from .kinds import STARTS, Kind, config_line, run_arguments
 from .names import Names, ScaffoldError
 from .requirements import imported, requirements
 
@@ -101,7 +101,8 @@ def of_file(names: Names, source: Path) -> Contents:
 def _test(values: Values, kind: Kind, native: bool) -> str:
     """The tests of a component of this kind."""
     start = STARTS[kind]
-    packages, own = start.test_packages, start.class_name
+    own = start.class_name
+    packages = (*start.test_packages, "from ev3x.testing.distribution import DistributionTests, Offers")
     if native:
         packages = (*packages, "import pytest", "from ev3x.ops import native")
         own = f"{own}, plugin, row_dots"
@@ -109,6 +110,7 @@ def _test(values: Values, kind: Kind, native: bool) -> str:
         "test.py",
         values,
         imports=_imports(start.test_standard, packages, [f"from {values['package']} import {own}"]),
+        config=config_line(kind, f"{values['name']}:{start.component}"),
         behaviour=_filled(f"test_{kind}.py", values).rstrip(),
         native=_filled("test_native.py", values).rstrip() if native else "",
     )

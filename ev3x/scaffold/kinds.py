@@ -103,15 +103,16 @@ STARTS: Mapping[Kind, Start] = {
             "from pathlib import Path",
             "from typing import Annotated, Any",
         ),
-        ("import ev3x", "from ev3x.observe import Progress, RunInfo", *_TYPING),
+        ("import ev3x", *_TYPING),
         ("from pathlib import Path",),
-        (
-            "import ev3x",
-            "from ev3x.observe import Limits, Progress, RunInfo",
-            "from ev3x.testing import check_observer",
-        ),
+        ("import ev3x", "from ev3x.testing import check_observer"),
     ),
 }
+
+
+_SECTIONS = {"proposer": "propose", "assessor": "select", "adapter": "adapt", "observer": "observe"}
+_SECTIONS |= {role: role for role in ("budget", "task")}
+_LISTED = ("proposer", "adapter", "observer")
 
 
 def run_arguments(role: str, use: str, *, alone: bool = True) -> tuple[str, ...]:
@@ -121,12 +122,11 @@ def run_arguments(role: str, use: str, *, alone: bool = True) -> tuple[str, ...]
     """
     if role == "task":
         return ("run", use, "--rounds", "2")
-    before = "" if alone else '"promote", '
-    choice = {
-        "proposer": f'propose=["{use}"]',
-        "assessor": f"select={use}",
-        "adapter": f'adapt=[{before}"{use}"]',
-        "budget": f"budget={use}",
-        "observer": f'observe=["progress", "{use}"]',
-    }
-    return ("run", "distill-mnist1d", "--rounds", "2", "--set", choice[role])
+    before = {"adapter": "" if alone else '"promote", ', "observer": '"progress", '}.get(role, "")
+    value = f'[{before}"{use}"]' if role in _LISTED else use
+    return ("run", "distill-mnist1d", "--rounds", "2", "--set", f"{_SECTIONS[role]}={value}")
+
+
+def config_line(role: str, use: str) -> str:
+    """The line of a config that puts this component in its place."""
+    return f"{_SECTIONS[role]} = " + (f'["{use}"]' if role in _LISTED else f'"{use}"')

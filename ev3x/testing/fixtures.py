@@ -46,14 +46,19 @@ class HermeticHost:
 
     def cli(self, *args: object) -> Printed:
         """What `ev3x ARGS...` does in the project directory, in this process."""
-        from typer.testing import CliRunner
+        return command(*args)
 
-        from ..cli import app
 
-        done = CliRunner().invoke(app, [str(arg) for arg in args])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Printed(done.exit_code, done.stdout, done.stderr)
+def command(*args: object) -> Printed:
+    """What `ev3x ARGS...` does, in this process."""
+    from typer.testing import CliRunner
+
+    from ..cli import app
+
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Printed(done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture

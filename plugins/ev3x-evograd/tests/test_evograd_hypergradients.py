@@ -35,7 +35,7 @@ def test_evograd_is_the_gradient_of_its_definition(noise, antithetic, copies):
     assert abs(expected[0]["rate"]) > 1e-3
 
 
-def test_evograd_is_the_gradient_of_its_definition_in_64_bits(x64):
+def test_evograd_is_the_gradient_of_its_definition_in_64_bits(ev3x_x64):
     options = dict(noise="sign", antithetic=True, copies=2, sigma=0.1, tau=0.5)
     given = network(dtype=jnp.float64), hypers(dtype=jnp.float64)
     kept, again, expected = all_forms(tuple(options.items()), *given, KEY)
@@ -45,7 +45,7 @@ def test_evograd_is_the_gradient_of_its_definition_in_64_bits(x64):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float64])
-def test_losses_of_any_floating_point_type_are_accepted_with_strict_types(x64, dtype):
+def test_losses_of_any_floating_point_type_are_accepted_with_strict_types(ev3x_x64, dtype):
     found = evograd(
         lambda p, h: (h * p**2).astype(dtype), lambda p: (p**3).astype(dtype), jnp.float32(1), jnp.float32(1), KEY
     )
@@ -76,7 +76,7 @@ def compiled(shape):
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
-def test_evograd_is_the_gradient_of_its_definition_for_any_size_of_noise(x64, shape, sigma, tau, seed):
+def test_evograd_is_the_gradient_of_its_definition_for_any_size_of_noise(ev3x_x64, shape, sigma, tau, seed):
     params = network(shape, jnp.float64, seed=seed % 5)
     got, expected = compiled(shape)(
         params, hypers(shape, jnp.float64), jax.random.key(seed), jnp.float64(sigma), jnp.float64(tau)

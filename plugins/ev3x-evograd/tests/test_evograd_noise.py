@@ -56,7 +56,7 @@ def test_moved_goes_along_any_number_of_directions(kind, number):
     close(got, by_hand(kind, small_tree(), ds, amounts), 1e-6)
 
 
-def test_moved_keeps_64_bits(x64, kind="gaussian"):
+def test_moved_keeps_64_bits(ev3x_x64, kind="gaussian"):
     ds, amounts = jnp.arange(3, dtype=jnp.int32), jnp.array([0.1, -0.7, 0.2])
     got = move(kind, KEY, small_tree(jnp.float64), ds, amounts)
     assert got["matrix"].dtype == jnp.float64

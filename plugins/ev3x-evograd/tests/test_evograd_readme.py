@@ -1,21 +1,21 @@
 """The README does what it says, and stays short."""
 
-import re
-import tomllib
 from pathlib import Path
 
 import ev3x_evograd
 import pytest
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+from ev3x.testing.distribution import built, snippets
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 def test_it_is_short():
-    assert len(TEXT.splitlines()) <= 40
+    assert len(README.read_text().splitlines()) <= 40
 
 
 def test_the_function_gives_a_hypergradient():
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (block,) = snippets(README, "python")
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     found = names["found"]
@@ -24,7 +24,7 @@ def test_the_function_gives_a_hypergradient():
 
 
 def test_the_proposer_is_built_from_its_table():
-    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    (table,) = tomllib.loads(block)["propose"]
-    assert table.pop("use") == "evograd:evograd"
-    assert ev3x_evograd.EvoGrad.build(table).meta_optimizer.numbers == {"learning_rate": pytest.approx(0.3)}
+    (block,) = snippets(README, "toml")
+    ((use, proposer),) = built(block).items()
+    assert use == "evograd:evograd" and isinstance(proposer, ev3x_evograd.EvoGrad)
+    assert proposer.meta_optimizer.numbers == {"learning_rate": pytest.approx(0.3)}

@@ -79,7 +79,7 @@ def test_a_smooth_picture_that_is_turned_back_is_nearly_as_it_was(blob):
 
 
 @pytest.mark.parametrize("angle", [12.3, -41.0])
-def test_the_gradient_in_the_angle_is_that_of_finite_differences(x64, blob, angle):
+def test_the_gradient_in_the_angle_is_that_of_finite_differences(ev3x_x64, blob, angle):
     blob = jnp.asarray(blob, jnp.float64)
 
     def some(angle):

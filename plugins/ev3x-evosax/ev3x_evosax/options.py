@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import optax
@@ -17,7 +17,18 @@ SCHEDULES = {
 }
 
 
-class Numbers(tuple[tuple[str, bool | int | float], ...]):
+class Said:
+    """A value that `_parse` makes of what a config says."""
+
+    __slots__ = ()
+    _parse: Callable[[Any], Any]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+
+class Numbers(Said, tuple[tuple[str, bool | int | float], ...]):
     """Numbers by name, sorted. A config says `{ c_mean = 0.5, elitism = false }`."""
 
     __slots__ = ()
@@ -25,10 +36,6 @@ class Numbers(tuple[tuple[str, bool | int | float], ...]):
     def to_config(self) -> dict[str, bool | int | float]:
         """The table."""
         return dict(self)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
-        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
 
     @classmethod
     def _parse(cls, value: Any) -> Self:
@@ -39,17 +46,13 @@ class Numbers(tuple[tuple[str, bool | int | float], ...]):
         raise ValueError(f"must be a table such as {{ c_mean = 0.5 }}, got {value!r}")
 
 
-class Schedule(Rule):
+class Schedule(Said, Rule):
     """An optax schedule as a value: `Schedule("exponential_decay", init_value=1.0, transition_steps=10, ...)`."""
 
     def __init__(self, name: str, /, **options: Any) -> None:
         if name not in SCHEDULES:
             raise ValueError(unknown("schedule", name, SCHEDULES))
         super().__init__(SCHEDULES[name], **options)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
-        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
 
     @classmethod
     def _parse(cls, value: Any) -> Self:

@@ -2,28 +2,28 @@
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 import numpy as np
 from ev3x_lexicase import Lexicase
 
+from ev3x.testing.distribution import built, snippets
+
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_function_gives_the_shares_that_it_says():
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (block,) = snippets(README, "python")
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     np.testing.assert_allclose(names["shares"], [3 / 8, 3 / 8, 1 / 4], atol=1e-6)
 
 
 def test_the_assessor_is_built_from_its_table():
-    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    table = tomllib.loads(block)["select"]
-    assert table.pop("use") == "lexicase:lexicase"
-    assert Lexicase.build(table) == Lexicase(epsilon=0.0)  # the others are the defaults
+    (block,) = snippets(README, "toml")
+    assert built(block) == {"lexicase:lexicase": Lexicase(epsilon=0.0)}  # the others are the defaults
 
 
 def test_the_tour_names_files_that_are_there():

@@ -1,0 +1,209 @@
+"""What the tests of a plugin's distribution share: strict JAX in all of them, and the tests that every one must pass.
+
+In the top conftest.py, `pytest_plugins = ["ev3x.testing.distribution"]` lets JAX refuse in every test to broadcast
+between ranks and to convert between types where that was not asked for. What mixes types on purpose is marked
+`loose_types(reason)`; the fixture `ev3x_x64` gives a test 64-bit types. A test file then says what is offered:
+
+    class TestDistribution(ev3x.testing.distribution.DistributionTests):
+        config = 'rounds = 2\\npropose = ["rule:steps"]'
+        mistakes = (("rule:steps", "rule:stops", "did you mean 'rule:steps'"),)
+
+        def offers(self):
+            return {"proposer": {"steps": RandomSteps}}
+"""
+
+from __future__ import annotations
+
+import abc
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import jax
+import pytest
+
+import ev3x
+
+from ..component import Component
+from ..config import ConfigError, loads
+from ..config.override import MANY, ONE
+from ..host import ROLES, Host
+
+Mistake = tuple[str, str, str]
+Offers = Mapping[str, Mapping[str, type[Component]]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make ranks strict, and know the marker."""
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    config.addinivalue_line("markers", "loose_types(reason): runs without jax_numpy_dtype_promotion='strict'")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test, its fixtures included, with strict types."""
+    with jax.numpy_dtype_promotion("standard" if item.get_closest_marker("loose_types") else "strict"):
+        return (yield)
+
+
+@pytest.fixture
+def ev3x_x64() -> Iterator[None]:
+    """64-bit types for one test."""
+    if not hasattr(jax, "enable_x64"):
+        pytest.skip("this jax has no jax.enable_x64 to switch on for a while")
+    with jax.enable_x64(True):
+        yield
+
+
+class DistributionTests(abc.ABC):
+    """The distribution as a plugin: it is found without being imported, and offers what it says.
+
+    The distribution is that of the pyproject.toml above the test file; what is tested is what is installed of it.
+    """
+
+    config: ClassVar[str]
+    """A config that names components of the plugin, and loads."""
+    mistakes: ClassVar[tuple[Mistake, ...]]
+    """What makes it a bad one: a part of it, what stands there by mistake, and what the error must match."""
+    heavy: ClassVar[tuple[str, ...]] = ()
+    """Packages besides jax and its own that a list of the installed plugins must not import."""
+
+    @abc.abstractmethod
+    def offers(self) -> Offers:
+        """The classes that are offered, by role and name."""
+
+    @property
+    def project(self) -> dict[str, Any]:
+        """The table [project] of pyproject.toml."""
+        above = (folder / "pyproject.toml" for folder in Path(inspect.getfile(type(self))).parents)
+        found: dict[str, Any] = tomllib.loads(next(filter(Path.is_file, above)).read_text(encoding="utf-8"))["project"]
+        return found
+
+    @property
+    def plugins(self) -> list[str]:
+        """The names of its plugins."""
+        return [*self.project["entry-points"]["ev3x"]]
+
+    @property
+    def packages(self) -> list[ModuleType]:
+        """The packages that its entry points lie in, imported."""
+        return [importlib.import_module(name) for name in self._names()]
+
+    def test_it_is_found_through_its_entry_points(self) -> None:
+        """Installed is what pyproject.toml says, and this ev3x takes it."""
+        name, points = self.project["name"], self.project["entry-points"]
+        found = [plugin for plugin in Host().index.plugins.values() if plugin.distribution == name]
+        assert {p.name: p.value for p in found} == points["ev3x"], "install it anew: pip install -e ."
+        assert {p.name: p.api for p in found} == points["ev3x.api"], "install it anew: pip install -e ."
+        assert {p.version for p in found} == {importlib.metadata.version(name)}
+        assert [p.incompatible for p in found] == [None] * len(found)
+
+    def test_a_list_of_plugins_imports_nothing_of_it_and_no_jax(self) -> None:
+        """Who never names a plugin does not pay for it."""
+        code = f"""
+import sys, ev3x
+assert {{*{self.plugins}}} <= {{*ev3x.Host().index.plugins}}
+print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[*self._names(), *self.heavy, "jax"]}}})
+"""
+        command = [sys.executable, "-P", "-W", "error", "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert not done.returncode and not done.stdout.strip(), done.stdout + done.stderr
+
+    def test_it_offers_what_it_says_and_nothing_else(self) -> None:
+        """The hooks of its plugins give `offers`."""
+        host = Host()
+        found = {
+            role: {n: k for plugin in self.plugins for n, k in host.offers(role, plugin).items()} for role in ROLES
+        }
+        assert {role: offers for role, offers in found.items() if offers} == self.offers()
+
+    def test_every_component_and_every_option_says_what_it_is(self) -> None:
+        """`ev3x plugins show` shows docstrings of classes and the `Doc` of each option."""
+        for kind in (kind for offers in self.offers().values() for kind in offers.values()):
+            assert kind.__doc__, f"{kind.__name__} needs a docstring"
+            bare = [option.name for option in kind.options() if not option.help]
+            assert not bare, f"options of {kind.__name__} need Annotated[..., Doc(...)]"
+
+    def test_the_command_line_shows_them(self) -> None:
+        """`ev3x plugins show` lists every component by the name that configs use."""
+        from .fixtures import command
+
+        shown = {plugin: command("plugins", "show", plugin) for plugin in self.plugins}
+        assert {plugin: done.exit_code for plugin, done in shown.items()} == dict.fromkeys(self.plugins, 0)
+        text = "".join(done.stdout for done in shown.values())
+        assert [name for offers in self.offers().values() for name in offers if f":{name}" not in text] == []
+
+    def test_a_config_can_name_them(self) -> None:
+        """`config` loads, with at least one of the components in its place."""
+        setup = loads(self.config)
+        used = {use.partition(":")[0] for use in (setup.task_id, *setup.ids.values())}
+        assert used & {*self.plugins}, "let `config` name a component of the plugin"
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """A test for each mistake."""
+        if "mistake" in metafunc.fixturenames:
+            metafunc.parametrize("mistake", self.mistakes, ids=[bad for _, bad, _ in self.mistakes])
+
+    def test_a_config_with_a_mistake_is_refused(self, mistake: Mistake) -> None:
+        """Each of `mistakes` is told in words that match."""
+        good, bad, text = mistake
+        assert good in self.config
+        with pytest.raises(ConfigError, match=text):
+            loads(self.config.replace(good, bad))
+
+    def test_only_public_names_of_ev3x_are_imported(self) -> None:
+        """The package stands on what ev3x promises to keep."""
+        files = [path for package in self.packages for path in _sources(package)]
+        found = {name for path in files for name in imported(path)}
+        assert found, "a plugin needs ev3x.hookimpl"
+        public = {"ev3x", *(f"ev3x.{name}" for name in ev3x.__all__)}
+        assert sorted(n for n in found if ".".join(n.split(".")[:2]) not in public or "._" in n) == []
+
+    def test_what_the_package_names_it_has(self) -> None:
+        """All of `__all__` is there, and py.typed where the metadata say that it is typed."""
+        for package in self.packages:
+            assert [n for n in getattr(package, "__all__", ()) if not hasattr(package, n)] == []
+            typed = Path(str(package.__file__)).with_name("py.typed").exists()
+            assert typed or "Typing :: Typed" not in self.project.get("classifiers", ())
+
+    def _names(self) -> list[str]:
+        return sorted(
+            {value.partition(":")[0].partition(".")[0] for value in self.project["entry-points"]["ev3x"].values()}
+        )
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports of ev3x: modules, and names of modules behind a dot."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ev3x")
+        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "ev3x":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    """The blocks of code in this language on a page in Markdown."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def built(text: str) -> dict[str, Component]:
+    """The components that the tables of a config name, by that name; each is built of its table alone."""
+    tables = [
+        (section, t) for section, said in tomllib.loads(text).items() for t in (said if section in MANY else [said])
+    ]
+    return {(use := table.pop("use")): Host().build({**ONE, **MANY}[section], use, table) for section, table in tables}
+
+
+def _sources(package: ModuleType) -> list[Path]:
+    """The files of a package, or of a module that is one file."""
+    file = Path(str(package.__file__))
+    return sorted(file.parent.rglob("*.py")) if hasattr(package, "__path__") else [file]
