@@ -10,6 +10,7 @@ Kind = Literal["proposer", "assessor", "adapter", "task", "observer"]
 Imports = tuple[str, ...]
 
 _TYPING = ("from typing_extensions import Doc, override",)
+_ARRAYS = ("import ev3x", "import jax", "import jax.numpy as jnp", *_TYPING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,7 @@ STARTS: Mapping[Kind, Start] = {
         "steps",
         "Random steps around the current model",
         ("import dataclasses", "from typing import Annotated, Any"),
-        (
-            "import ev3x",
-            "import jax",
-            "import jax.numpy as jnp",
-            "from ev3x.component import Count, Positive",
-            "from jax.flatten_util import ravel_pytree",
-            *_TYPING,
-        ),
+        (*_ARRAYS, "from ev3x.component import Count, Positive", "from jax.flatten_util import ravel_pytree"),
         (),
         (
             "import ev3x",
@@ -58,7 +52,7 @@ STARTS: Mapping[Kind, Start] = {
         "median",
         "Selection by the median of block means",
         ("import dataclasses", "from typing import Annotated"),
-        ("import ev3x", "import jax", "import jax.numpy as jnp", "from ev3x.component import Count", *_TYPING),
+        (*_ARRAYS, "from ev3x.component import Count"),
         (),
         (
             "import ev3x",
@@ -74,7 +68,7 @@ STARTS: Mapping[Kind, Start] = {
         "patient",
         "Promotion with patience",
         ("import dataclasses", "from typing import Annotated"),
-        ("import ev3x", "import jax", "import jax.numpy as jnp", "from ev3x.component import Count", *_TYPING),
+        (*_ARRAYS, "from ev3x.component import Count"),
         (),
         (
             "import ev3x",
@@ -88,7 +82,7 @@ STARTS: Mapping[Kind, Start] = {
         "rings",
         "Two rings of points to tell apart",
         ("import dataclasses", "from collections.abc import Mapping", "from typing import Annotated, Any"),
-        ("import ev3x", "import jax", "import jax.numpy as jnp", "from ev3x.component import Count", *_TYPING),
+        (*_ARRAYS, "from ev3x.component import Count"),
         ("from typing import Any",),
         ("import ev3x", "import jax", "import pytest", "from ev3x.testing import check_task"),
     ),
@@ -111,7 +105,6 @@ STARTS: Mapping[Kind, Start] = {
 
 
 _SECTIONS = {"proposer": "propose", "assessor": "select", "adapter": "adapt", "observer": "observe"}
-_SECTIONS |= {role: role for role in ("budget", "task")}
 _LISTED = ("proposer", "adapter", "observer")
 
 
@@ -124,9 +117,9 @@ def run_arguments(role: str, use: str, *, alone: bool = True) -> tuple[str, ...]
         return ("run", use, "--rounds", "2")
     before = {"adapter": "" if alone else '"promote", ', "observer": '"progress", '}.get(role, "")
     value = f'[{before}"{use}"]' if role in _LISTED else use
-    return ("run", "distill-mnist1d", "--rounds", "2", "--set", f"{_SECTIONS[role]}={value}")
+    return ("run", "distill-mnist1d", "--rounds", "2", "--set", f"{_SECTIONS.get(role, role)}={value}")
 
 
 def config_line(role: str, use: str) -> str:
     """The line of a config that puts this component in its place."""
-    return f"{_SECTIONS[role]} = " + (f'["{use}"]' if role in _LISTED else f'"{use}"')
+    return f"{_SECTIONS.get(role, role)} = " + (f'["{use}"]' if role in _LISTED else f'"{use}"')

@@ -17,12 +17,11 @@ from ..types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees
 from .bench import StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand
-from .rounds import assessment
+from .rounds import FATES, assessment
 
 PLACE = 1  # the adapter stands between two others, whose calls are these
 CALLS = (7, 0, 9)
 PATIENCE = 64  # rounds without a promotion in which an adapter may call for the host
-FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)
 
 
 class AdapterBench(StateBench):
@@ -46,7 +45,8 @@ class AdapterBench(StateBench):
 
     def draw(self, i: int) -> PyTree:
         """A round whose winner is better, undecided, worse."""
-        return {"state": self._start()} | self.round(i, FATES[i])
+        state = jax.jit(lambda: self.component.init(self.site, self.metrics))()
+        return {"state": state} | self.round(i, FATES[i])
 
     def round(self, i: int, outcome: Outcome, *, found: bool = True) -> dict[str, Any]:
         """What an adapter is told of a round: what others decided, and both assessments."""
@@ -66,9 +66,6 @@ class AdapterBench(StateBench):
         """The decision and state of lane 1 with other entries."""
         said = self.jitted(self.component, {**self.inputs(1), **other}, self.fixed)
         return said["decision"], said["state"]
-
-    def _start(self) -> PyTree:
-        return jax.jit(lambda: self.component.init(self.site, self.metrics))()
 
 
 @check(*common.SOUND)

@@ -31,7 +31,6 @@ class AssessorBench(RoundBench):
 
     def __init__(self, component: Assessor, metrics: tuple[Metric, ...] | None = None) -> None:
         super().__init__(component, metrics=metrics)
-        self.chosen = metrics
         self.metrics = worlds.METRICS if metrics is None else metrics
         self.blocks = min(component.blocks, BLOCKS)
 
@@ -347,8 +346,8 @@ def _sets(bench: AssessorBench) -> list[tuple[Metric, ...]]:
 
     For an assessor that refuses metrics without a range, the unbounded one is replaced.
     """
-    if bench.chosen is not None:
-        return [bench.chosen]
+    if (given := bench.given["metrics"]) is not None:
+        return [given]
     sets: list[tuple[Metric, ...]] = []
     for metric in worlds.METRICS:
         try:

@@ -178,11 +178,6 @@ def keys(i: int, n: int) -> Array:
     return jax.random.split(jax.random.fold_in(jax.random.key(20_231_018), i), n)
 
 
-def grown(task: Task, key: Array, variables: PyTree) -> tuple[Task, PyTree] | None:
-    """The task and variables after its first growth; None when it cannot grow."""
-    return task.grow(task.growths[0], key, variables) if task.growths else None
-
-
 def rebuild(component: Any) -> Any:
     """An equal component made anew: from its own config where that gives it back, else from its fields."""
     try:

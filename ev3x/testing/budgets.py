@@ -13,11 +13,10 @@ from ..types import Array, Outcome, PyTree
 from . import common, trees
 from .bench import StateBench, keys
 from .checks import NothingToCheck, check, demand
-from .rounds import assessment
+from .rounds import FATES, assessment
 from .worlds import METRICS
 
 LEVEL = 0.05
-FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)
 ROUNDS = 100
 
 

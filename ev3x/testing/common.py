@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..builtin.budgets.per_round import PerRound
 from ..propose import Proposer
 from ..types import Array, Candidates, PyTree
 from . import child, trees
-from .bench import LANES, RoundBench, Setting, Split, rebuild
+from .bench import LANES, Bench, RoundBench, Setting, Split, rebuild
 from .checks import NothingToCheck, Unmet, check, demand
 
 SOUND = ("options", "traces", "no_config_change", "nothing_on_self", "stable_tree")
@@ -94,13 +95,7 @@ def traces(bench: Any) -> None:
 @check("options", "traces")
 def no_config_change(bench: Any) -> None:
     """Neither its import nor its work changes JAX's configuration or JAX_* and XLA_*: they are the user's."""
-    bench.before.restore()
-    before = Setting.now()
-    bench.shape()
-    changes = before.changes(Setting.now())
-    before.restore()
-    if not changes and importable(bench):
-        changes = imported(bench)["changes"]
+    changes = changed(bench, bench.shape)
     demand(not changes, "no change", "; ".join(changes), "leave settings to the user, or use JAX's context managers")
 
 
@@ -224,7 +219,8 @@ def checkpoint_round_trip(bench: Any) -> None:
         saved = checkpoint.load(Path(folder))
     if saved is None:
         raise Unmet("a checkpoint", "none", "this is a fault of the kit: report it")
-    back = _taken(bench, saved.state(state, ids))
+    restored = saved.state(state, ids)
+    back = restored.budget if bench.role == "budget" else getattr(restored, f"{bench.role}s")["kit"]
     fault = trees.differ(before, back) or trees.differ(
         bench.jitted(bench.component, lane, bench.fixed),
         bench.jitted(bench.component, {**lane, "state": back}, bench.fixed),
@@ -268,28 +264,34 @@ def _plan(bench: Any) -> loop.Plan:
 
 
 def _placed(bench: Any, state: PyTree) -> dict[str, Any]:
-    role = {"proposer": "proposers", "adapter": "adapters"}.get(bench.role)
-    return {"budget": state} if role is None else {role: {"kit": state} | ({"other": ()} if role == "adapters" else {})}
-
-
-def _taken(bench: Any, state: Any) -> PyTree:
-    return {"proposer": lambda: state.proposers["kit"], "adapter": lambda: state.adapters["kit"]}.get(
-        bench.role, lambda: state.budget
-    )()
+    others = {"other": ()} if bench.role == "adapter" else {}
+    return {"budget": state} if bench.role == "budget" else {f"{bench.role}s": {"kit": state, **others}}
 
 
 def _fresh(bench: RoundBench) -> Any:
     return jax.jit(lambda lane, fixed: bench.run(bench.component, lane, fixed))
 
 
-def importable(bench: Any) -> bool:
+def changed(bench: Bench, work: Callable[[], object]) -> list[str]:
+    """What this work changes of JAX's settings, or else the import of the component's module."""
+    bench.before.restore()
+    before = Setting.now()
+    work()
+    changes = before.changes(Setting.now())
+    before.restore()
+    if not changes and _importable(bench):
+        changes = imported(bench)["changes"]
+    return changes
+
+
+def _importable(bench: Bench) -> bool:
     """Whether the component's module is a file that another process can import."""
     module = type(bench.component).__module__
     return module != "__main__" and getattr(sys.modules.get(module), "__file__", None) is not None
 
 
-def imported(bench: Any) -> dict[str, Any]:
+def imported(bench: Bench) -> dict[str, Any]:
     """What importing the component's module did in a child process."""
-    if not importable(bench):
+    if not _importable(bench):
         raise NothingToCheck(f"{type(bench.component).__module__} is no file that another process can import")
     return child.ask(child.Import(type(bench.component).__module__))[0]

@@ -17,31 +17,18 @@ from . import adapters, assessors, budgets, child, observers, proposers, tasks
 from .checks import Check, run
 from .report import Report
 
-BENCHES: Mapping[str, Any] = {
-    "proposer": proposers.ProposerBench,
-    "assessor": assessors.AssessorBench,
-    "adapter": adapters.AdapterBench,
-    "budget": budgets.BudgetBench,
-    "task": tasks.TaskBench,
-    "observer": observers.ObserverBench,
-}
-CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "proposer": proposers.CHECKS,
-    "assessor": assessors.CHECKS,
-    "adapter": adapters.CHECKS,
-    "budget": budgets.CHECKS,
-    "task": tasks.CHECKS,
-    "observer": observers.CHECKS,
-}
-# So many must run, whatever is excused: a suite that is empty proves nothing.
-MINIMUM: Mapping[str, int] = {
-    "proposer": 17,
-    "assessor": 26,
-    "adapter": 18,
-    "budget": 16,
-    "task": 20,
-    "observer": 8,
-}
+# Of each role: bench, checks, and how many of these must run, whatever is excused: an empty suite proves nothing.
+_ROLES: tuple[tuple[Any, tuple[Check, ...], int], ...] = (
+    (proposers.ProposerBench, proposers.CHECKS, 17),
+    (assessors.AssessorBench, assessors.CHECKS, 26),
+    (adapters.AdapterBench, adapters.CHECKS, 18),
+    (budgets.BudgetBench, budgets.CHECKS, 16),
+    (tasks.TaskBench, tasks.CHECKS, 20),
+    (observers.ObserverBench, observers.CHECKS, 8),
+)
+BENCHES: Mapping[str, Any] = {bench.role: bench for bench, _, _ in _ROLES}
+CHECKS: Mapping[str, tuple[Check, ...]] = {bench.role: checks for bench, checks, _ in _ROLES}
+MINIMUM: Mapping[str, int] = {bench.role: least for bench, _, least in _ROLES}
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -97,14 +84,8 @@ def check_observer(component: Observer, *, excuse: Mapping[str, str] = NONE) -> 
 
 def check_component(component: Component, *, excuse: Mapping[str, str] = NONE, **given: Any) -> Report:
     """The report on a component of any role; `given` are the arguments of the function for its role."""
-    functions: Mapping[str, Any] = {
-        "proposer": check_proposer,
-        "assessor": check_assessor,
-        "adapter": check_adapter,
-        "budget": check_budget,
-        "task": check_task,
-        "observer": check_observer,
-    }
+    each = (check_proposer, check_assessor, check_adapter, check_budget, check_task, check_observer)
+    functions: Mapping[str, Any] = dict(zip(CHECKS, each, strict=True))
     role = str(getattr(component, "role", None))
     if role not in functions:
         raise TypeError(f"component must be of one of the roles {', '.join(functions)}, got {component!r}")

@@ -25,7 +25,6 @@ import sys
 import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
@@ -36,6 +35,7 @@ import ev3x
 from ..component import Component
 from ..config import ConfigError, loads
 from ..config.override import MANY, ONE
+from ..discovery import API_GROUP, GROUP
 from ..host import ROLES, Host
 
 Mistake = tuple[str, str, str]
@@ -85,46 +85,41 @@ class DistributionTests(abc.ABC):
     def project(self) -> dict[str, Any]:
         """The table [project] of pyproject.toml."""
         above = (folder / "pyproject.toml" for folder in Path(inspect.getfile(type(self))).parents)
-        found: dict[str, Any] = tomllib.loads(next(filter(Path.is_file, above)).read_text(encoding="utf-8"))["project"]
-        return found
+        return dict(tomllib.loads(next(filter(Path.is_file, above)).read_text(encoding="utf-8"))["project"])
 
     @property
-    def plugins(self) -> list[str]:
-        """The names of its plugins."""
-        return [*self.project["entry-points"]["ev3x"]]
+    def plugin(self) -> str:
+        """The name of the plugin; a class for a distribution that brings several must say which."""
+        (name,) = self.project["entry-points"][GROUP]
+        return str(name)
 
     @property
-    def packages(self) -> list[ModuleType]:
-        """The packages that its entry points lie in, imported."""
-        return [importlib.import_module(name) for name in self._names()]
+    def package(self) -> str:
+        """The package that its entry point lies in."""
+        return re.split("[.:]", self.project["entry-points"][GROUP][self.plugin])[0]
 
     def test_it_is_found_through_its_entry_points(self) -> None:
         """Installed is what pyproject.toml says, and this ev3x takes it."""
-        name, points = self.project["name"], self.project["entry-points"]
-        found = [plugin for plugin in Host().index.plugins.values() if plugin.distribution == name]
-        assert {p.name: p.value for p in found} == points["ev3x"], "install it anew: pip install -e ."
-        assert {p.name: p.api for p in found} == points["ev3x.api"], "install it anew: pip install -e ."
-        assert {p.version for p in found} == {importlib.metadata.version(name)}
-        assert [p.incompatible for p in found] == [None] * len(found)
+        project, found = self.project, Host().index.plugins[self.plugin]
+        points = [project["entry-points"][group].get(self.plugin) for group in (GROUP, API_GROUP)]
+        assert [found.distribution, found.value, found.api] == [project["name"], *points], "install it anew"
+        assert found.version == importlib.metadata.version(project["name"]) and found.incompatible is None
 
     def test_a_list_of_plugins_imports_nothing_of_it_and_no_jax(self) -> None:
         """Who never names a plugin does not pay for it."""
         code = f"""
 import sys, ev3x
-assert {{*{self.plugins}}} <= {{*ev3x.Host().index.plugins}}
-print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[*self._names(), *self.heavy, "jax"]}}})
+assert {self.plugin!r} in ev3x.Host().index.plugins
+print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[self.package, "jax", *self.heavy]}}})
 """
         command = [sys.executable, "-P", "-W", "error", "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert not done.returncode and not done.stdout.strip(), done.stdout + done.stderr
 
     def test_it_offers_what_it_says_and_nothing_else(self) -> None:
-        """The hooks of its plugins give `offers`."""
+        """The hooks of the plugin give `offers`."""
         host = Host()
-        found = {
-            role: {n: k for plugin in self.plugins for n, k in host.offers(role, plugin).items()} for role in ROLES
-        }
-        assert {role: offers for role, offers in found.items() if offers} == self.offers()
+        assert {role: found for role in ROLES if (found := host.offers(role, self.plugin))} == self.offers()
 
     def test_every_component_and_every_option_says_what_it_is(self) -> None:
         """`ev3x plugins show` shows docstrings of classes and the `Doc` of each option."""
@@ -137,16 +132,16 @@ print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[*self._names(),
         """`ev3x plugins show` lists every component by the name that configs use."""
         from .fixtures import command
 
-        shown = {plugin: command("plugins", "show", plugin) for plugin in self.plugins}
-        assert {plugin: done.exit_code for plugin, done in shown.items()} == dict.fromkeys(self.plugins, 0)
-        text = "".join(done.stdout for done in shown.values())
-        assert [name for offers in self.offers().values() for name in offers if f":{name}" not in text] == []
+        done = command("plugins", "show", self.plugin)
+        assert not done.exit_code, done.stderr
+        names = [f"{self.plugin}:{name}" for offers in self.offers().values() for name in offers]
+        assert [name for name in names if name not in done.stdout] == []
 
     def test_a_config_can_name_them(self) -> None:
         """`config` loads, with at least one of the components in its place."""
         setup = loads(self.config)
         used = {use.partition(":")[0] for use in (setup.task_id, *setup.ids.values())}
-        assert used & {*self.plugins}, "let `config` name a component of the plugin"
+        assert self.plugin in used, "let `config` name a component of the plugin"
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """A test for each mistake."""
@@ -162,7 +157,8 @@ print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[*self._names(),
 
     def test_only_public_names_of_ev3x_are_imported(self) -> None:
         """The package stands on what ev3x promises to keep."""
-        files = [path for package in self.packages for path in _sources(package)]
+        file = Path(inspect.getfile(importlib.import_module(self.package)))
+        files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
         found = {name for path in files for name in imported(path)}
         assert found, "a plugin needs ev3x.hookimpl"
         public = {"ev3x", *(f"ev3x.{name}" for name in ev3x.__all__)}
@@ -170,15 +166,10 @@ print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[*self._names(),
 
     def test_what_the_package_names_it_has(self) -> None:
         """All of `__all__` is there, and py.typed where the metadata say that it is typed."""
-        for package in self.packages:
-            assert [n for n in getattr(package, "__all__", ()) if not hasattr(package, n)] == []
-            typed = Path(str(package.__file__)).with_name("py.typed").exists()
-            assert typed or "Typing :: Typed" not in self.project.get("classifiers", ())
-
-    def _names(self) -> list[str]:
-        return sorted(
-            {value.partition(":")[0].partition(".")[0] for value in self.project["entry-points"]["ev3x"].values()}
-        )
+        package = importlib.import_module(self.package)
+        assert [name for name in getattr(package, "__all__", ()) if not hasattr(package, name)] == []
+        typed = Path(inspect.getfile(package)).with_name("py.typed").exists()
+        assert typed or "Typing :: Typed" not in self.project.get("classifiers", ())
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -201,9 +192,3 @@ def built(text: str) -> dict[str, Component]:
         (section, t) for section, said in tomllib.loads(text).items() for t in (said if section in MANY else [said])
     ]
     return {(use := table.pop("use")): Host().build({**ONE, **MANY}[section], use, table) for section, table in tables}
-
-
-def _sources(package: ModuleType) -> list[Path]:
-    """The files of a package, or of a module that is one file."""
-    file = Path(str(package.__file__))
-    return sorted(file.parent.rglob("*.py")) if hasattr(package, "__path__") else [file]

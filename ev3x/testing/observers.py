@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..observe import Limits, Observer, Progress, RunInfo
 from . import common, rounds
-from .bench import Bench, Setting
+from .bench import Bench
 from .checks import check, demand
 
 METRICS = ("accuracy", "likelihood")
@@ -47,13 +47,9 @@ def watches(bench: ObserverBench) -> None:
     An observer that raises is left out of the run after three faults in a row.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for directory, resumed in (
-            (None, 0),
-            (Path(folder), 0),
-            (Path(folder), 3),
-            (Path(folder), len(rounds.run()[0])),
-        ):
-            bench.watch(directory, resumed)
+        bench.watch(None)
+        for resumed in (0, 3, len(rounds.run()[0])):
+            bench.watch(Path(folder), resumed)
 
 
 @check("options", "watches")
@@ -88,12 +84,7 @@ def nothing_on_self(bench: ObserverBench) -> None:
 @check("options", "watches")
 def no_config_change(bench: ObserverBench) -> None:
     """Neither its import nor its work changes JAX's configuration or the variables JAX_* and XLA_*."""
-    before = Setting.now()
-    bench.watch(None)
-    changes = bench.before.changes(Setting.now())
-    before.restore()
-    if not changes and common.importable(bench):
-        changes = common.imported(bench)["changes"]
+    changes = common.changed(bench, lambda: bench.watch(None))
     demand(not changes, "no change", "; ".join(changes), "leave settings to the user")
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ..propose import Proposer, Site, check_needs, checked
 from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees
-from .bench import Split, StateBench, grown, keys
+from .bench import Split, StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand
 
 # What becomes of a round, lane by lane: the first candidate is promoted; nobody could win; the incumbent is restored.
@@ -159,10 +159,9 @@ def non_finite(bench: ProposerBench) -> None:
 def resize(bench: ProposerBench) -> None:
     """After the model grew, `resize` gives a state from which it proposes candidates of the new shape."""
     lane = bench.inputs(0)
-    larger = grown(bench.task, lane["keys"][0], lane["current"])
-    if larger is None:
+    if not bench.task.growths:
         raise NothingToCheck("the task cannot grow")
-    task, current = larger
+    task, current = bench.task.grow(bench.task.growths[0], lane["keys"][0], lane["current"])
     site, name = Site(task), type(bench.component).__name__
     for fresh in (False, True):
         state = bench.component.resize(site, lane["keys"][1], current, lane["state"], fresh=fresh)

@@ -25,6 +25,7 @@ from .trees import inexact
 from .worlds import TinyTask
 
 EXAMPLES = 1024
+FATES = (Outcome.BETTER, Outcome.UNDECIDED, Outcome.WORSE)  # of three rounds that are tried
 OUTCOMES = (
     Outcome.UNDECIDED,
     Outcome.BETTER,

@@ -28,7 +28,6 @@ class TaskBench(RoundBench):
 
     def __init__(self, component: Task, splits: Splits | None = None) -> None:
         super().__init__(component, splits=splits)
-        self.splits_given = splits
         self.task = component
 
     @functools.cached_property
@@ -39,8 +38,8 @@ class TaskBench(RoundBench):
     @functools.cached_property
     def splits(self) -> Splits:
         """The splits that batches come from."""
-        if self.splits_given is not None:
-            return self.splits_given
+        if (given := self.given["splits"]) is not None:
+            return given
         if self.data is None or not isinstance(self.data.splits, Splits):
             raise Unmet("splits", "a task that loads none", "hand them over: check_task(task, splits=...)")
         return self.data.splits
