@@ -40,6 +40,7 @@ def of_kind(names: Names, kind: Kind, native: Native | None) -> Contents:
     binding = None if native is None else BINDINGS[native]
     run = run_arguments(kind, f"{names.name}:{start.component}")
     values = {**names.values(), "kind": kind, "class_name": start.class_name, "component": start.component}
+    values["strict"] = _filled("strict.toml", values)
     packages = start.packages if binding is None else (*start.packages, "import numpy as np")
     needed, _ = requirements(line.split()[1] for line in packages)
     where = f"`src/{names.package}/__init__.py` holds the component: edit its methods."
@@ -81,7 +82,7 @@ def of_file(names: Names, source: Path) -> Contents:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")
     content = source.read_bytes()
     needed, unknown = requirements(imported(content))
-    values = names.values()
+    values = {**names.values(), "strict": ""}  # what it does to types is its author's
     about = f"The plugin {names.name}"
     ready = next((offer for offer in offers if offer.lacks is None), None)
     run: tuple[str, ...] = ("plugins", "show", names.name)

@@ -1,6 +1,10 @@
 """What the tests of distributions share: a sound one passes, and each fault fails the one test that is made for it."""
 
 import importlib
+import re
+import sys
+import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +134,20 @@ def test_tables_build_components():
     )
     assert list(found) == ["mean_bounds", "ev3:promote", "accept"]
     assert isinstance(found["mean_bounds"], ev3x.Assessor) and found["mean_bounds"].block == 64
+
+
+def test_the_page_shows_a_class_as_it_is_and_lists_every_test(monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    monkeypatch.setitem(sys.modules, "ev3x_rule", types.SimpleNamespace(RandomSteps=ev3x.Proposer))
+    (block,) = re.findall(r'```python title="tests/test_ev3x_rule.py"\n(.*?)```', page, re.DOTALL)
+    names = {}
+    exec(compile(block, "testing.md", "exec"), names)
+    kind = names["TestDistribution"]
+    assert kind().offers() == {"proposer": {"steps": ev3x.Proposer}}
+    assert {name for name in vars(kind) if not name.startswith("_")} == {"config", "mistakes", "heavy", "offers"}
+    assert {"config", "mistakes", "heavy"} <= {*DistributionTests.__annotations__}
+    (table,) = re.findall(r"\| test \| demand \|\n\| --- \| --- \|\n(.*?)\n\n", page, re.DOTALL)
+    assert len(table.splitlines()) == sum(name.startswith("test_") for name in vars(DistributionTests))
 
 
 def test_ranks_and_types_are_strict():
