@@ -168,7 +168,7 @@ def test_its_own_tests_pass_with_native_code(written, installed, tmp_path):
         PYTHONPATH=":".join(paths),
         EV3X_NATIVE="require",
     )
-    assert "3 passed, 1 deselected" in said
+    assert "11 passed, 1 deselected" in said
 
 
 @pytest.fixture
