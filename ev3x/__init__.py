@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from . import ops as ops
     from . import training as training
     from .adapt import Adapter as Adapter
-    from .adapt import Budget as Budget
     from .adapt import Form as Form
     from .adapt import TransformError as TransformError
     from .assess import Assessor as Assessor
+    from .budget import Budget as Budget
     from .component import Component as Component
     from .component import OptionError as OptionError
     from .data import Arrays as Arrays
     from .data import Assess as Assess
-    from .data import Data as Data
     from .data import Decide as Decide
     from .data import Explore as Explore
     from .data import Generated as Generated
@@ -35,20 +34,21 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl as hookimpl
     from .host import Host as Host
     from .host import PluginError as PluginError
-    from .loop import Method as Method
-    from .loop import Plan as Plan
+    from .layout import Layout as Layout
+    from .layout import Site as Site
+    from .losses import Loss as Loss
     from .observe import Observer as Observer
+    from .optimizers import Optimizer as Optimizer
+    from .optimizers import Rule as Rule
+    from .plan import Method as Method
+    from .plan import Plan as Plan
     from .policy import PluginPolicy as PluginPolicy
-    from .propose import Layout as Layout
     from .propose import Proposer as Proposer
-    from .propose import Site as Site
     from .ranges import Range as Range
     from .ranges import Ranges as Ranges
-    from .rules import Loss as Loss
-    from .rules import Optimizer as Optimizer
-    from .rules import Rule as Rule
     from .streams import Feed as Feed
     from .streams import Stream as Stream
+    from .task import Data as Data
     from .task import Metric as Metric
     from .task import Task as Task
     from .task import make_task as make_task
@@ -66,22 +66,68 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
 _HOMES = {
-    "adapt": ("Adapter", "Budget", "Form", "TransformError"),
+    "adapt": (
+        "Adapter",
+        "Form",
+        "TransformError",
+    ),
     "assess": ("Assessor",),
-    "component": ("Component", "OptionError"),
-    "data": ("Arrays", "Assess", "Data", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),
+    "budget": ("Budget",),
+    "component": (
+        "Component",
+        "OptionError",
+    ),
+    "data": (
+        "Arrays",
+        "Assess",
+        "Decide",
+        "Explore",
+        "Generated",
+        "Splits",
+        "Teacher",
+        "Varied",
+    ),
     "evolver": ("Evolver",),
     "ffi": ("FfiTarget",),
-    "hookspecs": ("Offer", "Plugin", "hookimpl"),
-    "host": ("Host", "PluginError"),
-    "loop": ("Method", "Plan"),
+    "hookspecs": (
+        "Offer",
+        "Plugin",
+        "hookimpl",
+    ),
+    "host": (
+        "Host",
+        "PluginError",
+    ),
+    "layout": (
+        "Layout",
+        "Site",
+    ),
+    "losses": ("Loss",),
     "observe": ("Observer",),
+    "optimizers": (
+        "Optimizer",
+        "Rule",
+    ),
+    "plan": (
+        "Method",
+        "Plan",
+    ),
     "policy": ("PluginPolicy",),
-    "propose": ("Layout", "Proposer", "Site"),
-    "ranges": ("Range", "Ranges"),
-    "rules": ("Loss", "Optimizer", "Rule"),
-    "streams": ("Feed", "Stream"),
-    "task": ("Metric", "Task", "make_task"),
+    "propose": ("Proposer",),
+    "ranges": (
+        "Range",
+        "Ranges",
+    ),
+    "streams": (
+        "Feed",
+        "Stream",
+    ),
+    "task": (
+        "Data",
+        "Metric",
+        "Task",
+        "make_task",
+    ),
     "types": (
         "Assessment",
         "Block",

@@ -5,20 +5,15 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
-from .assess import Assessor
 from .component import Component
 from .data import Explore
-from .propose import Site, select
-from .task import Batch, Metric, Task, Variables
-from .types import Assessment, Decision, Model, Move
-
-Array = jax.Array
-PyTree = Any
+from .layout import Site, where
+from .task import Metric, Task
+from .types import Array, Assessment, Batch, Decision, Model, Move, PyTree, Variables
 
 
 class TransformError(ValueError):
@@ -89,42 +84,6 @@ class Adapter(Component):
         return {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget(Component):
-    """Shares out the error level over the rounds."""
-
-    role: ClassVar[str] = "budget"
-
-    @property
-    @abc.abstractmethod
-    def words(self) -> str:
-        """What is promised, in words, with {level} where the level stands."""
-        raise NotImplementedError
-
-    def init(self) -> PyTree:
-        """The first state."""
-        return ()
-
-    def accept(self, confirm: Assessor) -> None:
-        """Raise ValueError when the promise cannot be kept with confirmations by this assessor."""
-
-    @abc.abstractmethod
-    def offer(self, state: PyTree, level: Array) -> Array:
-        """The error level of the next confirmation, f32[], when the user asked for `level`."""
-        raise NotImplementedError
-
-    def settle(self, state: PyTree, alpha: Array, confirmation: Assessment) -> PyTree:
-        """The next state, after a confirmation at the level `alpha` that took place.
-
-        Rounds without a winner, or without fresh decide examples, cost nothing: it is not called for them.
-        """
-        return state
-
-    def account(self, state: PyTree, level: Array) -> dict[str, Array]:
-        """Figures for the record: what was spent, earned, and is left of the level."""
-        return {}
-
-
 def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None:
     """The first adapter that cannot stand where it does in this chain, and why; None when all can."""
     grown = None
@@ -152,7 +111,7 @@ def undecided(model: Model, adapters: int) -> Decision:
 
 def carried_out(decision: Decision, model: Model) -> Decision:
     """What is done of a decision: nothing where it is not to be applied."""
-    return select(decision.applied, decision, undecided(model, decision.calls.shape[0]))
+    return where(decision.applied, decision, undecided(model, decision.calls.shape[0]))
 
 
 def without_restore(decision: Decision) -> Decision:
@@ -166,7 +125,7 @@ def move(model: Model, winner: PyTree, decision: Decision, *, succeeds: bool = T
     Unless the winner `succeeds` the incumbent here, that stays as it is: its succession is a transition on the host.
     """
     if not succeeds:
-        return Model(select(decision.move == Move.TAKE, winner, model.current), model.incumbent, decision.aims)
-    restored = select(decision.move == Move.RESTORE, model.incumbent, model.current)
-    current = select(decision.move == Move.TAKE, winner, restored)
-    return Model(current=current, incumbent=select(decision.promote, current, model.incumbent), aims=decision.aims)
+        return Model(where(decision.move == Move.TAKE, winner, model.current), model.incumbent, decision.aims)
+    restored = where(decision.move == Move.RESTORE, model.incumbent, model.current)
+    current = where(decision.move == Move.TAKE, winner, restored)
+    return Model(current=current, incumbent=where(decision.promote, current, model.incumbent), aims=decision.aims)

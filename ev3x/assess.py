@@ -15,11 +15,10 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from .component import Component, Count
-from .propose import Site
-from .task import Batch, Metric, Variables, score, weigh
-from .types import Assessment, Block, Question
+from .layout import Site
+from .task import Metric, score, weigh
+from .types import Array, Assessment, Batch, Block, Question, Variables
 
-Array = jax.Array
 Evidence = Any
 ReadBlock = Callable[[Array, int], tuple[Batch, Array | None]]
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from .boundary import BoundaryError
 from .component import Component
 from .discovery import BUILTIN, PluginInfo
+from .faults import cause, innermost
 from .host import PluginError
-from .watch import cause
+from .setup import Setup
 
-if TYPE_CHECKING:
-    from .session import Setup
+_Culprit = tuple[PluginInfo, str, str]  # the plugin, the label of its component, the function
 
 
 @contextmanager
@@ -55,16 +53,18 @@ def _said(setup: Setup, error: BaseException) -> str | None:
     return f"{home}: {in_words(error)}" if home else None
 
 
-def _culprit(setup: Setup, error: BaseException) -> tuple[PluginInfo, str, str] | None:
+def _culprit(setup: Setup, error: BaseException) -> _Culprit | None:
     """The plugin whose code is innermost in an error's traceback; the label, if a component's, and the function."""
-    found: tuple[PluginInfo, str, str] | None = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
+
+    def owner(frame: FrameType, found: _Culprit | None) -> _Culprit | None:
         code = frame.f_code
         if (label := _label(setup, frame)) and (plugin := setup.whose(label)):
-            found = plugin, label, code.co_name
-        elif (home := _home(setup, code.co_filename)) and (found is None or home != found[0]):
-            found = home, "", code.co_name
-    return found
+            return plugin, label, code.co_name
+        if (home := _home(setup, code.co_filename)) and (found is None or home != found[0]):
+            return home, "", code.co_name
+        return found
+
+    return innermost(error, owner)
 
 
 def _label(setup: Setup, frame: FrameType) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .types import Array, Assessment, Decision
+from .types import Array, Assessment, Candidates, Decision, Variables
 
 _Field = tuple[str, tuple[int, ...]]
 _KINDS = {"f": jnp.floating, "i": jnp.integer, "b": jnp.bool_}
@@ -99,3 +99,37 @@ def _check(who: Who, what: str, got: Any, fields: Mapping[str, _Field]) -> None:
                 f"{what}.{name} must be {_WORDS[kind]} of shape {shape}, "
                 f"got {jnp.result_type(value)} of shape {jnp.shape(value)}",
             )
+
+
+def checked(label: str, made: Any, current: Variables, k: int) -> Candidates:
+    """These candidates, non-finite ones made ineligible; BoundaryError says where they do not match the model."""
+    who = Who(label, "proposer")
+    if not isinstance(made, Candidates):
+        raise BoundaryError(who, f"propose must return Candidates, got {type(made).__name__}")
+    expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((k, *x.shape), x.dtype), current)
+    got = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), made.variables)
+    wanted: Any = jax.tree.structure(expected)
+    structure: Any = jax.tree.structure(got)
+    if wanted != structure:
+        raise BoundaryError(who, f"the candidates must have the model's structure {wanted}, got {structure}")
+    for (path, want), have in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
+        if (want.shape, want.dtype) != (have.shape, have.dtype):
+            raise BoundaryError(
+                who,
+                f"candidates{jax.tree_util.keystr(path)} must be {want.dtype}{list(want.shape)} "
+                f"({k} candidates on the leading axis), got {have.dtype}{list(have.shape)}",
+            )
+    if jnp.shape(made.eligible) != (k,) or jnp.result_type(made.eligible) != jnp.bool_:
+        text = f"eligible must be bools of shape ({k},), got {jnp.result_type(made.eligible)} of shape "
+        raise BoundaryError(who, text + str(jnp.shape(made.eligible)))
+    return dataclasses.replace(made, eligible=made.eligible & _finite(made.variables, k))
+
+
+def _finite(stack: Variables, k: int) -> Array:
+    """Which candidates hold finite numbers only: bool[k]."""
+    flags = [
+        jnp.isfinite(x).reshape(k, -1).all(axis=1)
+        for x in jax.tree.leaves(stack)
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
+    return jnp.stack([jnp.ones(k, bool), *flags]).all(axis=0)

@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-if TYPE_CHECKING:
-    from .streams import Feed
+from .types import Array, Batch
 
-Array = jax.Array
-Batch = Any
+if TYPE_CHECKING:
+    pass
 
 
 @jax.tree_util.register_dataclass
@@ -251,27 +250,6 @@ class Splits:
         if disjoint:
             _check_disjoint(sources)
         return self
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What a task loads: the splits of the rounds, the test set of the final report, and a line about them."""
-
-    splits: Splits | Feed
-    test: Arrays
-    about: str = ""
-
-    def fingerprint(self) -> str:
-        """A digest of all examples and keys that are not streamed: resumed runs compare it."""
-        digest = hashlib.sha256()
-        parts = [getattr(self.splits, name) for name in ("explore", "assess", "decide")]
-        held = [part for part in parts if isinstance(part, Explore | Assess | Decide)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path((held, self.test)):
-            value = jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
-            array = np.asarray(value)
-            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 def _taught(of: Teacher | tuple[Teacher, ...], batch: Batch) -> Any:

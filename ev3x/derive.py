@@ -20,9 +20,10 @@ from . import boundary, loop
 from .adapt import undecided, without_restore
 from .checkpoint import CheckpointError, Saved, paths
 from .dependence import dependent
-from .loop import Plan, named
+from .layout import where
+from .loop import named
 from .objectives import aims
-from .propose import select
+from .plan import Plan
 from .types import Array, Assessment, Decision, Model, Outcome, PyTree, Question, Record, State
 
 RELATIVE = 1e-5
@@ -217,7 +218,7 @@ def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) ->
     outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
     found = r.selection.winner >= 0
     settled = method.budget.settle(carried.budget, r.alpha, r.confirmation)
-    budget = select(found & ~spent, settled, carried.budget)
+    budget = where(found & ~spent, settled, carried.budget)
     decision, adapters = _decide(plan, carried.adapters, r)
     derived = {
         "round": index,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .data import Arrays
-from .task import Batch, Predictions, Task, Variables
+from .task import Task
+from .types import Batch, Predictions, Variables
 
 BLOCK = 1024
 

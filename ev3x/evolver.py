@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from . import loop, sums
 from .data import Splits
-from .loop import Limit, Method, Plan
+from .layout import Layout
+from .loop import Limit
 from .ops import native as _native
-from .propose import Layout
+from .plan import Method, Plan
 from .streams import Feed, StreamEnded, StreamFault
-from .task import Task, Variables
-from .types import Array, Record, State
+from .task import Task
+from .types import Array, Record, State, Variables
 
 
 class Evolver:

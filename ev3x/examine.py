@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .component import Component, OptionError
+from .devices import backend_is_up
 from .host import ROLES, Host, PluginError
-from .watch import backend_is_up
 
 END = "end"  # the last finding of a process that came to its end
 

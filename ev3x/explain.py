@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from .rundir import RunError, check_run
-
-Row = dict[str, Any]
-_KEYS = frozenset({"round", "candidates", "winner", "verdict", "why", "promoted", "move", "confirm", "ledger", "calls"})
-
-
-def read(directory: Path) -> tuple[list[Row], Row]:
-    """The rows of a run's rounds, and its summary, empty when there is none yet; RunError says what cannot be read."""
-    check_run(directory)
-    rows, path = [], directory / "rounds.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    for i, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if i == len(lines) and not line.endswith("\n"):  # a run that was killed while it wrote
-                break
-            raise RunError(f"{path}:{i}: must be the row of a round in JSON: {error}") from error
-        if not isinstance(row, dict) or (lacking := sorted(_KEYS - row.keys())):
-            lacks = f"it lacks {', '.join(lacking)}" if isinstance(row, dict) else f"got {line.strip()[:40]}"
-            raise RunError(f"{path}:{i}: must be the row of a round, as this version of ev3x writes it: {lacks}")
-        rows.append(row)
-    if not rows:
-        raise RunError(f"{directory} has no round yet: there is nothing to explain")
-    path = directory / "summary.json"
-    try:
-        return rows, json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise RunError(f"{path}: must be the summary of a run in JSON: {error}") from error
+from .observe import Row
+from .rundir import RunError
 
 
 def overview(rows: Sequence[Row], summary: Row) -> Row:

@@ -22,10 +22,11 @@ import pluggy
 from . import hookspecs
 from .component import Component, unknown
 from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
+from .faults import cause
 from .ffi import PLATFORMS, FfiTarget
 from .hookspecs import Offer
 from .policy import PluginPolicy, from_environment
-from .watch import cause, watched
+from .watch import watched
 
 ROLES = ("proposer", "assessor", "adapter", "budget", "task", "observer")
 HOOKS = (*(f"ev3x_{role}s" for role in ROLES), "ev3x_ffi_targets")

@@ -5,133 +5,39 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from . import boundary
-from .adapt import Adapter, Budget, Form, carried_out, misplaced, move, undecided, without_restore
-from .assess import Assessor, assess
-from .data import Decide, Splits
-from .objectives import Amounts, aims
+from . import boundary as contract
+from .adapt import Form, carried_out, move, undecided, without_restore
+from .assess import assess
+from .data import Splits
+from .layout import pick, where
+from .objectives import aims
 from .ops import native
-from .propose import Layout, Proposer, Site, check_needs, checked, pick, select
-from .task import Batch, Task
-from .types import Array, Assessment, Decision, Feedback, Model, Move, Outcome, Question, Record, State
+from .plan import Plan
+from .types import (
+    Array,
+    Assessment,
+    Batch,
+    Candidates,
+    Decision,
+    Feedback,
+    Model,
+    Move,
+    Outcome,
+    PyTree,
+    Question,
+    Record,
+    State,
+    Variables,
+)
 
-Variables = Any
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclasses.dataclass(frozen=True, init=False)
-class Method:
-    """How a run explores, assesses and adapts: components with a label each, frozen and hashable by value."""
-
-    proposers: tuple[tuple[str, Proposer], ...]
-    select: Assessor
-    confirm: Assessor
-    adapters: tuple[tuple[str, Adapter], ...]
-    budget: Budget
-    weights: Amounts | None
-
-    def __init__(
-        self,
-        proposers: Sequence[Proposer | tuple[str, Proposer]],
-        select: Assessor,
-        confirm: Assessor,
-        adapters: Sequence[Adapter | tuple[str, Adapter]],
-        budget: Budget,
-        weights: Mapping[str, float] | Amounts | None = None,
-    ) -> None:
-        """Components, or pairs (label, component); without a label they go by the name of their class.
-
-        `weights` says by name what each metric counts in selection, those not named nothing; None: the first counts 1.
-        """
-        for role, component, kind in (
-            ("select", select, Assessor),
-            ("confirm", confirm, Assessor),
-            ("budget", budget, Budget),
-        ):
-            if not isinstance(component, kind):
-                raise TypeError(f"method: `{role}` must be an instance of {kind.__name__}, got {component!r}")
-            object.__setattr__(self, role, component)
-        object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
-        object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
-        if not self.proposers:
-            raise ValueError("method: at least one proposer is needed, got none")
-        if fault := misplaced(self.adapters):
-            raise ValueError(f"method: adapters: {fault[1]}")
-        try:
-            object.__setattr__(self, "weights", None if weights is None else Amounts.parse(weights))
-        except ValueError as error:
-            raise ValueError(f"method: weights: {error}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All that a round is compiled for: the key of the compilation cache.
-
-    `champion` is the task of the incumbent while its succession is a transition on the host: after growth, or while the
-    current variables are ones drawn anew. `native` says whether native code is used: see `native.using`.
-    """
-
-    task: Task
-    method: Method
-    layout: Layout = Layout()
-    champion: Task | None = None
-    native: native.Mode = "auto"
-
-    @property
-    def site(self) -> Site:
-        """Where the components work."""
-        return Site(self.task, self.layout)
-
-    @property
-    def incumbent_site(self) -> Site:
-        """Where the incumbent is at home."""
-        return Site(self.champion or self.task, self.layout)
-
-    def labels(self) -> tuple[str, ...]:
-        """The name of every candidate, `proposer/label`, in the order of the records."""
-        return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
-
-    def check(self, splits: Splits, *, disjoint: bool = True, rounds: int = 0) -> Plan:
-        """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`).
-
-        `rounds` says how many rounds the decide split must be able to feed; 0: as many as it can, then it is spent.
-        """
-        splits.check(disjoint=disjoint)
-        metrics = self.task.metrics
-        if not metrics:
-            raise ValueError("the task has no metrics: at least one is needed to compare candidates")
-        for name, proposer in self.method.proposers:
-            if not proposer.labels(self.site):
-                raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
-            check_needs(name, proposer, self.task, splits.explore)
-        first = aims(self.method.weights, metrics, self.method.select)
-        for _, adapter in self.method.adapters:
-            adapter.accept(metrics, first)
-        self.method.select.accept(metrics)
-        self.method.confirm.accept(metrics)
-        self.method.budget.accept(self.method.confirm)
-        for stage, split, assessor in (
-            ("select", splits.assess, self.method.select),
-            ("confirm", splits.decide, self.method.confirm),
-        ):
-            there, feeds = split.source.blocks(assessor.block), 1  # no example may count twice in a round
-            if isinstance(split, Decide) and not split.reuse:
-                feeds = rounds
-            if there is not None and there < assessor.blocks * feeds:
-                name, wanted = type(split).__name__.lower(), assessor.block * assessor.blocks * feeds
-                reads = "one round reads" if feeds == 1 else f"{feeds} rounds read"
-                raise ValueError(
-                    f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
-                    f"give it more, or lower {stage}.block or {stage}.blocks"
-                )
-        return self
 
 
 def _natively(f: Callable[Concatenate[Plan, P], R]) -> Callable[Concatenate[Plan, P], R]:
@@ -170,91 +76,135 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
 @_natively
 def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     """The state after one round, and its record."""
-    method, site, model = plan.method, plan.site, state.model
     key = jax.random.fold_in(state.key, state.round)
-
-    explore, trials = splits.explore, {}
-    for name, a in method.adapters:
-        explore = a.prepare(state.adapters[name], explore)
-    for name, p in method.proposers:  # propose
-        made = p.propose(site, named(key, name), model.current, state.proposers[name], explore)
-        trials[name] = checked(name, made, model.current, len(p.labels(site)))
-
-    stacks = [t.variables for t in trials.values()]  # select
-    eligible = jnp.concatenate([t.eligible for t in trials.values()])
-    question = Question(named(key, "select"), jnp.float32(1.0), model.aims, eligible)
-    selection, _, _ = assess(
-        method.select,
-        [(site, stack) for stack in stacks],
-        (site, model.current),
-        splits.assess.block,
-        state.round * method.select.blocks,
-        question,
-    )
-    selection = boundary.assessment(boundary.Who("select"), selection, len(eligible), len(plan.task.metrics))
-    found = selection.winner >= 0
-    winner = select(found, pick(stacks, selection.winner), model.current)
-
-    alpha = method.budget.offer(state.budget, jnp.float32(method.confirm.promise))  # confirm
-    left = splits.decide.left(state.spent, method.confirm.block)
-    spent = jnp.asarray(False) if left is None else left < 1
-    question = Question(named(key, "confirm"), alpha, model.aims, jnp.array([True, False]))
-    both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
-    confirmation, used, evidence = assess(
-        method.confirm,
-        [(site, both)],
-        (plan.incumbent_site, model.incumbent),
-        splits.decide.block,
-        state.spent,
-        question,
-        left,
-    )
-    confirmation = boundary.assessment(boundary.Who("confirm"), confirmation, 2, len(plan.task.metrics))
-    outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
-    confirmation = dataclasses.replace(confirmation, outcome=outcome)
-    settled = method.budget.settle(state.budget, alpha, confirmation)
-    boundary.state(boundary.Who("budget"), settled, state.budget)
-    budget = select(found & ~spent, settled, state.budget)
-
-    decision, adapters = undecided(model, len(method.adapters)), {}  # adapt
-    for i, (name, a) in enumerate(method.adapters):
-        who = boundary.Who(name, "adapter")
-        decided = a.decide(i, state.adapters[name], decision, selection, confirmation)
-        decision, after = boundary.pair(who, decided)
-        boundary.decision(who, decision, len(plan.task.metrics), len(method.adapters))
-        adapters[name] = boundary.state(who, after, state.adapters[name])
-        if plan.champion is not None:
-            decision = without_restore(decision)
-    decision = dataclasses.replace(decision, promote=decision.promote & found & ~spent)
-    done = carried_out(decision, model)
-    model = move(model, winner, done, succeeds=plan.champion is None)
-
-    proposers, offset = {}, 0  # feedback
-    for name, p in method.proposers:
-        feedback = _feedback(selection, confirmation, done, offset, trials[name].eligible.shape[0])
-        after = p.learn(site, named(key, name + "/learn"), state.proposers[name], trials[name], feedback)
-        proposers[name] = boundary.state(boundary.Who(name, "proposer"), after, state.proposers[name])
-        offset += trials[name].eligible.shape[0]
-
-    steps = sum((t.steps for t in trials.values()), jnp.int32(0))
-    parameters = jnp.array([count(winner), count(state.model.incumbent)], jnp.int32)
-    notes = {name: t.notes for name, t in trials.items()}
+    trials = _propose(plan, splits, state, key)
+    selection, winner = _select(plan, splits, state, key, trials)
+    confirmed = _confirm(plan, splits, state, key, winner)
+    counts = (selection.winner >= 0) & ~confirmed.spent
+    budget = _settle(plan, state, confirmed, counts)
+    decision, adapters = _adapt(plan, state, selection, confirmed.assessment, counts)
+    done = carried_out(decision, state.model)
+    model = move(state.model, winner, done, succeeds=plan.champion is None)
+    proposers = _learn(plan, state, key, trials, selection, confirmed.assessment, done)
     record = Record(
         round=state.round,
-        alpha=alpha,
-        eligible=eligible,
+        alpha=confirmed.alpha,
+        eligible=_eligible(trials),
         selection=selection,
-        confirmation=confirmation,
-        evidence=evidence,
-        ledger=method.budget.account(budget, jnp.float32(method.confirm.promise)),
+        confirmation=confirmed.assessment,
+        evidence=confirmed.evidence,
+        ledger=plan.method.budget.account(budget, plan.level),
         decision=decision,
-        steps=steps,
-        parameters=parameters,
-        notes=notes,
-        uses=splits.decide.uses(state.spent, used, method.confirm.block),
+        steps=sum((t.steps for t in trials.values()), jnp.int32(0)),
+        parameters=jnp.array([count(winner), count(state.model.incumbent)], jnp.int32),
+        notes={name: t.notes for name, t in trials.items()},
+        uses=splits.decide.uses(state.spent, confirmed.blocks, plan.method.confirm.block),
         aims=state.model.aims,
     )
-    return State(state.key, state.round + 1, state.spent + used, model, proposers, adapters, budget), record
+    return State(state.key, state.round + 1, state.spent + confirmed.blocks, model, proposers, adapters, budget), record
+
+
+def _propose(plan: Plan, splits: Splits, state: State, key: Array) -> dict[str, Candidates]:
+    """The candidates of every proposer, from the current variables; those that are not finite cannot win."""
+    explore, made = splits.explore, {}
+    for name, adapter in plan.method.adapters:
+        explore = adapter.prepare(state.adapters[name], explore)
+    for name, p in plan.method.proposers:
+        candidates = p.propose(plan.site, named(key, name), state.model.current, state.proposers[name], explore)
+        made[name] = contract.checked(name, candidates, state.model.current, len(p.labels(plan.site)))
+    return made
+
+
+def _eligible(trials: Mapping[str, Candidates]) -> Array:
+    """Which candidates may win, those of all proposers one after another: bool[K]."""
+    return jnp.concatenate([t.eligible for t in trials.values()])
+
+
+def _select(
+    plan: Plan, splits: Splits, state: State, key: Array, trials: Mapping[str, Candidates]
+) -> tuple[Assessment, Variables]:
+    """How all candidates compare with the current model, and the best one's variables (nobody: the current ones)."""
+    select, site, model = plan.method.select, plan.site, state.model
+    stacks = [t.variables for t in trials.values()]
+    question = Question(named(key, "select"), jnp.float32(1.0), model.aims, _eligible(trials))
+    contenders, position = [(site, stack) for stack in stacks], state.round * select.blocks
+    selection, _, _ = assess(select, contenders, (site, model.current), splits.assess.block, position, question)
+    k, m = len(question.eligible), len(plan.task.metrics)
+    selection = contract.assessment(contract.Who("select"), selection, k, m)
+    return selection, where(selection.winner >= 0, pick(stacks, selection.winner), model.current)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Confirmed:
+    """How the winner and the current model compare with the incumbent, and what that cost."""
+
+    assessment: Assessment
+    evidence: PyTree
+    alpha: Array  # f32[], the level that was offered
+    blocks: Array  # i32[], how many were read
+    spent: Array  # bool[], no decide example was left
+
+
+def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Variables) -> _Confirmed:
+    """The winner and the current model against the incumbent, on decide examples that chose nothing."""
+    confirm, model = plan.method.confirm, state.model
+    alpha = plan.method.budget.offer(state.budget, plan.level)
+    left = splits.decide.left(state.spent, confirm.block)
+    spent = jnp.asarray(False) if left is None else left < 1
+    # The current model is measured beside the winner for rollbacks; it cannot win.
+    question = Question(named(key, "confirm"), alpha, model.aims, jnp.array([True, False]))
+    both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
+    reference = (plan.incumbent_site, model.incumbent)
+    confirmation, blocks, evidence = assess(
+        confirm, [(plan.site, both)], reference, splits.decide.block, state.spent, question, left
+    )
+    confirmation = contract.assessment(contract.Who("confirm"), confirmation, 2, len(plan.task.metrics))
+    outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
+    return _Confirmed(dataclasses.replace(confirmation, outcome=outcome), evidence, alpha, blocks, spent)
+
+
+def _settle(plan: Plan, state: State, confirmed: _Confirmed, counts: Array) -> PyTree:
+    """The budget's next state; a round that confirmed nobody costs nothing."""
+    settled = plan.method.budget.settle(state.budget, confirmed.alpha, confirmed.assessment)
+    contract.state(contract.Who("budget"), settled, state.budget)
+    return where(counts, settled, state.budget)
+
+
+def _adapt(
+    plan: Plan, state: State, selection: Assessment, confirmation: Assessment, counts: Array
+) -> tuple[Decision, dict[str, PyTree]]:
+    """What the adapters decide one after another, and their next states."""
+    adapters, after = plan.method.adapters, {}
+    decision = undecided(state.model, len(adapters))
+    for i, (name, adapter) in enumerate(adapters):
+        who = contract.Who(name, "adapter")
+        decided = adapter.decide(i, state.adapters[name], decision, selection, confirmation)
+        decision, its_state = contract.pair(who, decided)
+        contract.decision(who, decision, len(plan.task.metrics), len(adapters))
+        after[name] = contract.state(who, its_state, state.adapters[name])
+        if plan.champion is not None:
+            decision = without_restore(decision)
+    return dataclasses.replace(decision, promote=decision.promote & counts), after
+
+
+def _learn(
+    plan: Plan,
+    state: State,
+    key: Array,
+    trials: Mapping[str, Candidates],
+    selection: Assessment,
+    confirmation: Assessment,
+    done: Decision,
+) -> dict[str, PyTree]:
+    """The next states of the proposers, which are told what became of their candidates."""
+    after, offset = {}, 0
+    for name, p in plan.method.proposers:
+        before, k = state.proposers[name], trials[name].eligible.shape[0]
+        feedback = _feedback(selection, confirmation, done, offset, k)
+        learned = p.learn(plan.site, named(key, name + "/learn"), before, trials[name], feedback)
+        after[name] = contract.state(contract.Who(name, "proposer"), learned, before)
+        offset += k
+    return after
 
 
 @jax.tree_util.register_dataclass
@@ -348,18 +298,3 @@ def _feedback(selection: Assessment, confirmation: Assessment, decision: Decisio
         verdict=jnp.where(selection.winner >= 0, confirmation.outcome[0], Outcome.UNDECIDED),
         decision=decision,
     )
-
-
-def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
-    if not isinstance(components, Sequence):
-        raise TypeError(f"method: {role} must be a list, got {components!r}")
-    pairs = tuple(
-        c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
-    )
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
-    for name, component in pairs:
-        if not isinstance(component, kind):
-            raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")
-    return pairs

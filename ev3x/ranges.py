@@ -7,13 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import jax.numpy as jnp
 import pydantic_core
 
 from .component import unknown
-
-Array = jax.Array
+from .types import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,13 @@ from .blame import blaming
 from .checkpoint import CheckpointError, load
 from .derive import Derivation, Difference, history
 from .discovery import BUILTIN
-from .loop import Plan
+from .observe import Row
 from .ops import native
-from .report import Row, rows
-from .rundir import RunError, check_run
-from .session import Setup, Totals, versions
+from .plan import Plan
+from .report import rows
+from .rundir import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is
+from .setup import Setup
+from .summary import Totals, versions
 
 _NONE = "(not there)"
 
@@ -41,7 +43,7 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     checkpoint; CheckpointError where the records cannot be of this configuration.
     """
     check_run(directory)
-    saved = load(directory / "checkpoints")
+    saved = load(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(
             f"{directory} ended before its first checkpoint, there is nothing to replay: "
@@ -58,8 +60,8 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     except native.NativeError as error:
         raise RunError(str(error)) from error
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {directory / 'config.toml'} must be as it was when the run began") from error
-    lines = _lines(directory / "rounds.jsonl")
+        raise CheckpointError(f"{error}; {directory / CONFIG} must be as it was when the run began") from error
+    lines, summary = read_as_it_is(directory)
     notes = [*derivation.notes, *_versions(setup, saved.meta["versions"])]
     if beyond := len(lines) - len(derived[: len(lines)]):
         which = f"round {len(derived)} is" if beyond == 1 else f"rounds {len(derived)} to {len(lines) - 1} are"
@@ -68,7 +70,7 @@ def replay(setup: Setup, directory: Path) -> Replayed:
             f"`ev3x resume {directory}` runs them again"
         )
     found = [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
-    found += _summary(directory / "summary.json", setup, derived, len(lines), notes)
+    found += _summary(summary, setup, derived, len(lines), notes)
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
 
@@ -78,19 +80,6 @@ def _versions(setup: Setup, then: Mapping[str, str]) -> Iterator[str]:
     now = versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN}
     if changed := [f"{n} {then.get(n)} -> {now.get(n)}" for n in {**then, **now} if then.get(n) != now.get(n)]:
         yield f"the run was made with other versions, which may be why values differ: {', '.join(changed)}"
-
-
-def _lines(path: Path) -> list[Any]:
-    """The rows of a file, none when there is no file; a line that is no JSON as its text."""
-    return [_read(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def _read(text: str) -> Any:
-    """What JSON says, or the text where it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _rows(lines: Sequence[Any], derived: Sequence[Row]) -> Iterator[Difference]:
@@ -109,12 +98,11 @@ def _totals(where: str, recorded: Mapping[str, Any], derived: Sequence[Row]) -> 
         yield Difference(None, f"{where}: {path}", a, b)
 
 
-def _summary(path: Path, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]) -> Iterator[Difference]:
+def _summary(summary: Any, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]) -> Iterator[Difference]:
     """Where the summary is not that of its rounds. What cannot be compared is noted."""
-    if not path.is_file():
+    if summary is None:
         notes.append("summary.json is not there: the run was killed, or is under way")
         return
-    summary = _read(path.read_text())
     if not isinstance(summary, dict) or not isinstance(summary.get("rounds"), int):
         yield Difference(None, "summary.json", summary, "a summary of the run")
         return

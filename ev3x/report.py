@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from .loop import Plan
+from .observe import Row
+from .plan import Plan
 from .types import Assessment, Move, Outcome, Record
-
-Row = dict[str, Any]
 
 
 def rows(plan: Plan, records: Record) -> list[Row]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
-import platform
 import signal
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,87 +21,36 @@ import numpy as np
 from . import lock, loop
 from .adapt import TransformError
 from .blame import blaming, in_words
-from .boundary import BoundaryError, Who
 from .checkpoint import Checkpoints, Saved, load
-from .component import Component
-from .data import Decide, Splits
-from .discovery import API_VERSION, BUILTIN, PluginInfo
-from .evaluate import evaluate
+from .data import Splits
+from .discovery import BUILTIN
 from .evolver import Evolver
-from .loop import Limit, Method
-from .observe import Limits, Observer, Progress, RunInfo, Watchers
+from .loop import Limit
+from .observe import Progress, Row, RunInfo
 from .ops import native
-from .propose import Layout
-from .report import Row, number, rows
-from .rundir import LOCK, alone, check_run, claim, draft, write
+from .report import rows
+from .rundir import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    alone,
+    append_rows,
+    check_run,
+    claim,
+    draft,
+    write,
+    write_rows,
+    write_summary,
+)
 from .rundir import RunError as RunError
+from .setup import Setup
 from .streams import Feed, Position, StreamEnded, StreamFault
-from .task import Task
+from .summary import Totals, promise, scores, summary, versions
 from .types import Record, State
+from .watchers import Watchers
 
 CHUNK_SECONDS = 1.0
 CAPACITY = 128
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """All that a config says, as components. `ids` gives the `plugin:component` of every label.
-
-    `plugins` are those that the components are of, and what is required besides; `strict` makes it an error when an
-    observer fails. `native_origin` is where the config says `native`, for messages.
-    """
-
-    task_id: str
-    task: Task
-    method: Method
-    layout: Layout
-    limits: Limits
-    seed: int
-    observers: tuple[tuple[str, Observer], ...]
-    ids: Mapping[str, str]
-    save_every: float
-    config: str
-    native: native.Mode = "auto"
-    native_origin: str = dataclasses.field(default="", compare=False)
-    plugins: tuple[PluginInfo, ...] = ()
-    strict: bool = False
-
-    def whose(self, label: str) -> PluginInfo | None:
-        """The plugin that the component of this label is of; None for a built-in one."""
-        name = (self.task_id if label == "task" else self.ids[label]).partition(":")[0]
-        return next((p for p in self.plugins if p.name == name != BUILTIN), None)
-
-    def homes(self) -> dict[str, str]:
-        """The branch of a checkpoint, `plugin@API version`, in which the state of every label is kept."""
-        apis = {p.name: p.api for p in self.plugins}
-        names = {label: use.partition(":")[0] for label, use in self.ids.items()}
-        return {label: f"{name}@{apis.get(name, f'v{API_VERSION}')}" for label, name in names.items()}
-
-    def components(self) -> dict[str, Component]:
-        """The components that decide, by label."""
-        method = self.method
-        one = {"task": self.task, "select": method.select, "confirm": method.confirm, "budget": method.budget}
-        return {**dict(method.proposers), **dict(method.adapters), **one}
-
-
-@dataclasses.dataclass(frozen=True)
-class Totals:
-    """What adds up over a run, and is saved with it."""
-
-    seconds: float = 0.0
-    promotions: int = 0
-    transitions: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    gradient_steps: int = 0
-    examples: int = 0
-
-    def plus(self, new: list[Row], seconds: float) -> Totals:
-        return Totals(
-            self.seconds + seconds,
-            self.promotions + sum(r["promoted"] for r in new),
-            dict(Counter(self.transitions) + Counter(what for r in new for what in r["calls"].values())),
-            self.gradient_steps + sum(r["gradient_steps"] for r in new),
-            self.examples + sum(r["select_examples"] + r["confirm"]["examples"] for r in new),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +72,12 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
         return session.go()
     claim(directory)
     with alone(directory):
-        write(directory / "config.toml", setup.config)
+        write(directory / CONFIG, setup.config)
         try:
             with _natively(setup), blaming(setup):
                 session = _Session(setup, directory)
         except BaseException:  # nothing has begun: the directory is free for the next try
-            (directory / "config.toml").unlink()
+            (directory / CONFIG).unlink()
             (directory / LOCK).unlink(missing_ok=True)
             raise
         return session.go()
@@ -147,7 +92,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     check_run(directory)
     lock.agree(setup.plugins)
     with alone(directory):
-        saved = load(directory / "checkpoints")
+        saved = load(directory / CHECKPOINTS)
         with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:
@@ -158,7 +103,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
     check_run(directory)
-    saved = load(directory / "checkpoints")
+    saved = load(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(f"{directory} ended before its first checkpoint: `ev3x resume {directory}` starts it again")
     to = to or directory / "weights.npz"
@@ -187,8 +132,8 @@ class _Session:
         self.point = _Point(state, None, self._position(), Totals())
         if isinstance(self.data.splits, Splits):
             self._record(self.data.splits)
-        self.baseline = evaluate(setup.task, state.model.incumbent, self.data.test)
-        self.store = Checkpoints(directory / "checkpoints", setup.homes()) if directory else None
+        self.baseline = scores(setup.task, state.model.incumbent, self.data.test)
+        self.store = Checkpoints(directory / CHECKPOINTS, setup.homes()) if directory else None
 
     def restore(self, saved: Saved, *, drop: bool) -> None:
         """Go to where the checkpoint stands."""
@@ -219,7 +164,7 @@ class _Session:
             seed=setup.seed,
             metrics=tuple(m.name for m in setup.task.metrics),
             candidates=plan.labels(),
-            promise=self._promise(),
+            promise=promise(setup.method, self.data),
             about=self.data.about,
             limits=setup.limits,
             directory=self.directory,
@@ -227,7 +172,7 @@ class _Session:
         )
         self._save()
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
-            write(self.directory / "rounds.jsonl", "".join(map(_line, self.rows)))
+            write_rows(self.directory, self.rows)
         try:
             self.watchers.start(info, self.rows)
             with _natively(setup):
@@ -236,14 +181,14 @@ class _Session:
                         outcome, reason = self._rounds(interrupted)
                     finally:
                         self._save()
-                summary = self._summary(outcome, reason)
+                came_to = self._came_to(outcome, reason)
             if self.directory:
-                write(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+                write_summary(self.directory, came_to)
         except BaseException as error:
             self.watchers.fail(str(error) or type(error).__name__)
             raise
-        self.watchers.end(summary)
-        return summary
+        self.watchers.end(came_to)
+        return came_to
 
     def _rounds(self, interrupted: list[int]) -> tuple[str, str]:
         """Chunks of about a second until something ends the run: how, and why in words."""
@@ -306,8 +251,7 @@ class _Session:
         self.point = _Point(state, records, self._position(), totals)
         self.rows += new
         if self.directory:
-            with (self.directory / "rounds.jsonl").open("a") as file:
-                file.writelines(map(_line, new))
+            append_rows(self.directory, new)
         limits, left, each = self.setup.limits, [], seconds / len(new)
         if limits.rounds is not None:
             left.append((limits.rounds - len(self.rows)) * each)
@@ -336,50 +280,18 @@ class _Session:
         """The shapes of one round's record; this traces the round, so that what does not fit together raises here."""
         return jax.eval_shape(loop.round_, self.evolver.plan, splits, self.point.state)[1]
 
-    def _summary(self, outcome: str, reason: str) -> dict[str, Any]:
-        plan, totals, model = self.evolver.plan, self.point.totals, self.point.state.model
+    def _came_to(self, outcome: str, reason: str) -> dict[str, Any]:
+        """What the run came to, and how it ended."""
+        task, point = self.evolver.plan.incumbent_site.task, self.point
         return {
-            "task": self.setup.task_id,
-            "seed": self.setup.seed,
-            "rounds": len(self.rows),
-            "promotions": totals.promotions,
-            "in_shadow": sum(r["shadow"]["promoted"] for r in self.rows if "shadow" in r),
-            "transitions": totals.transitions,
-            "gradient_steps": totals.gradient_steps,
-            "examples": totals.examples,
-            "seconds": round(totals.seconds, 3),
-            "test": _finite(evaluate(plan.incumbent_site.task, model.incumbent, self.data.test)),
-            "baseline": _finite(self.baseline),
-            "parameters": loop.count(model.incumbent),
-            "kept": self._kept_models(),
+            **summary(self.setup, self.data, task, point.state, self.rows, point.totals),
+            "baseline": self.baseline,
             "outcome": outcome,
             "reason": reason,
-            "promise": self._promise(),
-            "assumes": list(self.setup.method.confirm.assumes(self.setup.task.metrics)),
-            "ledger": self.rows[-1]["ledger"] if self.rows else {},
-            "holdout": self._holdout(),
-            "about": self.data.about,
             "observer_faults": self.watchers.faults,
             "versions": self.meta["versions"],
             "directory": str(self.directory) if self.directory else None,
         }
-
-    def _holdout(self) -> dict[str, int | None]:
-        """How many decide examples were read, how many there are (None: no end), and how often one at most."""
-        decide = self.data.splits.decide
-        size = decide.source.blocks(1) if isinstance(decide, Decide) else None
-        told = [r["confirm"] for r in self.rows if r["confirm"]["examples"]]
-        uses = max((c["uses"] + 1 for c in told), default=0)
-        return {"read": sum(c["examples"] for c in told), "size": size, "uses": uses}
-
-    def _kept_models(self) -> dict[str, dict[str, Any]]:
-        """What adapters keep beside the incumbent: the size and the test results of each model."""
-        kept = {}
-        for label, adapter in self.setup.method.adapters:
-            for name, (task, variables) in adapter.keeps(self.point.state.adapters[label]).items():
-                test = _finite(evaluate(task, variables, self.data.test))
-                kept[f"{label}/{name}"] = {"parameters": loop.count(variables), "test": test}
-        return kept
 
     def _same(self, saved: Saved) -> None:
         """Raise RunError when the data have changed; warn when versions have."""
@@ -408,21 +320,6 @@ class _Session:
         goal = np.float32(target)  # as the rounds on the device compare
         return any(bool(s >= goal if metric.maximize else s <= goal) for s in scores)
 
-    def _promise(self) -> str:
-        method = self.setup.method
-        if method.confirm.promise >= 1:
-            return "this confirmation states no error level"
-        words = method.budget.words
-        try:
-            words = words.format(level=method.confirm.promise)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            text = f"words must be a sentence with {{level}} and no other field, got {words!r}"
-            raise BoundaryError(Who("budget"), text) from error
-        decide = self.data.splits.decide
-        if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
-            words += "; it does not hold for rounds that read decide examples again (`uses` in their records)"
-        return words
-
     def _kept(self) -> str:
         rounds = f"{len(self.rows)} rounds"
         return f"{rounds} are kept, `ev3x resume {self.directory}` goes on" if self.directory else f"after {rounds}"
@@ -439,24 +336,9 @@ def _natively(setup: Setup) -> Iterator[None]:
         raise RunError(f"{setup.native_origin}: {error}" if said else str(error)) from error
 
 
-def versions() -> dict[str, str]:
-    """What the bits of a run depend on."""
-    packages = {name: version(name) for name in ("ev3x", "jax", "jaxlib", "optax", "numpy")}
-    here = {"python": platform.python_version(), "backend": jax.default_backend(), "native": native.version()}
-    return packages | here
-
-
 def _strong(state: State) -> State:
     """The state without weak types: no checkpoint keeps them, and with bfloat16 they change what a sum is."""
     return jax.tree.map(lambda x: x.astype(x.dtype) if getattr(x, "weak_type", False) else x, state)
-
-
-def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: number(score) for name, score in scores.items()}
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .data import Arrays, Assess, Batch, Decide, Explore, Splits
-from .types import Array
+from .data import Arrays, Assess, Decide, Explore, Splits
+from .types import Array, Batch
 
 Position = Mapping[str, np.ndarray[Any, Any]]
 

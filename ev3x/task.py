@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .component import Component
-
-if TYPE_CHECKING:
-    from .data import Data
-
-
-Array = jax.Array
-Batch = Any
-Variables = Any
-Predictions = Any
-PyTree = Any
+from .data import Arrays, Assess, Decide, Explore, Splits
+from .streams import Feed
+from .types import Array, Batch, Predictions, PyTree, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,3 +210,24 @@ def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
 
 def _length(batch: Batch) -> int:
     return int(np.shape(jax.tree.leaves(batch)[0])[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a task loads: the splits of the rounds, the test set of the final report, and a line about them."""
+
+    splits: Splits | Feed
+    test: Arrays
+    about: str = ""
+
+    def fingerprint(self) -> str:
+        """A digest of all examples and keys that are not streamed: resumed runs compare it."""
+        digest = hashlib.sha256()
+        parts = [getattr(self.splits, name) for name in ("explore", "assess", "decide")]
+        held = [part for part in parts if isinstance(part, Explore | Assess | Decide)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path((held, self.test)):
+            value = jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
+            array = np.asarray(value)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()

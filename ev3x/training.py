@@ -12,10 +12,10 @@ import optax
 
 from .component import unknown
 from .data import Explore
-from .propose import select as select
-from .rules import Loss
-from .task import Task, Variables
-from .types import Array, Decision, Move, PyTree
+from .layout import where as where
+from .losses import Loss
+from .task import Task
+from .types import Array, Decision, Move, PyTree, Variables
 
 
 def check_loss(task: Task, loss: Loss) -> str | None:
@@ -144,5 +144,5 @@ def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree,
 
     `moved` belongs to what current would be, `promoted` to the incumbent: a rollback takes both back.
     """
-    current = select(decision.move == Move.RESTORE, promoted, moved)
-    return current, select(decision.promote, current, promoted)
+    current = where(decision.move == Move.RESTORE, promoted, moved)
+    return current, where(decision.promote, current, promoted)

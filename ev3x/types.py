@@ -11,7 +11,9 @@ import jax.numpy as jnp
 
 Array = jax.Array
 PyTree = Any
-Variables = Any
+Variables = Any  # a mapping of collections, at least "params"
+Batch = Any  # a pytree of arrays with a leading axis of examples
+Predictions = Any  # what `Task.predict` returns
 _LEFT_OUT = cast(Array, None)
 
 

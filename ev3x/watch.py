@@ -6,18 +6,14 @@ import contextlib
 import io
 import logging
 import os
-import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pluggy
-
 from . import cache
-from .discovery import PluginInfo
+from .devices import backend_is_up
 
 SLOW_SECONDS = 5.0
 # What decides how JAX computes, and on what. A plugin that changes it changes the results of everyone.
@@ -64,36 +60,6 @@ def watched(who: str) -> Iterator[None]:
         _log.warning("%s starts JAX's backends when it is loaded: settings made after it have no effect", who)
 
 
-def backend_is_up() -> bool:
-    """Whether this process has initialised a backend of JAX, after which many of its settings are ignored."""
-    bridge: Any = sys.modules.get("jax._src.xla_bridge")  # JAX has no public name for it
-    return bridge is not None and bool(bridge.backends_are_initialized())
-
-
-def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
-    """What an error of a plugin's code says, with its place and, where it is known, the remedy."""
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}){_place(error)}"
-    said = " ".join(_words(error).split())
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
-    if isinstance(error, ModuleNotFoundError) and error.name and plugin is not None:
-        module = plugin.value.partition(":")[0]
-        if f"{module}.".startswith(f"{error.name}."):
-            return f"{text}: its files are gone; reinstall or uninstall {plugin.distribution or plugin.value}"
-        return f"{text}; install that package"
-    return text + _place(error)
-
-
-def _words(error: BaseException) -> str:
-    """What an error says, unless it cannot even say that."""
-    try:
-        return str(error)
-    except Exception:
-        return "and it raises when it is asked what is wrong"
-
-
 def last_words() -> list[str]:
     """The plugins that were being loaded when their processes died, as far as it is known; and forgets them."""
     found = []
@@ -103,15 +69,6 @@ def last_words() -> list[str]:
                 found.append(path.read_text(encoding="utf-8"))
                 path.unlink()
     return found
-
-
-def _place(error: BaseException) -> str:
-    """The line that raised, unless it is in ev3x or in pluggy, which check what plugins bring."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    checks = (Path(__file__).parent, Path(pluggy.__file__).parent)
-    if not frames or any(Path(frames[-1].filename).is_relative_to(folder) for folder in checks):
-        return ""
-    return f" ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def forget(process: int) -> None:

@@ -15,7 +15,7 @@ from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
 if TYPE_CHECKING:
     from ..config import Override
-    from ..session import Setup
+    from ..setup import Setup
 
 Target = Annotated[
     str | None, typer.Argument(metavar="[TASK|CONFIG.toml]", help="A task or a config; by default distill-mnist1d.")

@@ -13,7 +13,7 @@ import jax
 
 from .. import lock
 from ..host import Host
-from ..session import Setup
+from ..setup import Setup
 from .build import STOPS, Builder
 from .override import ConfigError, Override
 from .resolved import Part, render

@@ -6,8 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import difflib
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import jax
@@ -15,22 +15,24 @@ from annotated_types import Lt
 from packaging.requirements import InvalidRequirement, Requirement
 from typing_extensions import Doc
 
-from ..adapt import Adapter, Budget, misplaced
+from ..adapt import Adapter, misplaced
 from ..assess import Assessor
+from ..budget import Budget
 from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
 from ..discovery import BUILTIN, PluginInfo, normalized
+from ..faults import cause, innermost
 from ..host import Host, PluginError
-from ..loop import Method
+from ..layout import Layout, Site
+from ..losses import Loss
 from ..objectives import Amounts, aims
 from ..observe import Limits, Observer
 from ..ops.native import Mode
+from ..plan import Method
 from ..policy import PluginPolicy
-from ..propose import Layout, Proposer, Site
-from ..rules import Loss
-from ..session import Setup
+from ..propose import Proposer
+from ..setup import Setup
 from ..task import Task
 from ..training import check_loss
-from ..watch import cause
 from .override import MANY, ONE, ConfigError, Override, apply
 from .resolved import Part, render
 from .source import Source, at, exact
@@ -198,11 +200,13 @@ class Builder:
 
     def _culprit(self, error: BaseException) -> tuple[Key, PluginInfo] | None:
         """Where the config names the plugin whose component is innermost in an error's traceback, and the plugin."""
-        found = None
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            for owner in (frame.f_locals.get("self"), frame.f_locals.get("cls")):
-                found = self.owners.get(owner if isinstance(owner, type) else type(owner), found)
-        return found
+
+        def owner(frame: FrameType, found: tuple[Key, PluginInfo] | None) -> tuple[Key, PluginInfo] | None:
+            for value in (frame.f_locals.get("self"), frame.f_locals.get("cls")):
+                found = self.owners.get(value if isinstance(value, type) else type(value), found)
+            return found
+
+        return innermost(error, owner)
 
     def _top(self) -> dict[str, Any]:
         """The options outside of sections; unknown names are problems."""

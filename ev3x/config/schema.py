@@ -7,9 +7,9 @@ from typing import Any
 
 from ..component import json_schema
 from ..discovery import BUILTIN
+from ..faults import cause
 from ..host import Host, PluginError
-from ..propose import Layout
-from ..watch import cause
+from ..layout import Layout
 from .build import Plugins, Run
 from .override import MANY, ONE
 

@@ -12,7 +12,7 @@ import numpy as np
 from .. import boundary
 from ..adapt import Adapter, Form
 from ..data import Explore, Splits
-from ..propose import Site
+from ..layout import Site
 from ..task import Task
 from ..types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..adapt import Budget
+from ..budget import Budget
 from ..types import Array, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, keys

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import checkpoint, loop
-from ..adapt import Adapter, Budget
+from ..adapt import Adapter
+from ..budget import Budget
 from ..builtin.adapters.accept import Accept
 from ..builtin.assessors.mean_bounds import MeanBounds
 from ..builtin.budgets.per_round import PerRound

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..adapt import Adapter, Budget
+from ..adapt import Adapter
 from ..assess import Assessor
+from ..budget import Budget
 from ..component import Component
 from ..data import Splits
 from ..observe import Observer

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..boundary import checked
 from ..data import Splits
-from ..propose import Proposer, Site, check_needs, checked
+from ..layout import Site
+from ..propose import Proposer, check_needs
 from ..task import Task
 from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees

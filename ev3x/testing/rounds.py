@@ -16,9 +16,10 @@ from ..builtin.assessors.mean_bounds import MeanBounds
 from ..builtin.assessors.paired import Paired
 from ..builtin.budgets.over_run import OverRun
 from ..builtin.proposers.trajectories import Trajectories
-from ..loop import Method, Plan
+from ..losses import Loss
+from ..optimizers import Optimizer
+from ..plan import Method, Plan
 from ..report import rows
-from ..rules import Loss, Optimizer
 from ..task import Metric
 from ..types import Array, Assessment, Decision, Move, Outcome, Record
 from .trees import inexact

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..data import Data, Splits
-from ..task import Metric, Task, score
+from ..data import Splits
+from ..task import Data, Metric, Task, score
 from ..types import Array, PyTree, Variables
 from . import common, trees
 from .bench import Bench, Split, keys

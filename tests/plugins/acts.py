@@ -371,7 +371,7 @@ def flag() -> str:
 
 
 def starts_backend() -> str:
-    from ev3x.watch import backend_is_up
+    from ev3x.devices import backend_is_up
 
     assert not backend_is_up(), "too late to see it"
     with logged() as lines:

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...adapt import Form, TransformError
 from ...component import unknown
-from ...task import Batch, Task
-from ...types import Array
+from ...task import Task
+from ...types import Array, Batch
 
 _log = logging.getLogger(__name__)
 

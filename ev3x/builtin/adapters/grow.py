@@ -11,9 +11,9 @@ from typing_extensions import Doc
 
 from ...adapt import Adapter, Form, TransformError
 from ...component import Count, Natural, Positive
-from ...propose import Site
-from ...task import Batch, Metric
-from ...types import Array, Assessment, Decision, Outcome
+from ...layout import Site
+from ...task import Metric
+from ...types import Array, Assessment, Batch, Decision, Outcome
 from .base import enlarged, operations, verify
 
 _UNDO = 1  # calls above it grow by the first, second, ... operation

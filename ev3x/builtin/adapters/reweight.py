@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from ...adapt import Adapter
 from ...component import Positive, Real
-from ...propose import Site
+from ...layout import Site
 from ...task import Metric
 from ...types import Array, Assessment, Decision, Move
 

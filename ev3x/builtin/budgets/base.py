@@ -14,8 +14,8 @@ from annotated_types import Ge, Le
 from jax.scipy.special import zeta
 from typing_extensions import Doc
 
-from ...adapt import Budget
 from ...assess import Assessor
+from ...budget import Budget
 from ...component import Real
 from ...types import Array, Assessment, Outcome
 

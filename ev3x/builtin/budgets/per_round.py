@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...adapt import Budget
+from ...budget import Budget
 from ...types import Array, Assessment
 from .base import Tally
 

@@ -12,9 +12,11 @@ from typing_extensions import Doc
 
 from ...component import Count, Fault, unknown
 from ...data import Explore
-from ...propose import Proposer, Site
+from ...layout import Site
+from ...losses import Loss
+from ...optimizers import Optimizer
+from ...propose import Proposer
 from ...ranges import Ranges
-from ...rules import Loss, Optimizer
 from ...training import carried, check_loss, follow, numbers, train
 from ...types import Array, Candidates, Feedback, PyTree, Variables
 

@@ -14,8 +14,10 @@ from typing_extensions import Doc
 
 from ...component import Count, Fault, Natural, Real
 from ...data import Explore
-from ...propose import Proposer, Site
-from ...rules import Loss, Optimizer, Term
+from ...layout import Site
+from ...losses import Loss, Term
+from ...optimizers import Optimizer
+from ...propose import Proposer
 from ...training import carried, check_loss, follow, train
 from ...types import Array, Candidates, Feedback, Outcome, PyTree, Variables
 

@@ -16,10 +16,7 @@ from ev3x import metrics as measures
 from ev3x.component import Count, Fault, unknown
 from ev3x.networks import MLP, Network, ResNet
 from ev3x.task import Metric, Task
-
-Array = jax.Array
-Batch = Mapping[str, Array]
-Variables = Any
+from ev3x.types import Array, Batch, Variables
 
 _METRICS = {
     "accuracy": Metric("accuracy", measures.accuracy, binary=True),

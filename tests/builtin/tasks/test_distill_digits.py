@@ -18,7 +18,7 @@ from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.builtin.tasks.distill_digits import DistillDigits
-from ev3x.loop import Plan
+from ev3x.plan import Plan
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "distill_digits.toml"
 TASK = DistillDigits()
