@@ -69,7 +69,8 @@ class Plan:
     """All that a round is compiled for: the key of the compilation cache.
 
     `champion` is the task of the incumbent. It is set while promoting needs Python code: because the model's shape
-    changed, or because the current variables were drawn anew. `native` says whether native code is used: see `native.using`.
+    changed, or because the current variables were drawn anew. `native` says whether native code is used, see
+    `native.using`.
     """
 
     task: Task

@@ -45,8 +45,8 @@ class Proposer(Component):
             explore: the training split; `explore.draw(key, steps)` and `explore.batch(drawn)` give batches.
 
         Returns:
-            `Candidates`: `variables` has the structure of `current`, each leaf [K, *shape] of the same dtype; `eligible`
-            bool[K]; `steps` i32[]; `memo` any pytree, which `learn` gets back; `notes` arrays [K, ...] for the record.
+            `Candidates`: `variables` has the structure of `current`, each leaf [K, *shape] of the same dtype;
+            `eligible` bool[K]; `steps` i32[]; `memo` any pytree, which `learn` gets back; `notes` arrays [K, ...].
         """
         raise NotImplementedError
 
