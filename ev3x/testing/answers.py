@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from ..watch import backend_is_up
+from ..devices import backend_is_up
 from .bench import Setting
 from .child import Import, OnDevices, Request
 from .common import divided

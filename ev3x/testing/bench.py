@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
-from ..data import Splits
-from ..propose import Site
-from ..task import Task
-from ..types import Array, PyTree
-from ..watch import VARIABLES
+from ..core.data import Splits
+from ..core.layout import Site
+from ..core.task import Task
+from ..core.types import Array, PyTree
+from ..host.side_effects import VARIABLES
 from .trees import rebuilt
 from .worlds import TinyTask, loaded
 

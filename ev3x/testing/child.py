@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import Array
+from ..core.types import Array
 
 DEVICES = 2
 SECONDS = 300

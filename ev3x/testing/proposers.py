@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..propose import Proposer, Site, check_needs, checked
-from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
+from ..core.contract import checked
+from ..core.layout import Site
+from ..core.propose import Proposer, check_needs
+from ..core.types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees
 from .bench import Split, StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand

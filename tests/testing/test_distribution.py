@@ -97,8 +97,8 @@ def test_what_a_distribution_says_and_is_not(failing, name, attributes):
     ("name", "good", "bad"),
     [
         ("every_component_and_every_option_says_what_it_is", 'Annotated[Count, Doc("how often")]', "int"),
-        ("only_public_names_of_ev3x_are_imported", "import ev3x\n", "import ev3x, ev3x.watch\n"),
-        ("only_public_names_of_ev3x_are_imported", "import ev3x\n", "import ev3x\nfrom ev3x import watch\n"),
+        ("only_public_names_of_ev3x_are_imported", "import ev3x\n", "import ev3x, ev3x.cache\n"),
+        ("only_public_names_of_ev3x_are_imported", "import ev3x\n", "import ev3x\nfrom ev3x import cache\n"),
         ("only_public_names_of_ev3x_are_imported", "import Count\n", "import Count, _fault\n"),
         ("what_the_package_names_it_has", '["Idle"]', '["Idle", "Busy"]'),
     ],
