@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
+from . import lowering, self_tests
 from .floats import flush
 
 _TARGET = "ev3x_pareto_ranks"
@@ -118,13 +118,15 @@ def _call(objectives: Array) -> ParetoRanks:
     return ParetoRanks(*lowering.custom_call(_TARGET, results, objectives))
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on small inputs; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    for objectives in (2, 3):
-        x = rng.integers(0, 6, (2, 23, objectives)).astype(np.float32)
+def _cases() -> dict[str, self_tests.Operands]:
+    """Operands for both ways of ranking, with ties, equal candidates and NaN."""
+    rng = self_tests.numbers()
+    cases: dict[str, self_tests.Operands] = {}
+    for shape in ((2, 23, 1), (2, 23, 2), (2, 23, 3), (1, 140, 3)):  # from 128 candidates on they are sorted by digits
+        x = rng.randint(-3, 4, shape).astype(np.float32)
         x[0, 5, 0] = np.nan
-        lowering.agree(_call, definition, [x], ParetoRanks._fields, rtol=1e-6)
+        cases["{} x {} x {}".format(*shape)] = (x,)
+    return cases
 
 
-native.declare(_TARGET, _self_test)
+self_tests.declare(self_tests.SelfTest(_TARGET, _call, definition, _cases, rtol=1e-6))

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
+from . import lowering, self_tests
 from .floats import flush
 
 _TARGET = "ev3x_rank_metrics"
@@ -95,11 +95,16 @@ def _call(scores: Array, labels: Array) -> RankMetrics:
     return RankMetrics(*lowering.custom_call(_TARGET, [result, result], scores, labels))
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    operands = [rng.normal(size=(2, 3, 41)).astype(np.float32).round(1), rng.random((2, 41)) < 0.4]
-    lowering.agree(_call, definition, operands, RankMetrics._fields, rtol=1e-5)
+def _cases() -> dict[str, self_tests.Operands]:
+    """Operands with ties, NaN, infinities, -0 and one class only, as long as each way of sorting takes."""
+    rng = self_tests.numbers()
+    cases: dict[str, self_tests.Operands] = {}
+    for rows, n in ((2, 41), (1, 700), (1, 10_000)):  # few, and more than 128 and 4,096 of one class
+        scores, labels = (6 * rng.random_sample((rows, 3, n)) - 3).round(1), rng.random_sample((rows, n)) < 0.4
+        scores[:, 0, :4], scores[0, 1, 5] = (-0.0, 0.0, np.inf, -np.inf), np.nan
+        cases[f"{n}"] = (scores.astype(np.float32), labels)
+    ascending = np.arange(18, dtype=np.float32).reshape(2, 1, 9)
+    return cases | {"one class": (ascending, np.repeat([[False], [True]], 9, axis=1))}
 
 
-native.declare(_TARGET, _self_test)
+self_tests.declare(self_tests.SelfTest(_TARGET, _call, definition, _cases, rtol=1e-5))

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
+from . import lowering, self_tests
 
 _STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
 _RESULTS = ("km",) * 4 + ("m",) * 4 + ("km", "m")
@@ -361,32 +361,29 @@ def _checked(
     return x, y, w
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on small inputs; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    scores, reference = rng.normal(3, 2, (2, 3, 2, 37)), rng.normal(3, 2, (2, 2, 37))
-    weights = rng.uniform(0, 2, reference.shape).astype(np.float32).round(1)
-    floats, bools = (scores.astype(np.float32), reference.astype(np.float32)), (scores > 2.5, reference > 3.5)
-    for operands in ([*floats], [*bools], [*floats, weights]):
-        if target == _MOMENTS:
-            names = tuple(name for name in ScoreMoments._fields if not name.endswith("_rest"))
-            lowering.agree(_whole(_call_moments), _whole(_define_moments), operands, names, rtol=1e-4, atol=1e-5)
-        else:
-            call, portable = functools.partial(_call, z=1.0, target=target), functools.partial(_portable, z=1.0)
-            lowering.agree(call, portable, operands, ScoreStats._fields, rtol=1e-4, atol=1e-5)
+def _cases() -> dict[str, self_tests.Operands]:
+    """Operands for every kernel: ties, NaN and infinity, weights of 0; ends of vectors, of blocks and of pieces."""
+    rng = self_tests.numbers()
+    cases: dict[str, self_tests.Operands] = {}
+    for rows, n in (((2, 3, 2), 37), ((1, 2, 1), 65_536 + 4_096 + 37)):
+        x, y = (4 * rng.random_sample(shape) for shape in ((*rows, n), (rows[0], rows[2], n)))
+        w = (rng.randint(0, 20, y.shape) / 10).astype(np.float32)
+        if n == 37:
+            x[:, 1] = x[:, 0]
+            x[1, 2, 0, 5], x[1, 0, 1, 7], y[0, 1, 3] = np.nan, np.inf, np.nan
+            w[1, 0, 5], w[1, 1, 3:] = 0, 0  # the first hides a NaN
+        for dtype in ("float32", "bfloat16", "bool"):
+            a, b = ((v > 1.8) if dtype == "bool" else v.astype(jnp.dtype(dtype)) for v in (x, y))
+            cases[f"{dtype}, {n}"], cases[f"{dtype}, {n}, weighted"] = (a, b), (a, b, w)
+    return cases
 
 
-def _whole(function: Callable[..., ScoreMoments]) -> Callable[..., tuple[Array, ...]]:
-    """`function` with each mean as one float: its two parts may be cut anywhere."""
-
-    def whole(*operands: Array) -> tuple[Array, ...]:
-        m = function(*operands)._asdict()
-        m["mean"] += m.pop("mean_rest")
-        m["reference_mean"] += m.pop("reference_rest")
-        return tuple(m.values())
-
-    return whole
+def _whole(m: ScoreMoments) -> dict[str, Array]:
+    """The moments with each mean as one float: its two parts may be cut anywhere."""
+    whole = {"mean": m.mean + m.mean_rest, "reference_mean": m.reference_mean + m.reference_rest}
+    return {name: value for name, value in (m._asdict() | whole).items() if not name.endswith("_rest")}
 
 
-for _name in (_STATS, _MOMENTS):
-    native.declare(_name, _self_test)
+_approximate = functools.partial(self_tests.SelfTest, cases=_cases, rtol=1e-4, atol=1e-5)
+self_tests.declare(_approximate(_STATS, functools.partial(_call, z=1.0), functools.partial(_portable, z=1.0)))
+self_tests.declare(_approximate(_MOMENTS, _call_moments, _define_moments, view=_whole))

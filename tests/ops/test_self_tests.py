@@ -1,0 +1,124 @@
+"""Self-tests of the bundled targets: what is stored is what the definitions give, and nothing else is let through."""
+
+import copy
+import dataclasses
+import functools
+import math
+import re
+
+import jax
+import numpy as np
+import pytest
+from store_self_tests import written
+
+from ev3x.ops import native
+from ev3x.ops import self_tests as module
+
+SELF_TESTS = module.self_tests
+needs_native = pytest.mark.skipif(
+    not all(native.ensure(target) for target in SELF_TESTS), reason="native targets are not in use here"
+)
+each = pytest.mark.parametrize("target", SELF_TESTS)
+
+
+@functools.cache
+def by_definition(target):
+    return SELF_TESTS[target].results(SELF_TESTS[target].definition)
+
+
+def other(value):
+    """One that must be told from it: a float off by three times what is allowed of rtol = 1e-4, atol = 1e-5."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return value * (1 + 3e-4) + 3e-5 if math.isfinite(value) else 0.0
+
+
+@each
+def test_what_is_stored_is_what_the_definition_gives(target):
+    """To a tenth of what native code may be off by: it is held against what is stored."""
+    self_test = SELF_TESTS[target]
+    strict = dataclasses.replace(self_test, rtol=self_test.rtol / 10, atol=self_test.atol / 10)
+    strict.compare(by_definition(target), module.stored()[target])
+
+
+def test_nothing_is_stored_that_no_case_computes():
+    stored = {
+        target: {case: set(fields) for case, fields in cases.items()} for target, cases in module.stored().items()
+    }
+    computed = {target: {case: set(fields) for case, fields in by_definition(target).items()} for target in SELF_TESTS}
+    assert stored == computed
+
+
+def test_stored_anew_it_is_read_as_the_same_bits():
+    """The text is rounded so that no float32 is another one when it is read."""
+    text = written({target: by_definition(target) for target in SELF_TESTS})
+    for target, cases in module.json.loads(text).items():
+        exact = dataclasses.replace(SELF_TESTS[target], rtol=0, atol=0)
+        exact.compare(by_definition(target), cases)
+
+
+@each
+def test_operands_are_the_same_each_time(target):
+    one, two = SELF_TESTS[target].cases(), SELF_TESTS[target].cases()
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@each
+def test_every_stored_value_is_looked_at(target):
+    """Each is made wrong alone; also what stands for NaN and infinity."""
+    self_test, count = SELF_TESTS[target], 0
+    for case, fields in by_definition(target).items():
+        for field, got in fields.items():
+            text = f"^self-test: `{field}` differs from the definition in the case {case!r}: expected "
+            value = np.array(module.stored()[target][case][field], object)
+            for place in np.ndindex(value.shape):
+                wrong = value.copy()
+                wrong[place] = other(value[place])
+                with pytest.raises(RuntimeError, match=text):
+                    self_test.compare({case: {field: got}}, {case: {field: wrong.tolist()}})
+                count += 1
+    assert count == sum(leaf.size for leaf in jax.tree.leaves(by_definition(target)))
+
+
+@each
+def test_another_shape_is_refused(target):
+    case, fields = next(iter(by_definition(target).items()))
+    field, got = next(iter(fields.items()))
+    with pytest.raises(RuntimeError, match=f"`{field}` differs"):
+        SELF_TESTS[target].compare({case: {field: got}}, {case: {field: got[:1, ..., :1].tolist()}})
+
+
+@needs_native
+@each
+def test_native_code_passes(target):
+    SELF_TESTS[target](target)
+
+
+@needs_native
+@each
+def test_one_wrong_value_anywhere_is_a_failed_self_test(target, monkeypatch):
+    """The self-test as it is run: the last value of the last field of the last case."""
+    wrong = copy.deepcopy(module.stored())
+    case = list(SELF_TESTS[target].cases())[-1]
+    field = list(wrong[target][case])[-1]
+    values = np.array(wrong[target][case][field], object)
+    values.flat[-1] = other(values.flat[-1])
+    wrong[target][case][field] = values.tolist()
+    monkeypatch.setattr(module, "stored", lambda: wrong)
+    with pytest.raises(RuntimeError, match=re.escape(f"`{field}` differs from the definition in the case {case!r}")):
+        SELF_TESTS[target](target)
+
+
+@needs_native
+@each
+def test_a_wrong_kernel_is_refused(target):
+    """One that computes the same of operands in another order of examples, or of candidates."""
+    self_test = SELF_TESTS[target]
+
+    def wrong(first, *rest):
+        return self_test.call(first[..., ::-1], *rest)
+
+    with pytest.raises(RuntimeError, match="differs from the definition"):
+        dataclasses.replace(self_test, call=wrong)(target)
