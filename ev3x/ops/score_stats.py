@@ -362,19 +362,29 @@ def _checked(
 
 
 def _cases() -> dict[str, self_tests.Operands]:
-    """Operands for every kernel: ties, NaN and infinity, weights of 0; ends of vectors, of blocks and of pieces."""
+    """Operands for every kernel: ties, NaN and infinity, weights of 0; parts of vectors, of blocks and of pieces."""
     rng = self_tests.numbers()
+
+    def draw(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        column = (shape[0], *shape[2:])
+        x, y = 4 * rng.random_sample(shape), 4 * rng.random_sample(column)
+        return x, y, (rng.randint(0, 20, column) / 10).astype(np.float32)
+
+    def cast(dtype: str, *arrays: np.ndarray) -> self_tests.Operands:
+        return tuple(a > 1.8 if dtype == "bool" else a.astype(jnp.dtype(dtype)) for a in arrays)
+
+    x, y, w = draw(2, 3, 2, 37)
+    x[:, 1] = x[:, 0]
+    x[1, 2, 0, 5], x[1, 0, 1, 7], y[0, 1, 3] = np.nan, np.inf, np.nan
+    w[1, 0, 5], w[1, 1, 3:] = 0, 0  # the first hides a NaN
     cases: dict[str, self_tests.Operands] = {}
-    for rows, n in (((2, 3, 2), 37), ((1, 2, 1), 65_536 + 4_096 + 37)):
-        x, y = (4 * rng.random_sample(shape) for shape in ((*rows, n), (rows[0], rows[2], n)))
-        w = (rng.randint(0, 20, y.shape) / 10).astype(np.float32)
-        if n == 37:
-            x[:, 1] = x[:, 0]
-            x[1, 2, 0, 5], x[1, 0, 1, 7], y[0, 1, 3] = np.nan, np.inf, np.nan
-            w[1, 0, 5], w[1, 1, 3:] = 0, 0  # the first hides a NaN
-        for dtype in ("float32", "bfloat16", "bool"):
-            a, b = ((v > 1.8) if dtype == "bool" else v.astype(jnp.dtype(dtype)) for v in (x, y))
-            cases[f"{dtype}, {n}"], cases[f"{dtype}, {n}, weighted"] = (a, b), (a, b, w)
+    for dtype in _DTYPES:
+        cases[dtype] = cast(dtype, x, y)
+        cases[f"{dtype}, weighted"] = (*cases[dtype], w)
+    # One piece, one block, and a part of one. What is left out runs through the loops of these.
+    x, y, w = draw(1, 2, 1, 65_536 + 4_096 + 37)
+    cases["long float32"], cases["long bool"] = cast("float32", x, y), cast("bool", x, y)
+    cases["long float32, weighted"] = (*cases["long float32"], w)
     return cases
 
 
