@@ -281,4 +281,4 @@ def _cases() -> dict[str, self_tests.Operands]:
 for _scheme, _target in _TARGETS.items():
     _form, _definition = (functools.partial(f, resamples=9, scheme=_scheme) for f in (_call, _portable))
     _view = lambda means: {"means": means}  # noqa: E731
-    self_tests.declare(self_tests.SelfTest(_target, _form, _definition, _cases, rtol=1e-5, view=_view))
+    self_tests.declare(self_tests.StoredTest(_target, _form, _definition, _cases, rtol=1e-5, view=_view))

@@ -129,4 +129,4 @@ def _cases() -> dict[str, self_tests.Operands]:
     return cases
 
 
-self_tests.declare(self_tests.SelfTest(_TARGET, _call, definition, _cases, rtol=1e-6))
+self_tests.declare(self_tests.StoredTest(_TARGET, _call, definition, _cases, rtol=1e-6))

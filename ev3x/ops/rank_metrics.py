@@ -107,4 +107,4 @@ def _cases() -> dict[str, self_tests.Operands]:
     return cases | {"one class": (ascending, np.repeat([[False], [True]], 9, axis=1))}
 
 
-self_tests.declare(self_tests.SelfTest(_TARGET, _call, definition, _cases, rtol=1e-5))
+self_tests.declare(self_tests.StoredTest(_TARGET, _call, definition, _cases, rtol=1e-5))

@@ -394,6 +394,6 @@ def _whole(m: ScoreMoments) -> dict[str, Array]:
     return {name: value for name, value in (m._asdict() | whole).items() if not name.endswith("_rest")}
 
 
-_approximate = functools.partial(self_tests.SelfTest, cases=_cases, rtol=1e-4, atol=1e-5)
+_approximate = functools.partial(self_tests.StoredTest, cases=_cases, rtol=1e-4, atol=1e-5)
 self_tests.declare(_approximate(_STATS, functools.partial(_call, z=1.0), functools.partial(_portable, z=1.0)))
 self_tests.declare(_approximate(_MOMENTS, _call_moments, _define_moments, view=_whole))

@@ -1,11 +1,11 @@
-"""Self-tests of the bundled targets: small native calls, compared with stored results of the definitions.
+"""Self-tests that compare native code with stored results of its definition, which they need not compile for that.
 
-To compile a definition costs up to three seconds of processor time, a program of native calls some 30 ms. A test
-computes the stored results again from the definitions; `python tests/ops/store_self_tests.py` writes them.
+A definition takes up to three seconds of processor time to compile, a program of native calls some 30 ms. After a
+change of definitions or operands, `python -c "from ev3x.ops import self_tests; self_tests.store()"` stores the results
+of all bundled targets anew; a test tells whether they are those of the definitions.
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from . import native
 
-RESULTS = Path(__file__).with_suffix(".json")
+FOLDER = Path(__file__).parent / "results"
 
 Operands = tuple[np.ndarray, ...]
 Results = dict[str, dict[str, np.ndarray]]
@@ -24,8 +24,8 @@ Results = dict[str, dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfTest:
-    """A bundled target's self-test: `call` gives what is stored of `definition`, on the operands of all `cases`.
+class StoredTest:
+    """A target's self-test: `call` gives what is stored of `definition`, on the operands of all `cases`.
 
     `cases()` makes the operands, the same on every machine and with every numpy. `view` makes of a result the fields
     that are compared. Floats may be off by `atol` + `rtol` times the stored value; all else must be equal.
@@ -35,13 +35,19 @@ class SelfTest:
     call: Callable[..., Any]
     definition: Callable[..., Any]
     cases: Callable[[], Mapping[str, Operands]]
-    rtol: float
+    rtol: float = 0
     atol: float = 0
     view: Callable[[Any], dict[str, Any]] = lambda result: result._asdict()
+    folder: Path = FOLDER
+
+    @property
+    def path(self) -> Path:
+        """Where the results are stored."""
+        return self.folder / f"{self.target}.json"
 
     def __call__(self, _: str) -> None:
         """Returns if native code gives the stored results; else RuntimeError with the first field that differs."""
-        self.compare(self.results(self.call), stored()[self.target])
+        self.compare(self.results(self.call), json.loads(self.path.read_text()))
 
     def results(self, function: Callable[..., Any]) -> Results:
         """Returns what `function`, `call` or `definition`, gives on the CPU."""
@@ -62,30 +68,45 @@ class SelfTest:
                         f"expected {want.tolist()}, got {got.tolist()}"
                     )
 
+    def store(self) -> None:
+        """Stores what the definition gives, a line for each field: a change shows where it is."""
+        cases = []
+        for case, fields in self.results(self.definition).items():
+            lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(_shortest(a))}" for name, a in fields.items())
+            cases.append(f"  {json.dumps(case)}: {{\n{lines}\n  }}")
+        self.path.write_text("{\n" + ",\n".join(cases) + "\n}\n")
+
     def _near(self, got: np.ndarray, want: np.ndarray) -> bool:
         if got.shape != want.shape or not np.issubdtype(got.dtype, np.floating):
             return np.array_equal(got, want)
         return np.allclose(got, want, rtol=self.rtol, atol=self.atol, equal_nan=True)
 
 
-self_tests: dict[str, SelfTest] = {}
-
-
-def declare(self_test: SelfTest) -> None:
-    """Announces a bundled target with its self-test."""
-    native.declare(self_test.target, self_test)
-    self_tests[self_test.target] = self_test
-
-
-@functools.cache
-def stored() -> dict[str, dict[str, dict[str, Any]]]:
-    """Returns what the definitions give: values in nested lists, by target, case and field."""
-    return json.loads(RESULTS.read_text())
-
-
 def numbers() -> np.random.RandomState:
-    """Returns a source of numbers whose stream numpy has promised not to change, as it has not for `default_rng`.
+    """Returns a source of numbers whose stream numpy has promised never to change, other than that of `default_rng`.
 
-    Take integers and `random_sample` only: what goes through logarithms differs in the last bit between machines.
+    Take integers and `random_sample` only: logarithms differ in the last bit between machines.
     """
     return np.random.RandomState(0)
+
+
+bundled: dict[str, StoredTest] = {}
+
+
+def declare(self_test: StoredTest) -> None:
+    """Announces a bundled target with its self-test."""
+    native.declare(self_test.target, self_test)
+    bundled[self_test.target] = self_test
+
+
+def store() -> None:
+    """Stores the results of all bundled targets anew."""
+    for self_test in bundled.values():
+        self_test.store()
+
+
+def _shortest(value: np.ndarray) -> Any:
+    """Nested lists; floats with the fewest digits that are read as the same float32."""
+    if value.dtype != np.float32:
+        return value.tolist()
+    return np.array([float(str(x)) for x in value.flat]).reshape(value.shape).tolist()

@@ -45,7 +45,7 @@ def agrees(target):
 def tried_as(target):
     """The self-test of score_stats, of a target by another name."""
     call = functools.partial(module._call, z=1.0, target=target)
-    return dataclasses.replace(self_tests.self_tests[TARGET], call=call)
+    return dataclasses.replace(self_tests.bundled[TARGET], call=call)
 
 
 def registry(load, *names, self_test=agrees):

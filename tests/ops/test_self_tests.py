@@ -1,8 +1,8 @@
 """Self-tests of the bundled targets: what is stored is what the definitions give, and nothing else is let through."""
 
-import copy
 import dataclasses
 import functools
+import json
 import math
 import re
 
@@ -10,12 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from store_self_tests import written
 
-from ev3x.ops import native
-from ev3x.ops import self_tests as module
+from ev3x.ops import native, self_tests
 
-SELF_TESTS = module.self_tests
+SELF_TESTS = self_tests.bundled
 needs_native = pytest.mark.skipif(
     not all(native.ensure(target) for target in SELF_TESTS), reason="native targets are not in use here"
 )
@@ -38,45 +36,50 @@ def other(value, self_test):
     return value + 3 * (self_test.rtol * abs(value) + self_test.atol) + 1e-30
 
 
+def stored(target):
+    return json.loads(SELF_TESTS[target].path.read_text())
+
+
 @each
 def test_what_is_stored_is_what_the_definition_gives(target):
     """To a tenth of what native code may be off by: it is held against what is stored."""
     self_test = SELF_TESTS[target]
     strict = dataclasses.replace(self_test, rtol=self_test.rtol / 10, atol=self_test.atol / 10)
-    strict.compare(by_definition(target), module.stored()[target])
+    strict.compare(by_definition(target), stored(target))
+    assert jax.tree.map(np.shape, stored(target), is_leaf=lambda x: isinstance(x, list)) == jax.tree.map(
+        np.shape, by_definition(target)
+    )
 
 
-def test_nothing_is_stored_that_no_case_computes():
-    stored = {
-        target: {case: set(fields) for case, fields in cases.items()} for target, cases in module.stored().items()
-    }
-    computed = {target: {case: set(fields) for case, fields in by_definition(target).items()} for target in SELF_TESTS}
-    assert stored == computed
+def test_nothing_is_stored_that_is_not_compared():
+    assert {path.stem for path in self_tests.FOLDER.iterdir()} == set(SELF_TESTS)
 
 
-def test_stored_anew_it_is_read_as_the_same_bits():
-    """The text is rounded so that no float32 is another one when it is read."""
-    text = written({target: by_definition(target) for target in SELF_TESTS})
-    for target, cases in module.json.loads(text).items():
-        exact = dataclasses.replace(SELF_TESTS[target], rtol=0, atol=0)
-        exact.compare(by_definition(target), cases)
+@each
+def test_stored_anew_it_is_read_as_the_same_bits(target, tmp_path):
+    """The text has as many digits as it takes for no float32 to be read as another one."""
+    given = by_definition(target)
+    moved = dataclasses.replace(SELF_TESTS[target], folder=tmp_path, cases=dict, definition=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_tests.StoredTest, "results", lambda *_: given)
+        moved.store()
+    dataclasses.replace(moved, rtol=0, atol=0).compare(given, json.loads(moved.path.read_text()))
 
 
 @each
 def test_every_stored_value_is_looked_at(target):
     """Each is made wrong alone; also what stands for NaN and infinity."""
-    self_test, count = SELF_TESTS[target], 0
+    self_test = SELF_TESTS[target]
     for case, fields in by_definition(target).items():
         for field, got in fields.items():
             text = f"^self-test: `{field}` differs from the definition in the case {case!r}: expected "
-            value = np.array(module.stored()[target][case][field], object)
+            value = np.array(stored(target)[case][field], object)
+            assert value.size
             for place in np.ndindex(value.shape):
                 wrong = value.copy()
                 wrong[place] = other(value[place], self_test)
                 with pytest.raises(RuntimeError, match=text):
                     self_test.compare({case: {field: got}}, {case: {field: wrong.tolist()}})
-                count += 1
-    assert count == sum(leaf.size for leaf in jax.tree.leaves(by_definition(target)))
 
 
 @each
@@ -95,17 +98,17 @@ def test_native_code_passes(target):
 
 @needs_native
 @each
-def test_one_wrong_value_anywhere_is_a_failed_self_test(target, monkeypatch):
+def test_one_wrong_value_anywhere_is_a_failed_self_test(target, tmp_path):
     """The self-test as it is run: the last value of the last field of the last case."""
-    wrong = copy.deepcopy(module.stored())
-    case = list(SELF_TESTS[target].cases())[-1]
-    field = list(wrong[target][case])[-1]
-    values = np.array(wrong[target][case][field], object)
-    values.flat[-1] = other(values.flat[-1], SELF_TESTS[target])
-    wrong[target][case][field] = values.tolist()
-    monkeypatch.setattr(module, "stored", lambda: wrong)
+    self_test, wrong = dataclasses.replace(SELF_TESTS[target], folder=tmp_path), stored(target)
+    case = list(self_test.cases())[-1]
+    field = list(wrong[case])[-1]
+    values = np.array(wrong[case][field], object)
+    values.flat[-1] = other(values.flat[-1], self_test)
+    wrong[case][field] = values.tolist()
+    self_test.path.write_text(json.dumps(wrong))
     with pytest.raises(RuntimeError, match=re.escape(f"`{field}` differs from the definition in the case {case!r}")):
-        SELF_TESTS[target](target)
+        self_test(target)
 
 
 @needs_native
