@@ -1,6 +1,6 @@
 """Operations with a definition in jax.numpy and, where it pays, a native XLA custom call.
 
-`choose`, `custom_call` and `agree` are what plugins build theirs from.
+`choose`, `custom_call`, `agree` and `StoredTest` are what plugins build theirs from.
 """
 
 from .bootstrap_means import bootstrap_means as bootstrap_means
@@ -19,3 +19,4 @@ from .score_stats import ScoreMoments as ScoreMoments
 from .score_stats import ScoreStats as ScoreStats
 from .score_stats import score_moments as score_moments
 from .score_stats import score_stats as score_stats
+from .self_tests import StoredTest as StoredTest

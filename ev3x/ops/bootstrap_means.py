@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, self_tests
+from . import lowering
+from .self_tests import Operands, StoredTest, declare
 from .words import mix, upper_product
 
 Scheme = Literal["poisson", "multinomial"]
@@ -268,9 +269,9 @@ def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tup
     return x, s, m
 
 
-def _cases() -> dict[str, self_tests.Operands]:
+def _cases() -> dict[str, Operands]:
     """Operands with more than a block of examples, whose number no vector divides, and NaN that a mask hides."""
-    rng = self_tests.numbers()
+    rng = StoredTest.numbers()
     scores, seeds = rng.random_sample((2, 3, 1_100)).astype(np.float32), rng.randint(0, 2**32, (2, 2), dtype=np.uint32)
     mask = rng.random_sample((2, 1_100)) < 0.8
     scores[1, 2, 7], mask[1, 7] = np.nan, False
@@ -281,4 +282,4 @@ def _cases() -> dict[str, self_tests.Operands]:
 for _scheme, _target in _TARGETS.items():
     _form, _definition = (functools.partial(f, resamples=9, scheme=_scheme) for f in (_call, _portable))
     _view = lambda means: {"means": means}  # noqa: E731
-    self_tests.declare(self_tests.StoredTest(_target, _form, _definition, _cases, rtol=1e-5, view=_view))
+    declare(StoredTest(_target, _form, _definition, _cases, rtol=1e-5, view=_view))

@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, self_tests
+from . import lowering
 from .floats import flush
+from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_pareto_ranks"
 _LAYOUT = lowering.Layout(("km",), ("k", "k"), whole="km")
@@ -118,10 +119,10 @@ def _call(objectives: Array) -> ParetoRanks:
     return ParetoRanks(*lowering.custom_call(_TARGET, results, objectives))
 
 
-def _cases() -> dict[str, self_tests.Operands]:
+def _cases() -> dict[str, Operands]:
     """Operands for both ways of ranking, with ties, equal candidates and NaN."""
-    rng = self_tests.numbers()
-    cases: dict[str, self_tests.Operands] = {}
+    rng = StoredTest.numbers()
+    cases: dict[str, Operands] = {}
     for shape in ((2, 23, 1), (2, 23, 2), (2, 23, 3), (1, 140, 3)):  # from 128 candidates on they are sorted by digits
         x = rng.randint(-3, 4, shape).astype(np.float32)
         x[0, 5, 0] = np.nan
@@ -129,4 +130,4 @@ def _cases() -> dict[str, self_tests.Operands]:
     return cases
 
 
-self_tests.declare(self_tests.StoredTest(_TARGET, _call, definition, _cases, rtol=1e-6))
+declare(StoredTest(_TARGET, _call, definition, _cases, rtol=1e-6))

@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, self_tests
+from . import lowering
 from .floats import flush
+from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_rank_metrics"
 _LAYOUT = lowering.Layout(("kn", "n"), ("k", "k"), whole="n")
@@ -95,10 +96,10 @@ def _call(scores: Array, labels: Array) -> RankMetrics:
     return RankMetrics(*lowering.custom_call(_TARGET, [result, result], scores, labels))
 
 
-def _cases() -> dict[str, self_tests.Operands]:
+def _cases() -> dict[str, Operands]:
     """Operands with ties, NaN, infinities, -0 and one class only, as long as each way of sorting takes."""
-    rng = self_tests.numbers()
-    cases: dict[str, self_tests.Operands] = {}
+    rng = StoredTest.numbers()
+    cases: dict[str, Operands] = {}
     for rows, n in ((2, 41), (1, 700), (1, 10_000)):  # few, and more than 128 and 4,096 of one class
         scores, labels = (6 * rng.random_sample((rows, 3, n)) - 3).round(1), rng.random_sample((rows, n)) < 0.4
         scores[:, 0, :4], scores[0, 1, 5] = (-0.0, 0.0, np.inf, -np.inf), np.nan
@@ -107,4 +108,4 @@ def _cases() -> dict[str, self_tests.Operands]:
     return cases | {"one class": (ascending, np.repeat([[False], [True]], 9, axis=1))}
 
 
-self_tests.declare(self_tests.StoredTest(_TARGET, _call, definition, _cases, rtol=1e-5))
+declare(StoredTest(_TARGET, _call, definition, _cases, rtol=1e-5))

@@ -16,7 +16,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, self_tests
+from . import lowering
+from .self_tests import Operands, StoredTest, declare
 
 _STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
 _RESULTS = ("km",) * 4 + ("m",) * 4 + ("km", "m")
@@ -361,23 +362,23 @@ def _checked(
     return x, y, w
 
 
-def _cases() -> dict[str, self_tests.Operands]:
+def _cases() -> dict[str, Operands]:
     """Operands for every kernel: ties, NaN and infinity, weights of 0; parts of vectors, of blocks and of pieces."""
-    rng = self_tests.numbers()
+    rng = StoredTest.numbers()
 
     def draw(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         column = (shape[0], *shape[2:])
         x, y = 4 * rng.random_sample(shape), 4 * rng.random_sample(column)
         return x, y, (rng.randint(0, 20, column) / 10).astype(np.float32)
 
-    def cast(dtype: str, *arrays: np.ndarray) -> self_tests.Operands:
+    def cast(dtype: str, *arrays: np.ndarray) -> Operands:
         return tuple(a > 1.8 if dtype == "bool" else a.astype(jnp.dtype(dtype)) for a in arrays)
 
     x, y, w = draw(2, 3, 2, 37)
     x[:, 1] = x[:, 0]
     x[1, 2, 0, 5], x[1, 0, 1, 7], y[0, 1, 3] = np.nan, np.inf, np.nan
     w[1, 0, 5], w[1, 1, 3:] = 0, 0  # the first hides a NaN
-    cases: dict[str, self_tests.Operands] = {}
+    cases: dict[str, Operands] = {}
     for dtype in _DTYPES:
         cases[dtype] = cast(dtype, x, y)
         cases[f"{dtype}, weighted"] = (*cases[dtype], w)
@@ -394,6 +395,6 @@ def _whole(m: ScoreMoments) -> dict[str, Array]:
     return {name: value for name, value in (m._asdict() | whole).items() if not name.endswith("_rest")}
 
 
-_approximate = functools.partial(self_tests.StoredTest, cases=_cases, rtol=1e-4, atol=1e-5)
-self_tests.declare(_approximate(_STATS, functools.partial(_call, z=1.0), functools.partial(_portable, z=1.0)))
-self_tests.declare(_approximate(_MOMENTS, _call_moments, _define_moments, view=_whole))
+_approximate = functools.partial(StoredTest, cases=_cases, rtol=1e-4, atol=1e-5)
+declare(_approximate(_STATS, functools.partial(_call, z=1.0), functools.partial(_portable, z=1.0)))
+declare(_approximate(_MOMENTS, _call_moments, _define_moments, view=_whole))

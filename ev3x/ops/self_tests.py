@@ -40,6 +40,14 @@ class StoredTest:
     view: Callable[[Any], dict[str, Any]] = lambda result: result._asdict()
     folder: Path = FOLDER
 
+    @staticmethod
+    def numbers() -> np.random.RandomState:
+        """Returns a source of numbers for `cases`, whose stream numpy has promised never to change.
+
+        Take integers and `random_sample` only: logarithms differ in the last bit between machines.
+        """
+        return np.random.RandomState(0)
+
     @property
     def path(self) -> Path:
         """Where the results are stored."""
@@ -47,7 +55,11 @@ class StoredTest:
 
     def __call__(self, _: str) -> None:
         """Returns if native code gives the stored results; else RuntimeError with the first field that differs."""
-        self.compare(self.results(self.call), json.loads(self.path.read_text()))
+        self.compare(self.results(self.call), self.stored())
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """Returns the stored results: values in nested lists, by case and field."""
+        return json.loads(self.path.read_text())
 
     def results(self, function: Callable[..., Any]) -> Results:
         """Returns what `function`, `call` or `definition`, gives on the CPU."""
@@ -80,14 +92,6 @@ class StoredTest:
         if got.shape != want.shape or not np.issubdtype(got.dtype, np.floating):
             return np.array_equal(got, want)
         return np.allclose(got, want, rtol=self.rtol, atol=self.atol, equal_nan=True)
-
-
-def numbers() -> np.random.RandomState:
-    """Returns a source of numbers whose stream numpy has promised never to change, other than that of `default_rng`.
-
-    Take integers and `random_sample` only: logarithms differ in the last bit between machines.
-    """
-    return np.random.RandomState(0)
 
 
 bundled: dict[str, StoredTest] = {}

@@ -36,17 +36,13 @@ def other(value, self_test):
     return value + 3 * (self_test.rtol * abs(value) + self_test.atol) + 1e-30
 
 
-def stored(target):
-    return json.loads(SELF_TESTS[target].path.read_text())
-
-
 @each
 def test_what_is_stored_is_what_the_definition_gives(target):
     """To a tenth of what native code may be off by: it is held against what is stored."""
     self_test = SELF_TESTS[target]
     strict = dataclasses.replace(self_test, rtol=self_test.rtol / 10, atol=self_test.atol / 10)
-    strict.compare(by_definition(target), stored(target))
-    assert jax.tree.map(np.shape, stored(target), is_leaf=lambda x: isinstance(x, list)) == jax.tree.map(
+    strict.compare(by_definition(target), strict.stored())
+    assert jax.tree.map(np.shape, strict.stored(), is_leaf=lambda x: isinstance(x, list)) == jax.tree.map(
         np.shape, by_definition(target)
     )
 
@@ -63,7 +59,7 @@ def test_stored_anew_it_is_read_as_the_same_bits(target, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(self_tests.StoredTest, "results", lambda *_: given)
         moved.store()
-    dataclasses.replace(moved, rtol=0, atol=0).compare(given, json.loads(moved.path.read_text()))
+    dataclasses.replace(moved, rtol=0, atol=0).compare(given, moved.stored())
 
 
 @each
@@ -73,7 +69,7 @@ def test_every_stored_value_is_looked_at(target):
     for case, fields in by_definition(target).items():
         for field, got in fields.items():
             text = f"^self-test: `{field}` differs from the definition in the case {case!r}: expected "
-            value = np.array(stored(target)[case][field], object)
+            value = np.array(SELF_TESTS[target].stored()[case][field], object)
             assert value.size
             for place in np.ndindex(value.shape):
                 wrong = value.copy()
@@ -100,7 +96,7 @@ def test_native_code_passes(target):
 @each
 def test_one_wrong_value_anywhere_is_a_failed_self_test(target, tmp_path):
     """The self-test as it is run: the last value of the last field of the last case."""
-    self_test, wrong = dataclasses.replace(SELF_TESTS[target], folder=tmp_path), stored(target)
+    self_test, wrong = dataclasses.replace(SELF_TESTS[target], folder=tmp_path), SELF_TESTS[target].stored()
     case = list(self_test.cases())[-1]
     field = list(wrong[case])[-1]
     values = np.array(wrong[case][field], object)
