@@ -105,15 +105,17 @@ class ScoreMoments(NamedTuple):
         shift (Chan, Golub & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
         """
         weight, square_weight = total(self.weight), total(self.square_weight)
-        examples = total(jnp.minimum(self.examples, 2))  # all that is asked of them
+        # `conclude` asks only whether there were two, and the sum over parts stays far from 2^31.
+        examples = total(jnp.minimum(self.examples, 2))
         read = self.weight > 0
 
         def pool(
             mean: Array, rest: Array, squares: Array, w: Array, read: Array, all_: Array
         ) -> tuple[Array, Array, Array]:
             mean, rest, squares = (jnp.where(read, x, 0) for x in (mean, rest, squares))
-            divisor = jnp.where(all_ > 0, all_, 1)
+            divisor = jnp.where(all_ > 0, all_, 1)  # of nothing, 0: `conclude` makes it NaN
             shift = total(w * mean) / divisor
+            # The difference of means that are near is exact; the small rest, added to one of them, would be lost.
             off = (mean - shift) + rest
             excess = total(w * off) / divisor
             return shift, excess, total(squares + w * jnp.square(off - excess))
@@ -146,9 +148,11 @@ class ScoreMoments(NamedTuple):
         # With one example, freedom is 0 but for rounding.
         freedom = jnp.where((self.examples > 1) & (freedom > 0), freedom, jnp.nan)
 
+        # An infinite score makes its row NaN, whichever way the mean came out of merging.
         def known(mean: Array, w: Array) -> Array:
             return jnp.where((w > 0) & jnp.isfinite(mean), mean, jnp.nan)
 
+        # Not 0 * sqrt(variance) for z = 0: a single example has no variance, yet its mean decides.
         def margin(variance: Array, w: Array, q: Array) -> Array:
             return z * jnp.sqrt(variance * q) / w if z else jnp.zeros_like(variance)
 
@@ -166,6 +170,8 @@ class ScoreMoments(NamedTuple):
         above = (shift - reference_shift[..., None, :]) + (bound - self.reference_rest[..., None, :]) > bar[
             ..., None, :
         ]
+        # Bounds of large means that are near may be one float. Those of the leaders are told apart by what they have
+        # over the shift of one of them; who is far below rounds as before, and does not win by it.
         rough = jnp.where(jnp.isfinite(shift + bound), shift + bound, -jnp.inf)
         leading = jnp.where(rough == rough.max(-2, keepdims=True), shift, -jnp.inf)
         near = leading.max(-2, keepdims=True)
@@ -246,6 +252,8 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
         divisor = jnp.where(weight > 0, weight, 1)
+        # Two passes: the second, about the mean as the first has rounded it, finds what the rounding took (`rest`) and
+        # corrects the squares for it. Whatever the shift, the results are the same: no derivative goes through it.
         first = total(counted(x)) / divisor
         shift = lax.stop_gradient(jnp.where(jnp.isfinite(first), first, jnp.nan))
         d = counted(x - shift[..., None])
@@ -260,6 +268,7 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
 
 def _blocks(x: Array, size: int = 512) -> Array:
     """[..., n] as [..., blocks, size], filled up with zeros; a single block has its own size."""
+    # Rounding errors of a sum grow with the terms in a row: here at most `size` and then n / size, instead of n.
     n = x.shape[-1]
     if n <= size:
         return x[..., None, :]
@@ -326,6 +335,7 @@ def _call_across(axes: Mapping[str, Any], *parts: Array, z: float) -> ScoreStats
     if "k" not in axes:
         return moments.conclude(z)
 
+    # Moments travel and each device concludes for all candidates: bounds alone could not tell near ones apart.
     def everyone(x: Array, letters: str) -> Array:
         return lax.all_gather(x, axes["k"], axis=x.ndim - 2, tiled=True) if letters == "km" else x
 
