@@ -1,8 +1,8 @@
 """Which native targets are in use, and why not: gathers what is offered, checks each target, registers it with XLA.
 
 A target is brought up at the first trace that wants it: its handler is asked for the FFI version that it was built
-with, it is registered once the backend is up, and compared with its definition on a tiny input. Whatever goes wrong,
-the definition is used instead, and one warning says why. The environment variable EV3X_NATIVE, read at run time, can
+with, it is registered once the backend is up, and tried on tiny inputs (`self_tests`). Whatever goes wrong, the
+definition is used instead, and one warning says why. The environment variable EV3X_NATIVE, read at run time, can
 be `on` (the default), `off` (always the definition) or `require` (trouble is an error); `using` overrides it.
 EV3X_ISA names an instruction set to use instead of the machine's best, as `ev3x doctor` lists them.
 """
