@@ -11,22 +11,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-Array = jax.Array
-Batch = Mapping[str, Any]
+from jax import Array
 
 
-def accuracy(logits: Array, batch: Batch) -> Array:
+def accuracy(logits: Array, batch: Mapping[str, Any]) -> Array:
     """Whether the class has the largest logit: bool[n]. Of equal ones the first counts."""
     return (jnp.argmax(logits, axis=-1) == batch["y"]) & ~jnp.isnan(logits).any(axis=-1)
 
 
-def cross_entropy(logits: Array, batch: Batch) -> Array:
+def cross_entropy(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The negative logarithm of the probability of the class: f32[n], in nats."""
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], axis=-1)[:, 0]
 
 
-def brier(logits: Array, batch: Batch) -> Array:
+def brier(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The squared distance of the probabilities from the class, 0 to 2: f32[n] (Brier 1950, summed over classes)."""
     wanted = jax.nn.one_hot(batch["y"], logits.shape[-1], dtype=logits.dtype)
     return jnp.square(jax.nn.softmax(logits) - wanted).sum(axis=-1)
@@ -38,7 +36,7 @@ class TopK:
 
     k: int = 5
 
-    def __call__(self, logits: Array, batch: Batch) -> Array:
+    def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """Whether fewer than k classes come before the right one."""
         y = batch["y"][:, None]
         own = jnp.take_along_axis(logits, y, axis=-1)
@@ -47,7 +45,7 @@ class TopK:
         return (before.sum(axis=-1) < self.k) & ~jnp.isnan(logits).any(axis=-1)
 
 
-def calibration_error(logits: Array, batch: Batch) -> Array:
+def calibration_error(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The expected calibration error of a set: f32[], between 0 and 1; for `Metric(kind="set")`.
 
     The mean over examples of |share that is right - mean probability| of the bin that its largest probability lies
@@ -66,7 +64,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, logits: Array, batch: Batch) -> Array:
+    def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """The value, n times."""
         return jnp.full(logits.shape[:1], self.value, jnp.float32)
 
