@@ -53,8 +53,10 @@ class StoredTest:
         """Where the results are stored."""
         return self.folder / f"{self.target}.json"
 
-    def __call__(self, _: str) -> None:
+    def __call__(self, target: str) -> None:
         """Returns if native code gives the stored results; else RuntimeError with the first field that differs."""
+        if target != self.target:
+            raise ValueError(f"the self-test is of the target {self.target!r}, got {target!r}: give each its own")
         self.compare(self.results(self.call), self.stored())
 
     def stored(self) -> dict[str, dict[str, Any]]:

@@ -45,7 +45,8 @@ def agrees(target):
 def tried_as(target):
     """The self-test of score_stats, of a target by another name."""
     call = functools.partial(module._call, z=1.0, target=target)
-    return dataclasses.replace(self_tests.bundled[TARGET], call=call)
+    self_test = dataclasses.replace(self_tests.bundled[TARGET], call=call)
+    return lambda _: self_test(TARGET)
 
 
 def registry(load, *names, self_test=agrees):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ev3x import ops
 from ev3x.ops import native, self_tests
 
 SELF_TESTS = self_tests.bundled
@@ -84,6 +85,36 @@ def test_another_shape_is_refused(target):
     field, got = next(iter(fields.items()))
     with pytest.raises(RuntimeError, match=f"`{field}` differs"):
         SELF_TESTS[target].compare({case: {field: got}}, {case: {field: got[:1, ..., :1].tolist()}})
+
+
+def test_the_self_test_of_another_target_is_refused():
+    one, other = list(SELF_TESTS)[:2]
+    with pytest.raises(ValueError, match=f"^the self-test is of the target '{one}', got '{other}': give each its own$"):
+        SELF_TESTS[one](other)
+
+
+@pytest.mark.parametrize("wrong", ["plain", "doubled", "large"])
+def test_agree_looks_at_every_result(wrong):
+    """The self-test of a plugin whose definition is quickly compiled."""
+    x, names = np.array([1, np.nan, 3], np.float32), ["plain", "doubled", "large"]
+
+    def definition(x):
+        return x, {"b": 2 * x, "c": x > 2}
+
+    def call(x):
+        return jax.tree.unflatten(
+            jax.tree.structure(definition(x)),
+            [
+                leaf if name != wrong else ~leaf if leaf.dtype == bool else 1.01 * leaf
+                for name, leaf in zip(names, jax.tree.leaves(definition(x)), strict=True)
+            ],
+        )
+
+    ops.agree(definition, definition, [x], names)
+    with pytest.raises(RuntimeError, match=f"^self-test: `{wrong}` differs from the definition$"):
+        ops.agree(call, definition, [x], names, rtol=0.009)
+    if wrong != "large":
+        ops.agree(call, definition, [x], names, rtol=0.011)
 
 
 @needs_native
