@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "isa.h"
+#include "shared.h"
 
 namespace ev3x {
 inline namespace EV3X_ISA {

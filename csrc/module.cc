@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "isa.h"
+#include "cpu/isa.h"
 #include "xla/ffi/api/c_api.h"
 
 namespace nb = nanobind;

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "bootstrap_means/kernels.h"
-#include "handler.h"
+#include "cpu/handler.h"
 
 namespace ev3x::bootstrap_means {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "isa.h"
+#include "cpu/isa.h"
 
 namespace ev3x::count_stats {
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "count_stats/count_stats.h"
-#include "handler.h"
+#include "cpu/handler.h"
 
 namespace ev3x::count_stats {
 namespace {

@@ -1,5 +1,5 @@
 #include "count_stats/count_stats.h"
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace ev3x::count_stats {
 namespace EV3X_ISA {

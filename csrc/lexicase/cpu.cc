@@ -2,7 +2,7 @@
 #include <memory>
 #include <vector>
 
-#include "handler.h"
+#include "cpu/handler.h"
 #include "lexicase/kernels.h"
 
 namespace ev3x::lexicase {

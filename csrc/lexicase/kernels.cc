@@ -4,8 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "cpu/lanes.h"
 #include "floats.h"
-#include "lanes.h"
 
 namespace ev3x::lexicase {
 namespace EV3X_ISA {

@@ -10,8 +10,8 @@
 
 #include <cstdint>
 
+#include "cpu/isa.h"
 #include "hash.h"
-#include "isa.h"
 
 namespace ev3x::lexicase {
 

@@ -15,9 +15,9 @@
 #include <memory>
 #include <utility>
 
+#include "cpu/radix_sort.h"
 #include "floats.h"
 #include "pareto_ranks/kernels.h"
-#include "radix_sort.h"
 
 namespace ev3x::pareto_ranks {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/handler.h"
 #include "floats.h"
-#include "handler.h"
 #include "quantiles/kernels.h"
 
 namespace ev3x::quantiles {

@@ -11,8 +11,8 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/radix_sort.h"
 #include "floats.h"
-#include "radix_sort.h"
 
 namespace ev3x::rank_metrics {
 

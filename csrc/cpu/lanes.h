@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "isa.h"
+#include "cpu/isa.h"
 
 #ifdef __AVX2__
 #include <immintrin.h>

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "isa.h"
+#include "cpu/isa.h"
 
 namespace ev3x {
 inline namespace EV3X_ISA {

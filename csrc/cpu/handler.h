@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "parallel_for.h"
+#include "cpu/parallel_for.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ev3x {
