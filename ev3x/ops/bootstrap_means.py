@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
-from .words import mix, upper_product
+from .bits import mix, upper_product
 
 Scheme = Literal["poisson", "multinomial"]
 

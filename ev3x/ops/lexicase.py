@@ -10,8 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
-from .floats import TINY, flush
-from .words import mix
+from .bits import TINY, flush, mix
 
 _TARGET = "ev3x_lexicase"
 _LAYOUT = lowering.Layout(("kc", "s", "k"), ("p",), whole="kcs")

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
-from .floats import flush
+from .bits import flush
 
 _TARGET = "ev3x_pareto_ranks"
 _LAYOUT = lowering.Layout(("km",), ("k", "k"), whole="km")

@@ -11,8 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
-from .floats import flush
-from .words import upper_product
+from .bits import flush, upper_product
 
 _TARGET = "ev3x_quantiles"
 _BEHIND = np.int32(2**31 - 1)  # a key above all others

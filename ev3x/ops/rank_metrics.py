@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import lowering, native
-from .floats import flush
+from .bits import flush
 
 _TARGET = "ev3x_rank_metrics"
 _LAYOUT = lowering.Layout(("kn", "n"), ("k", "k"), whole="n")
