@@ -20,14 +20,6 @@ inline int64_t leading(ffi::Span<const int64_t> shape, size_t trailing) {
   return product;
 }
 
-// The mask that may follow an operation's other operands, one byte an example; null if there is none.
-inline ffi::ErrorOr<const uint8_t*> optional_mask(const ffi::RemainingArgs& rest) {
-  if (rest.size() == 0) return ffi::ErrorOr<const uint8_t*>(nullptr);
-  const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
-  if (given.has_error()) return ffi::Unexpected(given.error());
-  return reinterpret_cast<const uint8_t*>(given->typed_data());
-}
-
 }  // namespace ev3x
 
 #endif  // EV3X_HANDLER_H_

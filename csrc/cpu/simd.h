@@ -47,12 +47,6 @@ inline float total(Floats v) {
   return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
 }
 
-inline int32_t total(Vector<int32_t> v) {
-  int32_t sum = 0;
-  for (int i = 0; i < kFloats; ++i) sum += v[i];
-  return sum;
-}
-
 inline int32_t total(Bytes v) {
   uint8_t lanes[kVectorBytes];
   std::memcpy(lanes, &v, sizeof v);

@@ -4,8 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-TINY = float(np.finfo(np.float32).tiny)
-
 
 def mix(x: Array) -> Array:
     """A bijection of uint32 with little bias ("lowbias32" of C. Wellons' hash prospector, revised constants)."""
@@ -24,4 +22,4 @@ def upper_product(a: Array, b: Array) -> Array:
 
 def flush(x: Array) -> Array:
     """float32 with subnormal numbers and -0 as 0: XLA flushes them on some devices and not on others."""
-    return jnp.where(jnp.abs(x) < TINY, 0.0, x)
+    return jnp.where(jnp.abs(x) < np.finfo(np.float32).tiny, 0.0, x)

@@ -96,9 +96,9 @@ def definition(scores: Array, labels: Array, weights: Array | None = None) -> Ra
     return RankMetrics(*(jnp.where(defined, average(a), jnp.nan) for a in (wins, precision)))
 
 
-def _call(scores: Array, labels: Array) -> RankMetrics:
+def _call(scores: Array, labels: Array, target: str = _TARGET) -> RankMetrics:
     result = jax.ShapeDtypeStruct(scores.shape[:-1], jnp.float32)
-    return RankMetrics(*lowering.custom_call(_TARGET, [result, result], scores, labels))
+    return RankMetrics(*lowering.custom_call(target, [result, result], scores, labels))
 
 
 def _self_test(target: str) -> None:
