@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
+from . import arguments, lowering, native
 from .bits import flush
 
 _TARGET = "ev3x_rank_metrics"
@@ -38,19 +38,9 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
     Ranks are constant almost everywhere: no derivative flows back to the scores. Raises ValueError or
     TypeError at trace time, naming the argument.
     """
-    x, y = jnp.asarray(scores), jnp.asarray(labels)
-    if x.ndim < 2:
-        raise ValueError(f"rank_metrics: `scores` must have shape (..., K, n), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"rank_metrics: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("rank_metrics", "scores", K=x.shape[-2], n=x.shape[-1])
+    x = arguments.first("rank_metrics", "scores", scores, "K, n")
     row = (*x.shape[:-2], x.shape[-1])
-    if y.shape != row:
-        raise ValueError(
-            f"rank_metrics: `labels` must have shape {row} (scores without the candidate axis), got {y.shape}"
-        )
-    if y.dtype != jnp.bool_:
-        raise TypeError(f"rank_metrics: `labels` must be bool, got {y.dtype}; use .astype(jnp.bool)")
+    y = arguments.other("rank_metrics", "labels", labels, row, "bool", shape_is=arguments.SHARED)
     return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, layout=_LAYOUT)
 
 
