@@ -10,8 +10,9 @@ from .builtin.assessors.betting import Betting
 from .builtin.assessors.mean_bounds import MeanBounds
 from .builtin.budgets.over_run import OverRun
 from .builtin.proposers.trajectories import Trajectories
-from .loop import Method
-from .rules import Loss, Optimizer
+from .core.plan import Method
+from .training.losses import Loss
+from .training.optimizers import Optimizer
 
 
 def ev3(

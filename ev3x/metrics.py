@@ -11,25 +11,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from .ops import RankMetrics, rank_metrics
 from .ops.rank_metrics import definition as weighted_rank_metrics
 
-Array = jax.Array
-Batch = Mapping[str, Any]
 
-
-def accuracy(logits: Array, batch: Batch) -> Array:
+def accuracy(logits: Array, batch: Mapping[str, Any]) -> Array:
     """Whether the class has the largest logit: bool[n]. Of equal ones the first counts."""
     return (jnp.argmax(logits, axis=-1) == batch["y"]) & ~jnp.isnan(logits).any(axis=-1)
 
 
-def cross_entropy(logits: Array, batch: Batch) -> Array:
+def cross_entropy(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The negative logarithm of the probability of the class: f32[n], in nats."""
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], axis=-1)[:, 0]
 
 
-def brier(logits: Array, batch: Batch) -> Array:
+def brier(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The squared distance of the probabilities from the class, 0 to 2: f32[n] (Brier 1950, summed over classes)."""
     wanted = jax.nn.one_hot(batch["y"], logits.shape[-1], dtype=logits.dtype)
     return jnp.square(jax.nn.softmax(logits) - wanted).sum(axis=-1)
@@ -41,7 +39,7 @@ class TopK:
 
     k: int = 5
 
-    def __call__(self, logits: Array, batch: Batch) -> Array:
+    def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """Whether fewer than k classes come before the right one."""
         y = batch["y"][:, None]
         own = jnp.take_along_axis(logits, y, axis=-1)
@@ -50,7 +48,7 @@ class TopK:
         return (before.sum(axis=-1) < self.k) & ~jnp.isnan(logits).any(axis=-1)
 
 
-def calibration_error(logits: Array, batch: Batch) -> Array:
+def calibration_error(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The expected calibration error of a set: f32[], between 0 and 1; for `Metric(kind="set")`.
 
     The mean over examples of |share that is right - mean probability| of the bin that its largest probability lies
@@ -63,7 +61,7 @@ def calibration_error(logits: Array, batch: Batch) -> Array:
     return jnp.abs(jnp.zeros(_BINS, top.dtype).at[place].add(gap)).sum() / top.shape[0]
 
 
-def auroc(logits: Array, batch: Batch, weights: Array | None = None) -> Array:
+def auroc(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
     """The area under the ROC curve of a set: f32[], ties counting one half; for `Metric(kind="set", low=0, high=1)`.
 
     Logits f32[n], f32[n, 1] or f32[n, 2] are of two classes, of which 1 is the positive one. Of more, each class is
@@ -81,7 +79,7 @@ def auroc(logits: Array, batch: Batch, weights: Array | None = None) -> Array:
     return _mean(found.auroc, positive & negative)
 
 
-def average_precision(logits: Array, batch: Batch, weights: Array | None = None) -> Array:
+def average_precision(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
     """The average precision of a set: f32[], the step-wise sum; for `Metric(kind="set", low=0, high=1)`.
 
     Classes, weights and NaN as for `auroc`, but a class that is alone has one: 1. To confirm: `paired` on many blocks,
@@ -97,7 +95,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, logits: Array, batch: Batch) -> Array:
+    def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """The value, n times."""
         return jnp.full(logits.shape[:1], self.value, jnp.float32)
 
@@ -105,7 +103,7 @@ class Constant:
 _BINS = 15
 
 
-def _ranked(logits: Array, batch: Batch, weights: Array | None) -> tuple[RankMetrics, Array, Array]:
+def _ranked(logits: Array, batch: Mapping[str, Any], weights: Array | None) -> tuple[RankMetrics, Array, Array]:
     """The RankMetrics [C, 1] of C classes against the rest, and whether there are positives and others: bool[C]."""
     x = logits.astype(jnp.float32).reshape(logits.shape[0], -1)
     if x.shape[1] > 2:

@@ -11,10 +11,8 @@ import numpy as np
 from typing_extensions import Doc
 
 from ..component import Component, unknown
+from ..core.types import Array, Variables
 from .layers import Group, init
-
-Array = jax.Array
-Variables = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Network(Component):
         running ones, and the variables come back as they are.
         """
         x = self.arranged(x)
-        predictions, moved = _framework(self.framework).run(self, x.shape[-1], variables, x, train)
+        predictions, moved = _framework(self.framework).run(self.layers(x.shape[-1]), self.forward, variables, x, train)
         return predictions, {**variables, **moved} if moved else variables
 
     def parameters(self, x: Array | jax.ShapeDtypeStruct) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-Array = jax.Array
 Tree = dict[str, Any]
 
 MOMENTUM, EPSILON = 0.9, 1e-5  # of every batch normalization

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
-import jax
+from jax import Array
 
 from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve, init
-
-if TYPE_CHECKING:
-    from .base import Network
-
-Array = jax.Array
 
 
 class Layers(nn.Module):
@@ -38,17 +34,19 @@ class Convolution(nn.Module):
         return convolve(x, kernel, self.layer.stride)
 
 
-def run(network: Network, inputs: int, variables: Any, x: Array, train: bool) -> tuple[Array, Any]:
-    """The predictions, and the collections that moved."""
-    module = Layers(network.layers(inputs))
+def run(
+    layers: Group, forward: Callable[[Any, Array, bool], Array], variables: Any, x: Array, train: bool
+) -> tuple[Array, Any]:
+    """The predictions of `forward` with these layers, and the collections that moved."""
+    module = Layers(layers)
 
-    def forward(module: Layers, x: Array) -> Array:
-        return network.forward(module, x, train)
+    def bound(module: Layers, x: Array) -> Array:
+        return forward(module, x, train)
 
     if train and "batch_stats" in variables:
-        predictions, moved = nn.apply(forward, module, mutable=["batch_stats"])(variables, x)
+        predictions, moved = nn.apply(bound, module, mutable=["batch_stats"])(variables, x)
         return predictions, moved
-    return nn.apply(forward, module)(variables, x), {}
+    return nn.apply(bound, module)(variables, x), {}
 
 
 def _module(layer: Dense | Conv | Norm | Group) -> nn.Module:

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from typing_extensions import Doc
 
 from ..component import Count
-from .base import Network, Variables
+from ..core.types import Variables
+from .base import Network
 from .layers import Dense, Group
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
+from jax import Array
 
 from .layers import EPSILON, MOMENTUM, Conv, Dense, Group, Norm, convolve, init
-
-if TYPE_CHECKING:
-    from .base import Network
-
-Array = jax.Array
 
 
 class Layers(nnx.Module):
@@ -36,20 +33,22 @@ class Convolution(nnx.Module):
         return convolve(x, self.kernel[...], self.stride)
 
 
-def run(network: Network, inputs: int, variables: Any, x: Array, train: bool) -> tuple[Array, Any]:
-    """The predictions, and the collections that moved."""
-    graph, params, stats = _abstract(network, inputs)
+def run(
+    layers: Group, forward: Callable[[Any, Array, bool], Array], variables: Any, x: Array, train: bool
+) -> tuple[Array, Any]:
+    """The predictions of `forward` with these layers, and the collections that moved."""
+    graph, params, stats = _abstract(layers)
     module = nnx.merge(graph, _filled(params, variables["params"]), _filled(stats, variables.get("batch_stats", {})))
-    predictions = network.forward(module, x, train)
+    predictions = forward(module, x, train)
     if not (train and "batch_stats" in variables):
         return predictions, {}
     return predictions, {"batch_stats": nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))}
 
 
 @functools.cache
-def _abstract(network: Network, inputs: int) -> tuple[Any, Any, Any]:
+def _abstract(layers: Group) -> tuple[Any, Any, Any]:
     """The graph of the module and its states, shapes without values: nothing of a trace stays in the cache."""
-    module = nnx.eval_shape(lambda: Layers(network.layers(inputs), nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: Layers(layers, nnx.Rngs(0)))
     graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
     return graph, states[0], states[1]
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 from annotated_types import Len
+from jax import Array
 from typing_extensions import Doc
 
 from ..component import Count
-from .base import Network, Variables
+from ..core.types import Variables
+from .base import Network
 from .layers import Conv, Dense, Group, Norm
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import Array
-from ..watch import backend_is_up
+from ..core.types import Array
+from ..devices import backend_is_up
 
 DEVICES = 2
 SECONDS = 300

@@ -16,11 +16,12 @@ from ..builtin.assessors.mean_bounds import MeanBounds
 from ..builtin.assessors.paired import Paired
 from ..builtin.budgets.over_run import OverRun
 from ..builtin.proposers.trajectories import Trajectories
-from ..loop import Method, Plan
-from ..report import rows
-from ..rules import Loss, Optimizer
-from ..task import Metric
-from ..types import Array, Assessment, Decision, Move, Outcome, Record
+from ..core.plan import Method, Plan
+from ..core.task import Metric
+from ..core.types import Array, Assessment, Decision, Move, Outcome, Record
+from ..run.rows import rows
+from ..training.losses import Loss
+from ..training.optimizers import Optimizer
 from .trees import inexact
 from .worlds import TinyTask
 

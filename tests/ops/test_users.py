@@ -18,7 +18,7 @@ from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.pareto import Pareto
 from ev3x.builtin.budgets.per_round import PerRound
-from ev3x.loop import init, round_
+from ev3x.core.loop import init, round_
 from ev3x.ops import native
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...adapt import Budget
-from ...types import Array, Assessment
+from ...core.budget import Budget
+from ...core.types import Array, Assessment
 from .base import Tally
 
 

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...observe import Observer, Progress, RunInfo
+from ...core.observe import Observer, Progress, Row, RunInfo
 from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
 NAN = float("nan")
 COLORS = {"better": "#1b7f4d", "equivalent": "#3b6fb6", "undecided": "#9a9a9a", "worse": "#c8442e"}
 TEST = "#b07a17"

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...observe import Observer, Progress, RunInfo
+from ...core.observe import Observer, Progress, Row, RunInfo
 from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
 STUDENT, PROMOTED = "#3b6fb6", "#1b7f4d"
 MARKS = {
     "grow": ("^", "grown"),

@@ -16,9 +16,8 @@ from rich.text import Text
 from typing_extensions import Doc
 
 from ...component import Real
-from ...observe import Limits, Observer, Progress, RunInfo
+from ...core.observe import Limits, Observer, Progress, Row, RunInfo
 
-Row = dict[str, Any]
 STYLES = {"better": "bold green", "equivalent": "cyan", "undecided": "dim", "worse": "red", "none": "red"}
 
 

@@ -13,11 +13,13 @@ from annotated_types import Ge
 from typing_extensions import Doc
 
 from ...component import Count, Fault, Natural, Real
-from ...data import Explore
-from ...propose import Proposer, Site
-from ...rules import Loss, Optimizer, Term
-from ...training import carried, check_loss, follow, train
-from ...types import Array, Candidates, Feedback, Outcome, PyTree, Variables
+from ...core.data import Explore
+from ...core.layout import Site
+from ...core.propose import Proposer
+from ...core.types import Array, Candidates, Feedback, Outcome, PyTree, Variables
+from ...training.losses import Loss, Term
+from ...training.optimizers import Optimizer
+from ...training.steps import carried, check_loss, follow, train
 
 Pair = tuple[Loss, Optimizer]
 

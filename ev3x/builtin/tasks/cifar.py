@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-Array = jax.Array
-Batch = dict[str, Array]
+from ev3x.core.types import Array, Batch
 
 CLASSES, SHAPE = 100, (32, 32, 3)
 SYNTHETIC = (8, 8, 3)

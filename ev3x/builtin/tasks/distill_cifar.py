@@ -14,12 +14,12 @@ import numpy.typing as npt
 from typing_extensions import Doc
 
 from ev3x.component import Count
-from ev3x.data import Arrays, Assess, Data, Decide, Explore, Generated, Splits, Varied
+from ev3x.core.data import Arrays, Assess, Decide, Explore, Generated, Splits, Varied
+from ev3x.core.task import Data
+from ev3x.core.types import Array, Batch
 
 from . import cifar
-from .distillation import Batch, Distillation
-
-Array = jax.Array
+from .distillation import Distillation
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-Array = jax.Array
+from ev3x.core.types import Array
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 

@@ -26,13 +26,14 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from ev3x.core.types import Array
+
 from ... import cache
 from . import mnist1d
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
-Array = jax.Array
 Floats = npt.NDArray[np.float32]
 
 _log = logging.getLogger(__name__)

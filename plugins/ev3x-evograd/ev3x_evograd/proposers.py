@@ -143,9 +143,9 @@ class HyperLearner(Proposer):
         kept = won | (candidates.eligible[0] & (self.losers == "keep"))
         old = state.now
         learned = Learned(
-            training.select(kept, tried.hypers, old.hypers),
-            training.select(kept, tried.meta_optimizer, old.meta_optimizer),
-            training.select(won, tried.optimizer, old.optimizer),
+            training.where(kept, tried.hypers, old.hypers),
+            training.where(kept, tried.meta_optimizer, old.meta_optimizer),
+            training.where(won, tried.optimizer, old.optimizer),
         )
         return LearnerState(*training.follow(feedback.decision, learned, state.promoted))
 

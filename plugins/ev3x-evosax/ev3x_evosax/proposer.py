@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from ev3x import Candidates, Explore, Feedback, Move, Proposer, Site
 from ev3x.component import Count, Fault, Positive
-from ev3x.training import select
+from ev3x.core.layout import where
 
 from . import strategies, views
 from .options import Numbers
@@ -148,7 +148,7 @@ class Strategy(Proposer):
             else:
                 # Selected, not under lax.cond: that was no faster, and for CMA-ES slower.
                 followed = self._followed(built, key, state, current["params"])
-                before, place = select(follows, followed, (state.strategy, state.place))
+                before, place = where(follows, followed, (state.strategy, state.place))
                 fresh = jnp.asarray(False)
                 population, after = self._ask(built, key, before)
         anchor, origin = place.anchor, place.origin
@@ -187,7 +187,7 @@ class Strategy(Proposer):
                     return jax.lax.cond(asked.fresh, begun, told)
                 return told()
 
-            strategy = select(can_win.any(), learned(), asked.before)
+            strategy = where(can_win.any(), learned(), asked.before)
         move = feedback.decision.move
         return Search(
             strategy,
@@ -223,7 +223,7 @@ class Strategy(Proposer):
             centre = state.place.origin
         else:
             centre = state.strategy.mean.reshape(-1, origin.size).mean(0)
-        return select(state.anew, (first, Place(params, origin)), (moved, Place(params, centre)))
+        return where(state.anew, (first, Place(params, origin)), (moved, Place(params, centre)))
 
     def _length(self, params: PyTree) -> int:
         n = views.size(params)

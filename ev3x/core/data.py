@@ -1,0 +1,336 @@
+"""The three splits of a round. They are different types with different verbs, so that they cannot be confused.
+
+Explore draws training batches and may repeat; Assess reads blocks to choose among candidates; Decide reads blocks in
+order and spends them, because evidence counts only on examples that chose nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .types import Array, Batch
+
+if TYPE_CHECKING:
+    pass
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A finite set of examples on the device: a pytree of arrays with one leading axis of examples."""
+
+    tree: Batch
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return int(np.shape(jax.tree.leaves(self.tree)[0])[0])
+
+    def blocks(self, n: int) -> int | None:
+        """How many blocks of n examples there are; the last may be short."""
+        return -(-self.size // n)
+
+    def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `index` of n examples and a mask f32[n] (None when every block is full).
+
+        A short last block is filled up with examples of the block before, which the mask leaves out.
+        """
+        n_read = min(n, self.size)
+        start = jnp.minimum(jnp.asarray(index, jnp.int32) * n, self.size - n_read)
+        batch = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, n_read), self.tree)
+        if self.size % n == 0 or self.size < n:
+            return batch, None
+        return batch, (start + jnp.arange(n_read) >= jnp.asarray(index, jnp.int32) * n).astype(jnp.float32)
+
+    def draw(self, key: Array, steps: int, n: int) -> Array:
+        """Indices i32[steps, n]: shuffled passes over the examples, one after another, none repeated within a pass."""
+        wanted = steps * n
+        places = jnp.arange(min(self.size, wanted), dtype=jnp.uint32)
+        passes = jax.random.split(key, -(-wanted // self.size))
+        return jax.vmap(lambda k: _shuffled(k, places, self.size))(passes).reshape(-1)[:wanted].reshape(steps, n)
+
+    def batch(self, drawn: Array, n: int) -> Batch:
+        """The examples at the drawn indices i32[n]."""
+        return jax.tree.map(lambda x: x[drawn], self.tree)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """An endless stream of fresh examples, made on the device: `make(key, n)` returns n of them.
+
+    Block i of the stream depends on the key, i and n alone, so a position is one number and a resumed run sees the
+    same examples. `make` is hashed with the program: use a module-level function or a frozen dataclass.
+    """
+
+    key: Array
+    make: Callable[[Array, int], Batch] = dataclasses.field(metadata={"static": True})
+
+    def blocks(self, n: int) -> int | None:
+        """None: the stream does not end."""
+        return None
+
+    def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `index` of n fresh examples; no mask."""
+        return self.make(jax.random.fold_in(self.key, index), n), None
+
+    def draw(self, key: Array, steps: int, n: int) -> Array:
+        """A key for each step."""
+        return jax.random.split(jax.random.fold_in(key, jax.random.bits(self.key, dtype=jnp.uint32)), steps)
+
+    def batch(self, drawn: Array, n: int) -> Batch:
+        """n examples made from the drawn key."""
+        return self.make(drawn, n)
+
+
+Source = Arrays | Generated
+
+
+class Predictor(Protocol):
+    """What predicts from variables and a batch: a task, say."""
+
+    def predict(self, variables: Any, batch: Batch, /) -> Any:
+        """The predictions."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained model that others learn from."""
+
+    predictor: Predictor = dataclasses.field(metadata={"static": True})
+    variables: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Explore:
+    """The split that proposers train on: it gives batches, as many and as often as they like.
+
+    `meta` is a second split, apart from the first, for methods that learn hyperparameters: it has batches of its own.
+    `teachers` predict on every batch as it is drawn. Their predictions become further entries of it, under these names:
+    those of one teacher as they are, those of several stacked on axis 1.
+    """
+
+    source: Source
+    batch_size: int = dataclasses.field(default=32, metadata={"static": True})
+    meta: Explore | None = None
+    teachers: Mapping[str, Teacher | tuple[Teacher, ...]] = dataclasses.field(default_factory=dict)
+
+    def draw(self, key: Array, steps: int) -> Any:
+        """What `batch` needs for each of so many steps, with a leading axis of steps."""
+        return self.source.draw(key, steps, self.batch_size)
+
+    def batch(self, drawn: Any) -> Batch:
+        """The training batch of one step."""
+        batch = self.read(drawn)
+        if not self.teachers:
+            return batch
+        if not isinstance(batch, Mapping):
+            raise TypeError(f"teachers add entries to a batch, which must be a mapping, got {type(batch).__name__}")
+        if taken := sorted(self.teachers.keys() & batch.keys()):
+            raise ValueError(f"teachers may not replace entries of a batch, which has {taken} already")
+        return {**batch, **{name: _taught(of, batch) for name, of in self.teachers.items()}}
+
+    def read(self, drawn: Any) -> Batch:
+        """The examples of one step, without what teachers add."""
+        return self.source.batch(drawn, self.batch_size)
+
+
+def _as_it_is(key: Array, batch: Batch) -> Batch:
+    return batch
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Varied(Explore):
+    """An explore split whose batches are varied at random whenever they are read, by `vary(key, batch)`.
+
+    `vary` is hashed with the program, like `Generated.make`. What the source holds beside the inputs, precomputed
+    logits for instance, stays that of the plain example unless `vary` changes it too; `teachers` see the varied one.
+    """
+
+    vary: Callable[[Array, Batch], Batch] = dataclasses.field(default=_as_it_is, metadata={"static": True})
+
+    def draw(self, key: Array, steps: int) -> Any:
+        """What the source needs for each of so many steps, and a key for each."""
+        return super().draw(key, steps), jax.random.split(jax.random.fold_in(key, 2**31 + 1), steps)
+
+    def read(self, drawn: Any) -> Batch:
+        """The varied examples of one step."""
+        examples, key = drawn
+        return self.vary(key, super().read(examples))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Assess:
+    """The split that candidates are compared on. A finite source is read in turn, round after round."""
+
+    source: Source
+
+    def block(self, position: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `position` of n examples, starting over at the end, and its mask."""
+        total = self.source.blocks(n)
+        return self.source.block(position if total is None else position % total, n)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Decide:
+    """The split that confirms a winner. Its blocks are read once, in order; what is read is spent.
+
+    With `reuse=True` a finite source starts over at its end, and every record says that its evidence is in-sample.
+    `first` is the position at which this source begins (streamed data bring a new source with every block).
+    """
+
+    source: Source
+    reuse: bool = dataclasses.field(default=False, metadata={"static": True})
+    first: Array | int = 0
+
+    def block(self, position: Array | int, n: int) -> tuple[Batch, Array | None]:
+        """Block `position` of n examples and its mask."""
+        total = self.source.blocks(n)
+        index = position - self.first
+        return self.source.block(index if total is None else index % total, n)
+
+    def left(self, position: Array | int, n: int) -> Array | None:
+        """How many blocks may still be read, i32[]; None where there is no end."""
+        total = self.source.blocks(n)
+        return None if total is None or self.reuse else jnp.maximum(jnp.int32(total) - (position - self.first), 0)
+
+    def uses(self, position: Array | int, blocks: Array | int, n: int) -> Array:
+        """In how many passes before an example of these blocks was read, at most: i32[]."""
+        total = self.source.blocks(n)
+        last = jnp.asarray(position - self.first + blocks - 1, jnp.int32)
+        return jnp.int32(0) if total is None else jnp.maximum(last // total, 0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The data of a round. Call `check` once on the host before using them."""
+
+    explore: Explore
+    assess: Assess
+    decide: Decide
+
+    def check(self, *, disjoint: bool = True) -> Splits:
+        """These splits, or an error: wrong types, empty sources, batches larger than the data, shared examples.
+
+        Looking for shared examples reads all of them on the host; `disjoint=False` leaves that out.
+        """
+        for name, kind in (("explore", Explore), ("assess", Assess), ("decide", Decide)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise TypeError(f"splits: `{name}` must be {kind.__name__}(...), got {type(value).__name__}")
+        trained = {"explore": self.explore}
+        if self.explore.meta is not None:
+            if not isinstance(self.explore.meta, Explore):
+                raise TypeError(f"splits: `explore.meta` must be Explore(...), got {type(self.explore.meta).__name__}")
+            trained["explore.meta"] = self.explore.meta
+        sources = {name: split.source for name, split in trained.items()}
+        sources |= {"assess": self.assess.source, "decide": self.decide.source}
+        for name, source in sources.items():
+            _check_source(name, source)
+        for name, split in trained.items():
+            if split.batch_size < 1:
+                raise ValueError(f"splits: {name} batch_size must be at least 1, got {split.batch_size}")
+            if isinstance(split.source, Arrays) and split.batch_size > split.source.size:
+                raise ValueError(
+                    f"splits: {name} batch_size is {split.batch_size} but there are only {split.source.size} examples"
+                )
+        if disjoint:
+            _check_disjoint(sources)
+        return self
+
+
+def _taught(of: Teacher | tuple[Teacher, ...], batch: Batch) -> Any:
+    if isinstance(of, Teacher):
+        return of.predictor.predict(of.variables, batch)
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *(_taught(teacher, batch) for teacher in of))
+
+
+def _shuffled(key: Array, places: Array, size: int) -> Array:
+    """What a shuffle of 0 ... size - 1 holds at these places: i32[len(places)], without sorting all of them.
+
+    A keyed bijection of the next power of two (odd multiplier, offset, xor of the upper half); what falls outside goes
+    through again (cycle walking, Black and Rogaway 2002). `jax.random.permutation` sorts the whole set: 50 times
+    slower for 60,000 examples. Pseudo-random: good for batches, not for tests that need every order equally likely.
+    """
+    bits = max((size - 1).bit_length(), 1)
+    mask, half = jnp.uint32(2**bits - 1), jnp.uint32((bits + 1) // 2)
+    numbers = jax.random.bits(key, (6, 2), jnp.uint32)
+
+    def mix(x: Array) -> Array:
+        for factor, offset in numbers:
+            x = (x * (factor | jnp.uint32(1)) + offset) & mask
+            x = x ^ (x >> half)
+        return x
+
+    end = jnp.uint32(size)
+    walked = jax.lax.while_loop(lambda x: (x >= end).any(), lambda x: jnp.where(x < end, x, mix(x)), mix(places))
+    return walked.astype(jnp.int32)
+
+
+def _check_source(name: str, source: Source) -> None:
+    if not isinstance(source, Arrays | Generated):
+        raise TypeError(
+            f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}"
+        )
+    if isinstance(source, Generated):
+        return
+    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(source.tree)}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            f"splits: all arrays of `{name}` need one leading axis of examples, got lengths {sorted(map(str, lengths))}"
+        )
+    if lengths == {0}:
+        raise ValueError(f"splits: `{name}` is empty")
+
+
+def _check_disjoint(sources: dict[str, Source]) -> None:
+    seen: dict[bytes, tuple[str, int]] = {}
+    common = _common(sources)
+    for name, source in sources.items():
+        rows = _rows(source, common) if isinstance(source, Arrays) else [_key_bytes(source)]
+        for i, row in enumerate(rows):
+            other = seen.setdefault(row, (name, i))
+            if other[0] != name:
+                what = f"{name} example {i} is also {other[0]} example {other[1]}"
+                if isinstance(source, Generated):
+                    what = f"{name} and {other[0]} generate from the same key"
+                raise ValueError(
+                    f"splits: explore, assess and decide must not share examples, but {what}; "
+                    "remove duplicates or split by another key"
+                )
+
+
+def _key_bytes(source: Generated) -> bytes:
+    return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes()
+
+
+def _common(sources: dict[str, Source]) -> set[Any]:
+    """The paths of the entries that tell examples apart: what more some sources hold, a teacher's logits say, does not.
+
+    Those that all finite sources have, if they are all that one of them has; else all.
+    """
+    finite = [source.tree for source in sources.values() if isinstance(source, Arrays)]
+    paths = [{path for path, _ in jax.tree_util.tree_leaves_with_path(tree)} for tree in finite]
+    common = set.intersection(*paths) if paths else set()
+    return common if common in paths else set.union(*paths, set())
+
+
+def _rows(source: Arrays, paths: set[Any]) -> list[bytes]:
+    """A digest of each example."""
+    columns = [np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(source.tree) if path in paths]
+    return [
+        hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)
+    ]
