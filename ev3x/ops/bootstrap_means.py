@@ -11,9 +11,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering
+from . import arguments, lowering
+from .bits import mix, upper_product
 from .self_tests import Operands, StoredTest, declare
-from .words import mix, upper_product
 
 Scheme = Literal["poisson", "multinomial"]
 
@@ -255,28 +255,14 @@ def _call_across(
 
 
 def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array, Array | None]:
-    x, s = jnp.asarray(scores), jnp.asarray(seeds)
-    if x.ndim < 2:
-        raise ValueError(f"bootstrap_means: `scores` must have shape (..., K, n), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"bootstrap_means: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("bootstrap_means", "scores", K=x.shape[-2], n=x.shape[-1])
-    if s.shape != (*x.shape[:-2], 2):
-        raise ValueError(f"bootstrap_means: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
-    if s.dtype != jnp.uint32:
-        raise TypeError(
-            f"bootstrap_means: `seeds` must be uint32, got {s.dtype}; jax.random.bits(key, (2,)) gives such"
-        )
+    op = "bootstrap_means"
+    x = arguments.first(op, "scores", scores, "K, n")
+    such = "jax.random.bits(key, (2,)) gives such"
+    s = arguments.other(op, "seeds", seeds, (*x.shape[:-2], 2), "uint32", advice=such)
     if mask is None:
         return x, s, None
-    m, row = jnp.asarray(mask), (*x.shape[:-2], x.shape[-1])
-    if m.shape != row:
-        raise ValueError(
-            f"bootstrap_means: `mask` must have shape {row} (scores without the candidate axis), got {m.shape}"
-        )
-    if m.dtype != jnp.bool_:
-        raise TypeError(f"bootstrap_means: `mask` must be bool, got {m.dtype}; use .astype(jnp.bool)")
-    return x, s, m
+    row = (*x.shape[:-2], x.shape[-1])
+    return x, s, arguments.other(op, "mask", mask, row, "bool", shape_is=arguments.SHARED)
 
 
 def _cases() -> dict[str, Operands]:

@@ -111,13 +111,6 @@ def _varying_axes(x: Array) -> frozenset[str]:
     return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
-def check_sizes(operation: str, argument: str, **sizes: int) -> None:
-    """Raises ValueError for an axis too long to be counted in int32, as indices and counts are."""
-    for name, size in sizes.items():
-        if size >= 2**31:
-            raise ValueError(f"{operation}: `{argument}` must have {name} < 2**31, got {size}")
-
-
 def custom_call(
     target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: Array, **attributes: np.generic | np.ndarray
 ) -> Sequence[Array]:

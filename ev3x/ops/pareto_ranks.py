@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering
-from .floats import flush
+from . import arguments, lowering
+from .bits import flush
 from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_pareto_ranks"
@@ -42,13 +42,7 @@ def pareto_ranks(objectives: ArrayLike) -> ParetoRanks:
     raises TypeError under grad, `lax.stop_gradient` on the argument says that none is wanted. Raises
     ValueError or TypeError at trace time, naming the argument.
     """
-    x = jnp.asarray(objectives)
-    if x.ndim < 2 or x.shape[-1] < 1:
-        raise ValueError(f"pareto_ranks: `objectives` must have shape (..., K, M >= 1), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"pareto_ranks: `objectives` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("pareto_ranks", "objectives", K=x.shape[-2], M=x.shape[-1])
-    return _ranks(x)
+    return _ranks(arguments.first("pareto_ranks", "objectives", objectives, "K, M >= 1"))
 
 
 def definition(objectives: Array) -> ParetoRanks:

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering
+from . import arguments, lowering
 from .self_tests import Operands, StoredTest, declare
 
 _STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
@@ -350,26 +350,10 @@ def _call_across(axes: Mapping[str, Any], *parts: Array, z: float) -> ScoreStats
 def _checked(
     op: str, scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    x, y = jnp.asarray(scores), jnp.asarray(reference)
-    if x.ndim < 3 or x.shape[-3] < 1:
-        raise ValueError(f"{op}: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
-    if x.dtype.name not in _DTYPES:
-        raise TypeError(f"{op}: `scores` must be {', '.join(_DTYPES)}, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes(op, "scores", K=x.shape[-3], M=x.shape[-2], n=x.shape[-1])
-    column = (*x.shape[:-3], *x.shape[-2:])
-    expected = f"must have shape {column} (scores without the candidate axis)"
-    if y.shape != column:
-        raise ValueError(f"{op}: `reference` {expected}, got {y.shape}")
-    if y.dtype != x.dtype:
-        raise TypeError(f"{op}: `reference` must be {x.dtype} like `scores`, got {y.dtype}")
-    if weights is None:
-        return x, y, None
-    w = jnp.asarray(weights)
-    if w.shape != column:
-        raise ValueError(f"{op}: `weights` {expected}, got {w.shape}")
-    if w.dtype != jnp.float32:
-        raise TypeError(f"{op}: `weights` must be float32, got {w.dtype}; use .astype(jnp.float32)")
-    return x, y, w
+    x = arguments.first(op, "scores", scores, "K >= 1, M, n", _DTYPES)
+    column = functools.partial(arguments.other, op, shape=(*x.shape[:-3], *x.shape[-2:]), shape_is=arguments.SHARED)
+    y = column("reference", reference, dtype=x.dtype.name, dtype_is=" like `scores`")
+    return x, y, None if weights is None else column("weights", weights, dtype="float32")
 
 
 def _cases() -> dict[str, Operands]:

@@ -153,7 +153,7 @@ def test_of_a_platform_that_is_not_here_nobody_is_asked(monkeypatch):
 @built
 def test_another_handler_under_a_taken_name_is_refused():
     assert native.ensure(TARGET)
-    made = registry(lambda: library(**{TARGET: bundled("ev3x_count_stats")}), TARGET)
+    made = registry(lambda: library(**{TARGET: bundled("ev3x_rank_metrics")}), TARGET)
     with pytest.warns(native.NativeWarning, match=f"native target {TARGET} is not used.*"):
         assert not made.ensure(TARGET)
 
@@ -161,7 +161,7 @@ def test_another_handler_under_a_taken_name_is_refused():
 @built
 def test_the_self_test_refuses_a_wrong_handler():
     made = registry(
-        lambda: library(ev3x_test_wrong=bundled("ev3x_count_stats")),
+        lambda: library(ev3x_test_wrong=bundled("ev3x_rank_metrics")),
         "ev3x_test_wrong",
         self_test=tried_as("ev3x_test_wrong"),
     )
@@ -266,22 +266,22 @@ print(best, dict(jax.config.values) == before)
 def test_a_plugins_target_works_from_end_to_end(monkeypatch):
     """Its own name for a handler that is there; the operation asks by name and knows no host."""
     tested = []
-    target = FfiTarget("ev3x_toy_counts", bundled("ev3x_count_stats"), tested.append)
+    target = FfiTarget("ev3x_toy_areas", bundled("ev3x_rank_metrics"), tested.append)
     monkeypatch.setattr(native, "registry", offered(plugin(target)))
-    counts = importlib.import_module("ev3x.ops.count_stats")
+    areas = importlib.import_module("ev3x.ops.rank_metrics")
 
     @jax.jit
     def op(*operands):
-        call = functools.partial(counts._call, target="ev3x_toy_counts")
-        return choose("ev3x_toy_counts", call, counts.definition, *operands)
+        call = functools.partial(areas._call, target="ev3x_toy_areas")
+        return choose("ev3x_toy_areas", call, areas.definition, *operands)
 
-    labels = jnp.array([0, 1, 1], jnp.int32)
-    predictions = jnp.stack([labels, 1 - labels])
-    assert "ev3x_toy_counts" in op.lower(predictions, labels, labels).as_text()
-    assert op(predictions, labels, labels).losses.tolist() == [0, 3]
-    assert tested == ["ev3x_toy_counts"]
+    labels = jnp.array([False, True, True])
+    scores = jnp.stack([labels, ~labels]).astype(jnp.float32)
+    assert "ev3x_toy_areas" in op.lower(scores, labels).as_text()
+    assert op(scores, labels).auroc.tolist() == [1, 0]
+    assert tested == ["ev3x_toy_areas"]
     record = native.status()[0]
-    assert (record.target, record.state, record.owner) == ("ev3x_toy_counts", "native", "ev3x-toy 1.5")
+    assert (record.target, record.state, record.owner) == ("ev3x_toy_areas", "native", "ev3x-toy 1.5")
 
 
 def test_a_self_test_that_fails_leaves_the_definition():
