@@ -1,8 +1,8 @@
 """EV3 with one loss, one optimizer and no gate is plain optax training, bit for bit.
 
-The batches and keys are those that `ev3x.core.loop` derives: round r of a state has `fold_in(state.key, r)`, the proposer
-labelled "trajectories" gets that key folded with its name (`named`), draws the batches of all steps from it, and
-step i is given `fold_in(fold_in(key, 2**31), i)`.
+The batches and keys are those that `ev3x.core.loop` derives: round r of a state has `fold_in(state.key, r)`, the
+proposer labelled "trajectories" gets that key folded with its name (`named`), draws the batches of all steps from it,
+and step i is given `fold_in(fold_in(key, 2**31), i)`.
 """
 
 from __future__ import annotations

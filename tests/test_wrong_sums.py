@@ -8,7 +8,13 @@ import pytest
 
 from ev3x import wrong_sums
 
-LOOK = "import warnings; warnings.simplefilter('error'); from ev3x import wrong_sums; print(wrong_sums.wrong()); wrong_sums.warn()"
+LOOK = """
+import warnings
+from ev3x import wrong_sums
+warnings.simplefilter("error")
+print(wrong_sums.wrong())
+wrong_sums.warn()
+"""
 
 
 def look(flags):

@@ -26,7 +26,7 @@ class Form:
 
     `task` is that of the current variables. `champion` is that of the incumbent while a promotion is a host transition
     (it has another shape, or the current variables were drawn anew), else None.
-    `fresh` says that the current variables do not go on from those before: what optimizers learned of them is void.
+    `fresh` says that the current variables were drawn anew, so optimizer states must be reset.
     """
 
     task: Task

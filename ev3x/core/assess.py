@@ -51,7 +51,7 @@ class Assessor(Component):
         return ()
 
     def leads(self, metrics: tuple[Metric, ...]) -> int:
-        """The place of the metric that the verdict is told by; the first by default."""
+        """Index of the metric shown in messages; the first by default."""
         return 0
 
     @abc.abstractmethod

@@ -68,8 +68,9 @@ class Method:
 class Plan:
     """All that a round is compiled for: the key of the compilation cache.
 
-    `champion` is the task of the incumbent while its succession is a transition on the host: after growth, or while the
-    current variables are ones drawn anew. `native` says whether native code is used: see `native.using`.
+    `champion` is the task of the incumbent. It is set while promoting needs Python code: because the model's shape
+    changed, or because the current variables were drawn anew. `native` says whether native code is used, see
+    `native.using`.
     """
 
     task: Task

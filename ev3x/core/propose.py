@@ -35,7 +35,19 @@ class Proposer(Component):
 
     @abc.abstractmethod
     def propose(self, site: Site, key: Array, current: Variables, state: PyTree, explore: Explore) -> Candidates:
-        """K candidates."""
+        """K candidates: their variables stacked on a leading axis, and what this proposer needs to learn from them.
+
+        Args:
+            site: the task and how candidates are laid out; `site.each` maps over candidates.
+            key: a typed key of this round and this proposer.
+            current: the variables to start from, in the structure that `Task.init` returns.
+            state: this proposer's state, as `init` or the last `learn` returned it.
+            explore: the training split; `explore.draw(key, steps)` and `explore.batch(drawn)` give batches.
+
+        Returns:
+            `Candidates`: `variables` has the structure of `current`, each leaf [K, *shape] of the same dtype;
+            `eligible` bool[K]; `steps` i32[]; `memo` any pytree, which `learn` gets back; `notes` arrays [K, ...].
+        """
         raise NotImplementedError
 
     def learn(self, site: Site, key: Array, state: PyTree, candidates: Candidates, feedback: Feedback) -> PyTree:

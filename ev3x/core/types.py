@@ -87,8 +87,8 @@ class Assessment:
     reference on the same examples, `difference_lower` and `difference_upper` are its bounds. An assessor that tests
     another statistic than the mean has that in their place. `p_values` are NaN for metrics that were not tested,
     `p_value` is the largest of the others; of an e-process, they are 1 / e. `futile` says that reading ended because a
-    gain worth having was ruled out. An assessor may leave out the last three: then the loop has it that the bounds are
-    the difference itself, and that nothing was futile.
+    gain worth having was ruled out. The last three may be omitted. If you omit them, the loop sets both bounds equal to
+    `difference`, and `futile` to False.
     """
 
     value: Array  # f32[K]

@@ -22,8 +22,8 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 class Offer:
     """A component class under the name that configs use: `plugin:name`.
 
-    A name means the same for ever. What changes its meaning is a component of its own, `name@2`, offered beside the
-    first for as long as its configs should run.
+    Never change what a published name does; offer `name@2` instead, beside the first for as long as configs with the
+    first name should run.
     """
 
     name: str

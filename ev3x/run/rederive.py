@@ -111,7 +111,7 @@ class Derivation:
                 self.differences.append(Difference(round_, what + place, plain(there), plain(value)))
 
     def _hidden(self, record: Record) -> set[str]:
-        """The paths of what cannot be derived of this round, which is noted. It moves on what is unknown."""
+        """The paths of what cannot be derived of this round, which is noted. Also updates `self._unknown`."""
         if not any(self._unknown):
             return set()
         adapters = self._carried.adapters

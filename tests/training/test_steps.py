@@ -72,3 +72,10 @@ def test_an_optimizer_state_is_carried_over_where_it_fits():
     assert got["same"].tolist() == [0, 1, 2] and got["new"].tolist() == [5, 5]
     assert got["grown"].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert got["shrunk"].tolist() == [0, 0, 0] and got["kind"].tolist() == [0, 0]
+
+
+def test_the_former_name_of_where_still_works_and_says_so():
+    with pytest.warns(DeprecationWarning, match="training.where"):
+        assert ev3x.training.select is ev3x.training.where
+    with pytest.raises(AttributeError, match="no attribute 'train_me'"):
+        ev3x.training.train_me  # noqa: B018
