@@ -41,7 +41,7 @@ import numpy as np
 import scipy.stats
 import timing
 from jax import Array, lax
-from opponents import bootstrap, counts, lexicase, moments, pareto, quantiles, ranking
+from opponents import bootstrap, moments, pareto, ranking
 from opponents.forms import Form, Forms, mapped
 from rich.console import Console
 from rich.table import Table
@@ -119,7 +119,6 @@ WEIGHTED = {
     (256, 1, 65536): (2.9, 167.0),
     (16, 1, 4194304): (3.3, 182.0),
 }
-COUNTS = ((4, 1024), (8, 32768), (32, 32768), (256, 65536), (16, 4194304))
 # Poisson: best, natural; multinomial: against the best Poisson weights.
 BOOTSTRAP = {
     (4, 1024, 1000): (5.8, 54.0, 2.5),
@@ -129,14 +128,6 @@ BOOTSTRAP = {
     (4, 131072, 1000): (3.9, 34.0, 2.1),
 }
 RANKING = {(1, 100000): 16.0, (8, 100000): 30.0, (64, 100000): 33.0, (8, 2000): 20.0}
-QUANTILES = ((1, 100000), (8, 100000), (64, 100000), (8, 2000))
-LEXICASE = {
-    (64, 8, 64): 21.0,
-    (512, 64, 512): 45.0,
-    (1024, 8, 1024): 157.0,
-    (4096, 8, 4096): 540.0,
-    (1024, 1024, 1024): 21.0,
-}
 PARETO = {
     (64, 2): 9.0,
     (512, 3): 12.0,
@@ -155,11 +146,8 @@ FUSED: dict[str, Form] = {
 }
 QUICK: dict[str, tuple[Shape, ...]] = {
     "score_stats": ((4, 1, 1024), (8, 1, 32768)),
-    "count_stats": ((4, 1024), (8, 32768)),
     "bootstrap_means": ((4, 1024, 1000), (8, 2048, 1000)),
     "rank_metrics": ((8, 2000),),
-    "quantiles": ((8, 2000),),
-    "lexicase": ((64, 8, 64), (512, 64, 512)),
     "pareto_ranks": ((64, 2), (512, 3), (1024, 2)),
 }
 
@@ -177,12 +165,6 @@ def scores(shape: Shape, dtype: str = "f32", weighted: bool = False) -> tuple[np
     return (*((x > 0, y > 0) if dtype == "bool" else (x, y)), *[w] * weighted)
 
 
-def classes(shape: Shape) -> tuple[np.ndarray[Any, Any], ...]:
-    """Predictions, labels and a reference's predictions, of ten classes."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(0, 10, s, np.int32) for s in (shape, shape[1:], shape[1:]))
-
-
 def labelled(shape: Shape, steps: int = 0) -> tuple[np.ndarray[Any, Any], ...]:
     """Scores, in so many steps if any, and labels."""
     y = np.random.default_rng(1).random(shape[1:]) < 0.5
@@ -198,33 +180,8 @@ def seeded(shape: Shape) -> tuple[np.ndarray[Any, Any], ...]:
 def cases() -> Iterator[Case]:
     """All, operation by operation."""
     yield from stats_cases()
-    for shape in COUNTS:
-        yield Case(
-            "count_stats",
-            "counts",
-            shape,
-            functools.partial(classes, shape),
-            op("count_stats"),
-            counts.FORMS,
-            read=True,
-        )
     yield from bootstrap_cases()
     yield from ranking_cases()
-    q = (0.05, 0.5, 0.95)
-    for shape in QUANTILES:
-        yield Case(
-            "quantiles",
-            "3 quantiles",
-            shape,
-            functools.partial(normals, shape),
-            op("quantiles", q=q),
-            quantiles.FORMS,
-            (q,),
-        )
-    for (k, c, p), goal in LEXICASE.items():
-        native = op("lexicase", parents=p)
-        arrays = functools.partial(seeded, (k, c))
-        yield Case("lexicase", "parents", (k, c, p), arrays, native, lexicase.FORMS, (p,), max(15, 0.8 * goal))
     for (k, m), goal in PARETO.items():
         native, arrays = op("pareto_ranks"), functools.partial(normals, (k, m))
         if m == 2:

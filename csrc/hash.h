@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "isa.h"
+#include "shared.h"
 
 namespace ev3x {
 inline namespace EV3X_ISA {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "isa.h"
+#include "cpu/isa.h"
 #include "xla/ffi/api/c_api.h"
 
 namespace nb = nanobind;
@@ -16,10 +16,7 @@ namespace nb = nanobind;
 #define EV3X_FOR_EACH_TARGET(X) \
   X(ev3x_bootstrap_multinomial) \
   X(ev3x_bootstrap_poisson)     \
-  X(ev3x_count_stats)           \
-  X(ev3x_lexicase)              \
   X(ev3x_pareto_ranks)          \
-  X(ev3x_quantiles)             \
   X(ev3x_rank_metrics)          \
   X(ev3x_score_moments)         \
   X(ev3x_score_stats)

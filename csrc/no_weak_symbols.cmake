@@ -6,5 +6,5 @@ string(REGEX MATCHALL "[^\n]* [WVu] [^\n]*" weak "${symbols}")
 list(FILTER weak EXCLUDE REGEX "::v[34]::| V DW\\.ref\\.")  # the latter: data, under sanitizers
 if(weak)
   list(JOIN weak "\n  " list)
-  message(FATAL_ERROR "weak symbols in kernels for a later instruction set (csrc/isa.h):\n  ${list}")
+  message(FATAL_ERROR "weak symbols in kernels for a later instruction set (csrc/cpu/isa.h):\n  ${list}")
 endif()

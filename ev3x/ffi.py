@@ -20,7 +20,7 @@ class FfiTarget:
 
     `handler` is a capsule with the handler, or a dict of capsules by stage, of which "execute" must be one.
     `self_test(name)` compares the custom call with its definition on a tiny input, and raises if they differ; see
-    `ev3x.ops.agree`. `platform` is XLA's name for where the handler runs.
+    `ev3x.ops.agree` and `ev3x.ops.StoredTest`. `platform` is XLA's name for where the handler runs.
     """
 
     name: str

@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .ops import RankMetrics, rank_metrics
+from .ops.rank_metrics import definition as weighted_rank_metrics
+
 
 def accuracy(logits: Array, batch: Mapping[str, Any]) -> Array:
     """Whether the class has the largest logit: bool[n]. Of equal ones the first counts."""
@@ -58,6 +61,34 @@ def calibration_error(logits: Array, batch: Mapping[str, Any]) -> Array:
     return jnp.abs(jnp.zeros(_BINS, top.dtype).at[place].add(gap)).sum() / top.shape[0]
 
 
+def auroc(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
+    """The area under the ROC curve of a set: f32[], ties counting one half; for `Metric(kind="set", low=0, high=1)`.
+
+    Logits f32[n], f32[n, 1] or f32[n, 2] are of two classes, of which 1 is the positive one. Of more, each class is
+    set apart from the rest by its log-odds, and the plain mean is taken over the classes that are there, but are not
+    alone (one-vs-rest, macro). NaN without two classes, and where a logit is NaN.
+
+    `weights` f32[n] say how often each example counts: `lambda logits, batch: auroc(logits, batch, batch["w"])`.
+    `Task.weigh` does not reach what is measured on sets. Weighted sums are in float32.
+
+    It is the mean over blocks that is reported, so let `block` be large. To confirm: of two classes, without weights,
+    `bootstrap` with statistic = "auroc" and a metric of examples whose values are the scores; else `paired` on many
+    blocks, whose unit is the block.
+    """
+    found, positive, negative = _ranked(logits, batch, weights)
+    return _mean(found.auroc, positive & negative)
+
+
+def average_precision(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
+    """The average precision of a set: f32[], the step-wise sum; for `Metric(kind="set", low=0, high=1)`.
+
+    Classes, weights and NaN as for `auroc`, but a class that is alone has one: 1. To confirm: `paired` on many blocks,
+    whose unit is the block; `bootstrap` has no such statistic.
+    """
+    found, positive, _ = _ranked(logits, batch, weights)
+    return _mean(found.average_precision, positive)
+
+
 @dataclasses.dataclass(frozen=True)
 class Constant:
     """The same value for every example, f32[n]: the size of a model, a price."""
@@ -70,3 +101,27 @@ class Constant:
 
 
 _BINS = 15
+
+
+def _ranked(logits: Array, batch: Mapping[str, Any], weights: Array | None) -> tuple[RankMetrics, Array, Array]:
+    """The RankMetrics [C, 1] of C classes against the rest, and whether there are positives and others: bool[C]."""
+    x = logits.astype(jnp.float32).reshape(logits.shape[0], -1)
+    if x.shape[1] > 2:
+        # log p - log(1 - p) keeps apart what a probability near 1 does not.
+        none = jnp.full_like(x[:, :1], -jnp.inf)
+        before = jax.lax.cumlogsumexp(jnp.concatenate([none, x[:, :-1]], 1), 1)
+        after = jax.lax.cumlogsumexp(jnp.concatenate([x[:, 1:], none], 1), 1, reverse=True)
+        scores, classes = (x - jnp.logaddexp(before, after)).T, jnp.arange(x.shape[1])
+    else:
+        scores, classes = (x[:, -1:] - x[:, :1] if x.shape[1] == 2 else x).T, jnp.ones(1, jnp.int32)
+    labels = batch["y"][None] == classes.astype(batch["y"].dtype)[:, None]
+    if weights is None:
+        counted, found = jnp.ones_like(labels), rank_metrics(scores[:, None], labels)
+    else:
+        weights = jnp.broadcast_to(weights.astype(jnp.float32), labels.shape)
+        counted, found = weights > 0, weighted_rank_metrics(scores[:, None], labels, weights)
+    return found, (labels & counted).any(1), (~labels & counted).any(1)
+
+
+def _mean(values: Array, defined: Array) -> Array:
+    return jnp.where(defined, values[:, 0], 0).sum() / defined.sum().astype(jnp.float32)

@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "hash.h"
-#include "isa.h"
+#include "shared.h"
 
 namespace ev3x::bootstrap_means {
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "bootstrap_means/kernels.h"
-#include "handler.h"
+#include "cpu/handler.h"
 
 namespace ev3x::bootstrap_means {
 namespace {
@@ -186,10 +186,14 @@ ffi::Error start(ffi::ThreadPool& pool, F32 scores, U32 state, ffi::RemainingArg
   const auto shape = scores.dimensions();
   const size_t rank = shape.size();
   if (rank < 2) return ffi::Error::InvalidArgument("bootstrap_means: scores of rank < 2");
-  const auto mask = optional_mask(rest);
-  if (mask.has_error()) return mask.error();
+  const uint8_t* mask = nullptr;  // one byte an example; none: all count
+  if (rest.size()) {
+    const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
+    if (given.has_error()) return given.error();
+    mask = reinterpret_cast<const uint8_t*>(given->typed_data());
+  }
   run(pool, {leading(shape, 2), shape[rank - 2], shape[rank - 1], weights.dimensions().back(), scores.typed_data(),
-             state.typed_data(), *mask, thresholds, as_means, centres.typed_data(), sums.typed_data(),
+             state.typed_data(), mask, thresholds, as_means, centres.typed_data(), sums.typed_data(),
              weights.typed_data()});
   return ffi::Error::Success();
 }

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace ev3x::bootstrap_means {
 namespace EV3X_ISA {

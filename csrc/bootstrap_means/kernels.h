@@ -2,6 +2,7 @@
 #define EV3X_BOOTSTRAP_MEANS_KERNELS_H_
 
 #include "bootstrap_means/bootstrap_means.h"
+#include "cpu/isa.h"
 
 namespace ev3x::bootstrap_means {
 

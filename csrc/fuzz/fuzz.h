@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "isa.h"
+#include "cpu/isa.h"
 #include "xla/ffi/api/c_api.h"
 
 namespace ev3x::fuzz {

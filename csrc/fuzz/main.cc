@@ -9,13 +9,10 @@
 #define EV3X_FOR_EACH_OP(X) \
   X(score_stats)            \
   X(score_moments)          \
-  X(count_stats)            \
-  X(lexicase)               \
   X(pareto_ranks)           \
   X(rank_metrics)           \
   X(bootstrap_poisson)      \
-  X(bootstrap_multinomial)  \
-  X(quantiles)
+  X(bootstrap_multinomial)
 
 namespace ev3x::fuzz {
 

@@ -2,7 +2,7 @@
 // has checked the shapes.
 #include <vector>
 
-#include "handler.h"
+#include "cpu/handler.h"
 #include "pareto_ranks/pareto_ranks.h"
 
 namespace ev3x::pareto_ranks {

@@ -1,6 +1,6 @@
 #include "pareto_ranks/kernels.h"
 
-#include "lanes.h"
+#include "cpu/lanes.h"
 
 namespace ev3x::pareto_ranks {
 namespace EV3X_ISA {

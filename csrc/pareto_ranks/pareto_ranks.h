@@ -15,9 +15,9 @@
 #include <memory>
 #include <utility>
 
+#include "cpu/radix_sort.h"
 #include "floats.h"
 #include "pareto_ranks/kernels.h"
-#include "radix_sort.h"
 
 namespace ev3x::pareto_ranks {
 
@@ -109,7 +109,7 @@ inline void sort(const Problem& t, int64_t m, Bench& bench) {
   const float* v = t.column(m);
   int64_t n = 0;
   for (int64_t i = 0; i < t.rows; ++i)
-    if (t.place[i] >= 0) bench.items[n++] = uint64_t{to_unsigned_key(v[i])} << 32 | static_cast<uint32_t>(i);
+    if (t.place[i] >= 0) bench.items[n++] = uint64_t{to_key(v[i])} << 32 | static_cast<uint32_t>(i);
   const uint64_t* done = radix_sort(bench.items.get(), bench.spare.get(), n,
                                     [](uint64_t item) { return static_cast<uint32_t>(item >> 32); });
   for (int64_t j = 0; j < n; ++j) t.by(m)[j] = static_cast<int32_t>(done[j] & 0xffffffff);

@@ -1,7 +1,7 @@
 // CPU handler of rank_metrics: tasks are groups of rows. Python has checked the shapes.
 #include <vector>
 
-#include "handler.h"
+#include "cpu/handler.h"
 #include "rank_metrics/rank_metrics.h"
 
 namespace ev3x::rank_metrics {

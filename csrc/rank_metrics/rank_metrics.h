@@ -11,8 +11,8 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/radix_sort.h"
 #include "floats.h"
-#include "radix_sort.h"
 
 namespace ev3x::rank_metrics {
 
@@ -33,7 +33,7 @@ inline Metrics row(const float* scores, const uint8_t* labels, int64_t n, Scratc
   for (int64_t i = 0; i < n; ++i) {
     nan |= std::isnan(scores[i]);
     // Both places are free: what is not kept is written over.
-    const uint32_t key = to_unsigned_key(flush(scores[i]));
+    const uint32_t key = to_key(flush(scores[i]));
     s.keys[positives] = key;
     s.spare[negatives] = key;
     positives += labels[i];

@@ -1,7 +1,7 @@
 // CPU handlers of score_stats: shapes, the thread pool, and the decisions in double. Python has checked the shapes.
 #include <vector>
 
-#include "handler.h"
+#include "cpu/handler.h"
 #include "score_stats/kernels.h"
 
 namespace ev3x::score_stats {

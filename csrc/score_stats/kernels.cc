@@ -1,6 +1,6 @@
 #include "score_stats/kernels.h"
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace ev3x::score_stats {
 namespace EV3X_ISA {

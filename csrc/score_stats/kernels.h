@@ -1,6 +1,7 @@
 #ifndef EV3X_SCORE_STATS_KERNELS_H_
 #define EV3X_SCORE_STATS_KERNELS_H_
 
+#include "cpu/isa.h"
 #include "score_stats/score_stats.h"
 
 namespace ev3x::score_stats {

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "isa.h"
+#include "shared.h"
 
 namespace ev3x::score_stats {
 

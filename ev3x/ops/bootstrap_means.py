@@ -11,8 +11,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
-from .words import mix, upper_product
+from . import arguments, lowering
+from .bits import mix, upper_product
+from .self_tests import Operands, StoredTest, declare
 
 Scheme = Literal["poisson", "multinomial"]
 
@@ -69,6 +70,8 @@ def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, 
     counts = None if mask is None else mask[..., None, :]
     number = jnp.float32(scores.shape[-1]) if counts is None else counts.sum(-1, dtype=jnp.int32).astype(jnp.float32)
     mean = (scores if counts is None else jnp.where(counts, scores, 0)).sum(-1) / number
+    # Means are resampled about the mean of all: deviations are small, and so are the errors of their sums. An infinite
+    # score makes its whole row NaN, also in resamples that miss it.
     centre = jnp.where(jnp.isfinite(mean), mean, jnp.nan)
     return centre[..., None, :] + _resampled(scores - centre[..., None], seeds, mask, resamples, scheme)
 
@@ -122,6 +125,7 @@ def _resampled(scores: Array, seeds: Array, mask: Array | None, resamples: int, 
         means = jnp.einsum("...bn,...kn->...bk", weights, counted, precision=lax.Precision.HIGHEST)
         return means / weights.sum(-1)[..., None]
 
+    # The last turn draws too many, which are cut off: shapes in a loop are all the same.
     starts = np.arange(0, resamples, once, dtype=np.uint32)
     means = jnp.moveaxis(lax.map(some, jnp.asarray(starts)), 0, -3)
     return means.reshape(*batch, len(starts) * once, candidates)[..., :resamples, :]
@@ -131,6 +135,7 @@ def _poisson(seeds: Array, resamples: Array, n: int, mask: Array | None) -> Arra
     """f32[..., resamples, n]: a word's lower half is for an example of a group's first 16, the upper for the second."""
     groups = -(-n // _GROUP)
     words = _words(seeds, resamples, lax.iota(jnp.uint32, groups * _GROUP // 2), _OF_HALVES)
+    # The shifts carry the sign: thresholds are those of signed 16-bit numbers, which SSE and AVX2 can compare.
     signed = lax.bitcast_convert_type(words, jnp.int32).reshape(*words.shape[:-1], groups, 1, _GROUP // 2)
     halves = jnp.concatenate([(signed << 16) >> 16, signed >> 16], -2)
     counts = _above(halves, _thresholds(1.0, _SHORT, _SHORT_BITS))
@@ -155,6 +160,7 @@ def _multinomial(seeds: Array, resamples: Array, n: int, mask: Array | None) -> 
     missing = full[..., None] - jnp.where(enough, total, 0)
     # Places of those that count, in front.
     places = None if mask is None else jnp.argsort(~mask, -1).astype(jnp.int32)
+    # 8 sqrt(n) are missing, give or take sqrt(n): hardly ever does the loop below turn twice.
     once = min(n, math.ceil(16 * math.sqrt(n)))
 
     def draw(state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -196,9 +202,12 @@ def _words(seeds: Array, resamples: Array, columns: Array, purpose: int) -> Arra
     """u32[..., resamples, columns]."""
     a, b = (seeds[..., i, None] for i in (0, 1))
     r, c = (jnp.broadcast_to(v, (*seeds.shape[:-1], *v.shape)) for v in (resamples, columns))
+    # A resample has two keys, which must not be the same for equal seeds: hence the constant.
     first = mix(mix(r ^ a) + b)[..., None]
     second = mix(mix(r ^ b ^ np.uint32(0x85EBCA6B)) + a)[..., None]
     x = mix(mix(c ^ b ^ np.uint32(purpose)) + a)[..., None, :] ^ first
+    # The second key comes within the mixing. With both in front, two resamples would share all the words for which the
+    # columns' keys differ as the resamples' do.
     x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD) + second
     x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
     return x ^ (x >> 15)
@@ -212,7 +221,7 @@ def _run(
     Of examples from number `first` on, sums of weighted scores about the centres in place of means.
     """
     as_means, first = np.bool_(first is None), jnp.uint32(0) if first is None else first
-    at = seeds[..., :1] * np.uint32(0) + first
+    at = seeds[..., :1] * np.uint32(0) + first  # with the seeds' leading axes, and varying over devices as they do
     operands = [scores, jnp.concatenate([seeds, at], -1), *([] if mask is None else [mask])]
     batch, candidates = scores.shape[:-2], scores.shape[-2]
     shapes = (*batch, candidates), (*batch, resamples, candidates), (*batch, resamples)
@@ -237,6 +246,8 @@ def _call_across(
     number = counted.astype(jnp.float32)[..., None]
     everyone = functools.partial(lax.psum, axis_name=axes["n"])
     common = everyone(jnp.where(number > 0, centre * number, 0)) / everyone(number)
+    # A part's sum is about its own centre, NaN if nothing in it counts; from there to the common one, every example
+    # goes the same way.
     shift = jnp.where(number > 0, centre - common, 0)[..., None, :]
     total = everyone(excess + weight[..., None] * shift)
     means: Array = common[..., None, :] + total / everyone(weight)[..., None]
@@ -244,40 +255,27 @@ def _call_across(
 
 
 def _checked(scores: ArrayLike, seeds: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array, Array | None]:
-    x, s = jnp.asarray(scores), jnp.asarray(seeds)
-    if x.ndim < 2:
-        raise ValueError(f"bootstrap_means: `scores` must have shape (..., K, n), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"bootstrap_means: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("bootstrap_means", "scores", K=x.shape[-2], n=x.shape[-1])
-    if s.shape != (*x.shape[:-2], 2):
-        raise ValueError(f"bootstrap_means: `seeds` must have shape {(*x.shape[:-2], 2)}, got {s.shape}")
-    if s.dtype != jnp.uint32:
-        raise TypeError(
-            f"bootstrap_means: `seeds` must be uint32, got {s.dtype}; jax.random.bits(key, (2,)) gives such"
-        )
+    op = "bootstrap_means"
+    x = arguments.first(op, "scores", scores, "K, n")
+    such = "jax.random.bits(key, (2,)) gives such"
+    s = arguments.other(op, "seeds", seeds, (*x.shape[:-2], 2), "uint32", advice=such)
     if mask is None:
         return x, s, None
-    m, row = jnp.asarray(mask), (*x.shape[:-2], x.shape[-1])
-    if m.shape != row:
-        raise ValueError(
-            f"bootstrap_means: `mask` must have shape {row} (scores without the candidate axis), got {m.shape}"
-        )
-    if m.dtype != jnp.bool_:
-        raise TypeError(f"bootstrap_means: `mask` must be bool, got {m.dtype}; use .astype(jnp.bool)")
-    return x, s, m
+    row = (*x.shape[:-2], x.shape[-1])
+    return x, s, arguments.other(op, "mask", mask, row, "bool", shape_is=arguments.SHARED)
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    scores = rng.normal(3, 1, (2, 3, 150)).astype(np.float32)
-    seeds, mask = rng.integers(0, 2**32, (2, 2), dtype=np.uint32), rng.random((2, 150)) < 0.8
-    scheme: Scheme = "poisson" if target == _TARGETS["poisson"] else "multinomial"
-    call, portable = (functools.partial(f, resamples=9, scheme=scheme) for f in (_call, _portable))
-    for operands in ([scores, seeds], [scores, seeds, mask]):
-        lowering.agree(call, portable, operands, ["means"], rtol=1e-5)
+def _cases() -> dict[str, Operands]:
+    """Operands with more than a block of examples, whose number no vector divides, and NaN that a mask hides."""
+    rng = StoredTest.numbers()
+    scores, seeds = rng.random_sample((2, 3, 1_100)).astype(np.float32), rng.randint(0, 2**32, (2, 2), dtype=np.uint32)
+    mask = rng.random_sample((2, 1_100)) < 0.8
+    scores[1, 2, 7], mask[1, 7] = np.nan, False
+    scores += 3
+    return {"all": (scores, seeds), "masked": (scores, seeds, mask)}
 
 
-for _target in _TARGETS.values():
-    native.declare(_target, _self_test)
+for _scheme, _target in _TARGETS.items():
+    _form, _definition = (functools.partial(f, resamples=9, scheme=_scheme) for f in (_call, _portable))
+    _view = lambda means: {"means": means}  # noqa: E731
+    declare(StoredTest(_target, _form, _definition, _cases, rtol=1e-5, view=_view))

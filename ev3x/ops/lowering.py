@@ -63,14 +63,17 @@ def choose(
     mesh = jax.sharding.get_abstract_mesh()
     manual = AxisType.Manual in mesh.axis_types
     usable = native.ensure(target)
+    # Whether operands are split is known only when the program is compiled, too late to bring a target up.
     if usable and layout and layout.targets and jax.device_count("cpu") > 1:
         usable = all(map(native.ensure, layout.targets))
     if not usable:
         run = definition
     elif manual:
+        # This is one device's part already. Both branches must vary over the same devices, or they have two types.
         native_call, portable = (functools.partial(_varied, f) for f in (call, definition))
         run = functools.partial(lax.platform_dependent, cpu=native_call, default=portable)
     else:
+        # Which platform a program is for is known when it is lowered, not here.
         run = functools.partial(lax.platform_dependent, cpu=split(call, layout) if layout else call, default=definition)
     if manual or layout is None or AxisType.Explicit not in mesh.axis_types:
         return run(*operands)
@@ -108,13 +111,6 @@ def _varying_axes(x: Array) -> frozenset[str]:
     return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
-def check_sizes(operation: str, argument: str, **sizes: int) -> None:
-    """Raises ValueError for an axis too long to be counted in int32, as indices and counts are."""
-    for name, size in sizes.items():
-        if size >= 2**31:
-            raise ValueError(f"{operation}: `{argument}` must have {name} < 2**31, got {size}")
-
-
 def custom_call(
     target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: Array, **attributes: np.generic | np.ndarray
 ) -> Sequence[Array]:
@@ -149,6 +145,7 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
         "reduction_factors": tuple(letter for letter in layout.joined if not any(letter in r for r in layout.results)),
         "need_replication_factors": tuple(layout.whole),
     }
+    # The partitioner gives no trees, only tuples of arrays; older JAX lacks some kinds of factors.
     partitioned = custom_partitioning(lambda *parts: tuple(jax.tree.leaves(call(*parts))))
     partitioned.def_partition(
         partition=partition,
@@ -156,6 +153,7 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
         **{name: letters for name, letters in factors.items() if letters and name in _FACTORS},
     )
 
+    # custom_partitioning has no rule for vmap: the axis becomes one more leading axis, of every operand.
     @custom_vmap
     def batched(*operands: Array) -> tuple[Array, ...]:
         return partitioned(*operands)

@@ -1,8 +1,8 @@
 """Which native targets are in use, and why not: gathers what is offered, checks each target, registers it with XLA.
 
 A target is brought up at the first trace that wants it: its handler is asked for the FFI version that it was built
-with, it is registered once the backend is up, and compared with its definition on a tiny input. Whatever goes wrong,
-the definition is used instead, and one warning says why. The environment variable EV3X_NATIVE, read at run time, can
+with, it is registered once the backend is up, and tried on tiny inputs (`self_tests`). Whatever goes wrong, the
+definition is used instead, and one warning says why. The environment variable EV3X_NATIVE, read at run time, can
 be `on` (the default), `off` (always the definition) or `require` (trouble is an error); `using` overrides it.
 EV3X_ISA names an instruction set to use instead of the machine's best, as `ev3x doctor` lists them.
 """
@@ -135,6 +135,7 @@ def load_library() -> Library:
 
 def runtime_ffi_version() -> Version:
     """XLA's FFI (major, minor) in the jaxlib that runs now, read from the header it ships."""
+    # jaxlib tells it nowhere else.
     text = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
     found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", text))
     return int(found["MAJOR"]), int(found["MINOR"])
@@ -221,6 +222,7 @@ class Registry:
         return self._library
 
     def _find(self, key: Key) -> TargetStatus:
+        # The thread that waits for the self-test holds the lock: to ask for a target here would be to wait for ever.
         if _trial.under_way:
             raise RuntimeError("a self-test asks for a native target: it must compare the custom call itself")
         with self._lock:
@@ -241,8 +243,9 @@ class Registry:
         for source in list(self._sources.values()):
             if (source.name, platform) in self._asked:
                 continue
-            self._asked.add((source.name, platform))
+            self._asked.add((source.name, platform))  # also one that fails: it is told once
             try:
+                # A trace may be under way, of which nothing that a plugin computes here is to be a part.
                 with jax.ensure_compile_time_eval():
                     targets = list(source.offers(platform))
             except Exception as error:  # the host words it
@@ -267,6 +270,7 @@ class Registry:
     def _bring_up(self, key: Key) -> TargetStatus:
         name, platform = key
         owner = self._owner(key)
+        # XLA forgets no target. One that is registered and fails its self-test stays, and no program calls it.
         try:
             target = self._target(key)
             built = self._register(target, owner)
@@ -275,7 +279,7 @@ class Registry:
             seconds = time.perf_counter() - start
         except _NotBuilt as absence:
             return TargetStatus(name, platform, "jnp", str(absence), owner)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # whatever a plugin does, there is its definition to go on with
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return TargetStatus(name, platform, "jnp", reason, owner, fault=True)
         return TargetStatus(name, platform, "native", f"built with XLA FFI {built[0]}.{built[1]}", owner, seconds)
@@ -348,6 +352,7 @@ _trial = _Trial()
 
 def _apart(self_test: SelfTest, name: str) -> None:
     """Runs a self-test in a thread of its own: without the caller's trace, mesh and debugging."""
+    # Traces and meshes belong to a thread. debug_nans and the like may be set for all, and results do hold NaN.
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -355,7 +360,7 @@ def _apart(self_test: SelfTest, name: str) -> None:
         try:
             with jax.debug_nans(False), jax.debug_infs(False), jax.transfer_guard("allow"):
                 self_test(name)
-        except BaseException as error:
+        except BaseException as error:  # threads print what ends them, and go on as if nothing had been
             raised.append(error)
 
     thread = threading.Thread(target=run, name=f"self-test of {name}")

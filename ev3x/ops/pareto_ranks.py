@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
-from .floats import flush
+from . import arguments, lowering
+from .bits import flush
+from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_pareto_ranks"
 _LAYOUT = lowering.Layout(("km",), ("k", "k"), whole="km")
@@ -41,13 +42,7 @@ def pareto_ranks(objectives: ArrayLike) -> ParetoRanks:
     raises TypeError under grad, `lax.stop_gradient` on the argument says that none is wanted. Raises
     ValueError or TypeError at trace time, naming the argument.
     """
-    x = jnp.asarray(objectives)
-    if x.ndim < 2 or x.shape[-1] < 1:
-        raise ValueError(f"pareto_ranks: `objectives` must have shape (..., K, M >= 1), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"pareto_ranks: `objectives` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("pareto_ranks", "objectives", K=x.shape[-2], M=x.shape[-1])
-    return _ranks(x)
+    return _ranks(arguments.first("pareto_ranks", "objectives", objectives, "K, M >= 1"))
 
 
 def definition(objectives: Array) -> ParetoRanks:
@@ -118,13 +113,15 @@ def _call(objectives: Array) -> ParetoRanks:
     return ParetoRanks(*lowering.custom_call(_TARGET, results, objectives))
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on small inputs; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    for objectives in (2, 3):
-        x = rng.integers(0, 6, (2, 23, objectives)).astype(np.float32)
+def _cases() -> dict[str, Operands]:
+    """Operands for both ways of ranking, with ties, equal candidates and NaN."""
+    rng = StoredTest.numbers()
+    cases: dict[str, Operands] = {}
+    for shape in ((2, 23, 1), (2, 23, 2), (2, 23, 3), (1, 140, 3)):  # from 128 candidates on they are sorted by digits
+        x = rng.randint(-3, 4, shape).astype(np.float32)
         x[0, 5, 0] = np.nan
-        lowering.agree(_call, definition, [x], ParetoRanks._fields, rtol=1e-6)
+        cases["{} x {} x {}".format(*shape)] = (x,)
+    return cases
 
 
-native.declare(_TARGET, _self_test)
+declare(StoredTest(_TARGET, _call, definition, _cases, rtol=1e-6))

@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
-from .floats import flush
+from . import arguments, lowering
+from .bits import flush
+from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_rank_metrics"
 _LAYOUT = lowering.Layout(("kn", "n"), ("k", "k"), whole="n")
@@ -38,68 +39,69 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
     Ranks are constant almost everywhere: no derivative flows back to the scores. Raises ValueError or
     TypeError at trace time, naming the argument.
     """
-    x, y = jnp.asarray(scores), jnp.asarray(labels)
-    if x.ndim < 2:
-        raise ValueError(f"rank_metrics: `scores` must have shape (..., K, n), got {x.shape}")
-    if x.dtype != jnp.float32:
-        raise TypeError(f"rank_metrics: `scores` must be float32, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes("rank_metrics", "scores", K=x.shape[-2], n=x.shape[-1])
+    x = arguments.first("rank_metrics", "scores", scores, "K, n")
     row = (*x.shape[:-2], x.shape[-1])
-    if y.shape != row:
-        raise ValueError(
-            f"rank_metrics: `labels` must have shape {row} (scores without the candidate axis), got {y.shape}"
-        )
-    if y.dtype != jnp.bool_:
-        raise TypeError(f"rank_metrics: `labels` must be bool, got {y.dtype}; use .astype(jnp.bool)")
+    y = arguments.other("rank_metrics", "labels", labels, row, "bool", shape_is=arguments.SHARED)
     return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, layout=_LAYOUT)
 
 
-def definition(scores: Array, labels: Array) -> RankMetrics:
-    """Returns what `rank_metrics` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
+def definition(scores: Array, labels: Array, weights: Array | None = None) -> RankMetrics:
+    """Returns what `rank_metrics` does, in plain jnp, arguments unchecked: the oracle and the fallback.
+
+    It also knows weights, float32 [..., n], not negative: an example of weight 2 is two, one of weight 0 is none,
+    whatever its scores.
+    """
     axis, size = scores.ndim - 1, scores.shape[-1]
     if size == 0:
         return RankMetrics(*[jnp.full(scores.shape[:-1], jnp.nan, jnp.float32)] * 2)
     known = ~jnp.isnan(scores)
+    if weights is not None:
+        known |= weights[..., None, :] == 0
     x = flush(scores)
-    y = jnp.broadcast_to(labels[..., None, :], x.shape).astype(jnp.int32)
-    x, y = lax.sort((x, y), dimension=axis, num_keys=1)
+    operands = [x, *(jnp.broadcast_to(a[..., None, :], x.shape) for a in (labels, weights) if a is not None)]
+    x, y, *given = lax.sort(operands, dimension=axis, num_keys=1)
+    mass = given[0] if given else jnp.ones_like(y, jnp.int32)
+    none = jnp.zeros_like(mass)
+    positives, negatives = jnp.where(y, mass, none), jnp.where(y, none, mass)
 
-    # Positives and examples below the tie group of each place, and up to its end.
+    # Positives and negatives below the tie group of each place, and up to its end.
     edge, change = jnp.ones((*x.shape[:-1], 1), bool), x[..., 1:] != x[..., :-1]
     first, last = jnp.concatenate([edge, change], axis), jnp.concatenate([change, edge], axis)
-    at, through = lax.broadcasted_iota(jnp.int32, x.shape, axis), y.cumsum(-1, dtype=jnp.int32)
+    met, missed = (a.cumsum(-1, dtype=a.dtype) for a in (positives, negatives))
+    total, rest = met[..., -1:], missed[..., -1:]
 
     def at_begin(a: Array) -> Array:  # for what never falls along the axis
-        return lax.cummax(jnp.where(first, a, 0), axis=axis)
-
-    def at_end(a: Array) -> Array:
-        return lax.cummin(jnp.where(last, a, size), axis=axis, reverse=True)
-
-    total = through[..., -1:]
-    below, positives_below = at_begin(at), at_begin(through - y)
-    up_to, positives_up_to = at_end(at + 1), at_end(through)
-    negatives_below, negatives_up_to = below - positives_below, up_to - positives_up_to
+        return lax.cummax(jnp.where(first, a, none), axis=axis)
 
     def average(a: Array) -> Array:  # over the positives; NaN without any
-        return jnp.where(y > 0, a, 0).sum(-1) / total[..., 0].astype(jnp.float32)
+        counted = jnp.where(positives > 0, positives.astype(jnp.float32) * a, 0)
+        return counted.sum(-1) / total[..., 0].astype(jnp.float32)
 
-    negatives = (size - total).astype(jnp.float32)
-    wins = (0.5 * negatives_below.astype(jnp.float32) + 0.5 * negatives_up_to.astype(jnp.float32)) / negatives
-    precision = (total - positives_below).astype(jnp.float32) / (size - below).astype(jnp.float32)
+    positives_below, negatives_below = at_begin(met - positives), at_begin(missed - negatives)
+    negatives_up_to = lax.cummin(jnp.where(last, missed, rest), axis=axis, reverse=True)
+    halves = 0.5 * negatives_below.astype(jnp.float32) + 0.5 * negatives_up_to.astype(jnp.float32)
+    wins = halves / rest.astype(jnp.float32)
+    hits, falls = total - positives_below, rest - negatives_below
+    precision = hits.astype(jnp.float32) / (hits + falls).astype(jnp.float32)
     defined = known.all(-1)
     return RankMetrics(*(jnp.where(defined, average(a), jnp.nan) for a in (wins, precision)))
 
 
-def _call(scores: Array, labels: Array) -> RankMetrics:
+def _call(scores: Array, labels: Array, target: str = _TARGET) -> RankMetrics:
     result = jax.ShapeDtypeStruct(scores.shape[:-1], jnp.float32)
-    return RankMetrics(*lowering.custom_call(_TARGET, [result, result], scores, labels))
+    return RankMetrics(*lowering.custom_call(target, [result, result], scores, labels))
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on a small input; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    operands = [rng.normal(size=(2, 3, 41)).astype(np.float32).round(1), rng.random((2, 41)) < 0.4]
-    lowering.agree(_call, definition, operands, RankMetrics._fields, rtol=1e-5)
+def _cases() -> dict[str, Operands]:
+    """Operands with ties, NaN, infinities, -0 and one class only, as long as each way of sorting takes."""
+    rng = StoredTest.numbers()
+    cases: dict[str, Operands] = {}
+    for rows, n in ((2, 41), (1, 700), (1, 10_000)):  # few, and more than 128 and 4,096 of one class
+        scores, labels = (6 * rng.random_sample((rows, 3, n)) - 3).round(1), rng.random_sample((rows, n)) < 0.4
+        scores[:, 0, :4], scores[0, 1, 5] = (-0.0, 0.0, np.inf, -np.inf), np.nan
+        cases[f"{n}"] = (scores.astype(np.float32), labels)
+    ascending = np.arange(18, dtype=np.float32).reshape(2, 1, 9)
+    return cases | {"one class": (ascending, np.repeat([[False], [True]], 9, axis=1))}
 
 
-native.declare(_TARGET, _self_test)
+declare(StoredTest(_TARGET, _call, definition, _cases, rtol=1e-5))

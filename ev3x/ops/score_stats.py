@@ -16,7 +16,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from . import lowering, native
+from . import arguments, lowering
+from .self_tests import Operands, StoredTest, declare
 
 _STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
 _RESULTS = ("km",) * 4 + ("m",) * 4 + ("km", "m")
@@ -104,15 +105,17 @@ class ScoreMoments(NamedTuple):
         shift (Chan, Golub & LeVeque 1983, eq. 2.1), in float32, without cancellation. NaN stays in its row.
         """
         weight, square_weight = total(self.weight), total(self.square_weight)
-        examples = total(jnp.minimum(self.examples, 2))  # all that is asked of them
+        # `conclude` asks only whether there were two, and the sum over parts stays far from 2^31.
+        examples = total(jnp.minimum(self.examples, 2))
         read = self.weight > 0
 
         def pool(
             mean: Array, rest: Array, squares: Array, w: Array, read: Array, all_: Array
         ) -> tuple[Array, Array, Array]:
             mean, rest, squares = (jnp.where(read, x, 0) for x in (mean, rest, squares))
-            divisor = jnp.where(all_ > 0, all_, 1)
+            divisor = jnp.where(all_ > 0, all_, 1)  # of nothing, 0: `conclude` makes it NaN
             shift = total(w * mean) / divisor
+            # The difference of means that are near is exact; the small rest, added to one of them, would be lost.
             off = (mean - shift) + rest
             excess = total(w * off) / divisor
             return shift, excess, total(squares + w * jnp.square(off - excess))
@@ -145,9 +148,11 @@ class ScoreMoments(NamedTuple):
         # With one example, freedom is 0 but for rounding.
         freedom = jnp.where((self.examples > 1) & (freedom > 0), freedom, jnp.nan)
 
+        # An infinite score makes its row NaN, whichever way the mean came out of merging.
         def known(mean: Array, w: Array) -> Array:
             return jnp.where((w > 0) & jnp.isfinite(mean), mean, jnp.nan)
 
+        # Not 0 * sqrt(variance) for z = 0: a single example has no variance, yet its mean decides.
         def margin(variance: Array, w: Array, q: Array) -> Array:
             return z * jnp.sqrt(variance * q) / w if z else jnp.zeros_like(variance)
 
@@ -165,6 +170,8 @@ class ScoreMoments(NamedTuple):
         above = (shift - reference_shift[..., None, :]) + (bound - self.reference_rest[..., None, :]) > bar[
             ..., None, :
         ]
+        # Bounds of large means that are near may be one float. Those of the leaders are told apart by what they have
+        # over the shift of one of them; who is far below rounds as before, and does not win by it.
         rough = jnp.where(jnp.isfinite(shift + bound), shift + bound, -jnp.inf)
         leading = jnp.where(rough == rough.max(-2, keepdims=True), shift, -jnp.inf)
         near = leading.max(-2, keepdims=True)
@@ -245,6 +252,8 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
         divisor = jnp.where(weight > 0, weight, 1)
+        # Two passes: the second, about the mean as the first has rounded it, finds what the rounding took (`rest`) and
+        # corrects the squares for it. Whatever the shift, the results are the same: no derivative goes through it.
         first = total(counted(x)) / divisor
         shift = lax.stop_gradient(jnp.where(jnp.isfinite(first), first, jnp.nan))
         d = counted(x - shift[..., None])
@@ -259,6 +268,7 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
 
 def _blocks(x: Array, size: int = 512) -> Array:
     """[..., n] as [..., blocks, size], filled up with zeros; a single block has its own size."""
+    # Rounding errors of a sum grow with the terms in a row: here at most `size` and then n / size, instead of n.
     n = x.shape[-1]
     if n <= size:
         return x[..., None, :]
@@ -325,6 +335,7 @@ def _call_across(axes: Mapping[str, Any], *parts: Array, z: float) -> ScoreStats
     if "k" not in axes:
         return moments.conclude(z)
 
+    # Moments travel and each device concludes for all candidates: bounds alone could not tell near ones apart.
     def everyone(x: Array, letters: str) -> Array:
         return lax.all_gather(x, axes["k"], axis=x.ndim - 2, tiled=True) if letters == "km" else x
 
@@ -339,54 +350,45 @@ def _call_across(axes: Mapping[str, Any], *parts: Array, z: float) -> ScoreStats
 def _checked(
     op: str, scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    x, y = jnp.asarray(scores), jnp.asarray(reference)
-    if x.ndim < 3 or x.shape[-3] < 1:
-        raise ValueError(f"{op}: `scores` must have shape (..., K >= 1, M, n), got {x.shape}")
-    if x.dtype.name not in _DTYPES:
-        raise TypeError(f"{op}: `scores` must be {', '.join(_DTYPES)}, got {x.dtype}; use .astype(jnp.float32)")
-    lowering.check_sizes(op, "scores", K=x.shape[-3], M=x.shape[-2], n=x.shape[-1])
-    column = (*x.shape[:-3], *x.shape[-2:])
-    expected = f"must have shape {column} (scores without the candidate axis)"
-    if y.shape != column:
-        raise ValueError(f"{op}: `reference` {expected}, got {y.shape}")
-    if y.dtype != x.dtype:
-        raise TypeError(f"{op}: `reference` must be {x.dtype} like `scores`, got {y.dtype}")
-    if weights is None:
-        return x, y, None
-    w = jnp.asarray(weights)
-    if w.shape != column:
-        raise ValueError(f"{op}: `weights` {expected}, got {w.shape}")
-    if w.dtype != jnp.float32:
-        raise TypeError(f"{op}: `weights` must be float32, got {w.dtype}; use .astype(jnp.float32)")
-    return x, y, w
+    x = arguments.first(op, "scores", scores, "K >= 1, M, n", _DTYPES)
+    column = functools.partial(arguments.other, op, shape=(*x.shape[:-3], *x.shape[-2:]), shape_is=arguments.SHARED)
+    y = column("reference", reference, dtype=x.dtype.name, dtype_is=" like `scores`")
+    return x, y, None if weights is None else column("weights", weights, dtype="float32")
 
 
-def _self_test(target: str) -> None:
-    """Returns if the native target agrees with the definition on small inputs; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    scores, reference = rng.normal(3, 2, (2, 3, 2, 37)), rng.normal(3, 2, (2, 2, 37))
-    weights = rng.uniform(0, 2, reference.shape).astype(np.float32).round(1)
-    floats, bools = (scores.astype(np.float32), reference.astype(np.float32)), (scores > 2.5, reference > 3.5)
-    for operands in ([*floats], [*bools], [*floats, weights]):
-        if target == _MOMENTS:
-            names = tuple(name for name in ScoreMoments._fields if not name.endswith("_rest"))
-            lowering.agree(_whole(_call_moments), _whole(_define_moments), operands, names, rtol=1e-4, atol=1e-5)
-        else:
-            call, portable = functools.partial(_call, z=1.0, target=target), functools.partial(_portable, z=1.0)
-            lowering.agree(call, portable, operands, ScoreStats._fields, rtol=1e-4, atol=1e-5)
+def _cases() -> dict[str, Operands]:
+    """Operands for every kernel: ties, NaN and infinity, weights of 0; parts of vectors, of blocks and of pieces."""
+    rng = StoredTest.numbers()
+
+    def draw(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        column = (shape[0], *shape[2:])
+        x, y = 4 * rng.random_sample(shape), 4 * rng.random_sample(column)
+        return x, y, (rng.randint(0, 20, column) / 10).astype(np.float32)
+
+    def cast(dtype: str, *arrays: np.ndarray) -> Operands:
+        return tuple(a > 1.8 if dtype == "bool" else a.astype(jnp.dtype(dtype)) for a in arrays)
+
+    x, y, w = draw(2, 3, 2, 37)
+    x[:, 1] = x[:, 0]
+    x[1, 2, 0, 5], x[1, 0, 1, 7], y[0, 1, 3] = np.nan, np.inf, np.nan
+    w[1, 0, 5], w[1, 1, 3:] = 0, 0  # the first hides a NaN
+    cases: dict[str, Operands] = {}
+    for dtype in _DTYPES:
+        cases[dtype] = cast(dtype, x, y)
+        cases[f"{dtype}, weighted"] = (*cases[dtype], w)
+    # One piece, one block, and a part of one. What is left out runs through the loops of these.
+    x, y, w = draw(1, 2, 1, 65_536 + 4_096 + 37)
+    cases["long float32"], cases["long bool"] = cast("float32", x, y), cast("bool", x, y)
+    cases["long float32, weighted"] = (*cases["long float32"], w)
+    return cases
 
 
-def _whole(function: Callable[..., ScoreMoments]) -> Callable[..., tuple[Array, ...]]:
-    """`function` with each mean as one float: its two parts may be cut anywhere."""
-
-    def whole(*operands: Array) -> tuple[Array, ...]:
-        m = function(*operands)._asdict()
-        m["mean"] += m.pop("mean_rest")
-        m["reference_mean"] += m.pop("reference_rest")
-        return tuple(m.values())
-
-    return whole
+def _whole(m: ScoreMoments) -> dict[str, Array]:
+    """The moments with each mean as one float: its two parts may be cut anywhere."""
+    whole = {"mean": m.mean + m.mean_rest, "reference_mean": m.reference_mean + m.reference_rest}
+    return {name: value for name, value in (m._asdict() | whole).items() if not name.endswith("_rest")}
 
 
-for _name in (_STATS, _MOMENTS):
-    native.declare(_name, _self_test)
+_approximate = functools.partial(StoredTest, cases=_cases, rtol=1e-4, atol=1e-5)
+declare(_approximate(_STATS, functools.partial(_call, z=1.0), functools.partial(_portable, z=1.0)))
+declare(_approximate(_MOMENTS, _call_moments, _define_moments, view=_whole))

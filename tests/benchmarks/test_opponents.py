@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from opponents import bootstrap, counts, lexicase, moments, pareto, quantiles, ranking
+from opponents import bootstrap, moments, pareto, ranking
 from opponents.forms import Forms
 
-from ev3x.ops import count_stats, pareto_ranks, rank_metrics
+from ev3x.ops import pareto_ranks, rank_metrics
 
 pytestmark = pytest.mark.loose_types("plain JAX, as anyone would write it")
 
@@ -63,14 +63,6 @@ def test_moments_are_those_of_numpy(form, dtype, weighted):
     close(got, want, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("n", [4_099, 70_000])
-@pytest.mark.parametrize("form", each({"counts": (counts.FORMS,)}))
-def test_counts_are_those_of_the_operation(form, n):
-    rng = np.random.default_rng(1)
-    predictions, *others = (rng.integers(0, 3, s).astype(np.int32) for s in ((9, n), (n,), (n,)))
-    close(jax.jit(form)(predictions, *others), count_stats(predictions, *others))
-
-
 def resampled(form, n, resamples):
     """[resamples, n]: the weights themselves, as means of unit vectors."""
     run = jax.jit(form, static_argnums=2)
@@ -115,42 +107,6 @@ def test_rank_metrics_are_those_of_the_operation(form, fields, request):
         scores = scores.round(1)
         got = run(scores, labels)
         close([got] if fields == 1 else got, rank_metrics(scores, labels)[:fields], rtol=2e-6)
-
-
-@pytest.mark.parametrize("form", each({"quantiles": (quantiles.FORMS,)}))
-def test_quantiles_are_those_of_numpy(form):
-    q = (0.0, 0.05, 0.5, 0.777, 1.0)
-    smooth = np.random.default_rng(3).normal(size=(3, 1_002)).astype(np.float32)
-    run = jax.jit(lambda s: form(s, q))
-    for scores in (smooth, smooth.round()):
-        np.testing.assert_allclose(run(scores), np.quantile(scores, q, axis=-1).T, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("form", each({"lexicase": (lexicase.FORMS,)}))
-def test_parents_are_those_of_lexicase(form, request):
-    smooth = np.random.default_rng(4).normal(size=(60, 7)).astype(np.float32)
-    seeds, run = bootstrap.from_seeds(1), jax.jit(form, static_argnums=2)
-    natural = "while_loop" in request.node.callspec.id  # other draws: as often
-    parents = 10_000 if natural else 300
-    draws = list(zip(*map(np.asarray, lexicase.draws(seeds, parents, 7)), strict=True))
-    for scores in (smooth, smooth.round()):  # the second leaves more than short lists hold
-        margins = np.median(np.abs(scores - np.median(scores, 0)), 0)
-        want = np.array([parent(scores, margins, *draw) for draw in draws])
-        got = np.asarray(run(scores, seeds, parents))
-        if natural:
-            often = [np.bincount(w, minlength=60) / parents for w in (got, want)]
-            np.testing.assert_allclose(*often, atol=0.025)
-        else:
-            np.testing.assert_array_equal(got, want)
-
-
-def parent(scores, margins, order, pick):
-    """One parent, as the definition reads."""
-    pool = np.arange(len(scores))
-    for case in np.argsort(order):
-        s = scores[:, case]
-        pool = pool[s[pool] >= s[pool].max() - margins[case]]
-    return pool[min(int(np.float32(pick) * np.float32(len(pool))), len(pool) - 1)]
 
 
 PARETO = {

@@ -40,7 +40,7 @@ def test_no_report_of_any_target_and_one_of_every_bug(sanitizers: str, tmp_path:
 
     said = passes(child, **python)
     found = re.fullmatch(r"(\d+) calls of (\d+) targets in .*\n", said)
-    assert found and int(found[1]) > 100 and int(found[2]) >= 9, said
+    assert found and int(found[1]) > 100 and int(found[2]) >= 6, said
 
     lines = passes([*prefix, tmp_path / "ev3x_fuzz", "--inputs", inputs], **options).splitlines()[1:]
-    assert len(lines) >= 9 and all(line.split()[1] == inputs for line in lines), lines
+    assert len(lines) >= 6 and all(line.split()[1] == inputs for line in lines), lines

@@ -21,19 +21,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ev3x.ops import (
-    bootstrap_means,
-    count_stats,
-    lexicase,
-    native,
-    pareto_ranks,
-    quantiles,
-    rank_metrics,
-    score_moments,
-    score_stats,
-)
+from ev3x.ops import bootstrap_means, native, pareto_ranks, rank_metrics, score_moments, score_stats
 
-SIZES = {"l": 8, "k": 8, "m": 2, "n": 512, "s": 2, "b": 16, "q": 2}  # l: a leading axis
+SIZES = {"l": 8, "k": 8, "m": 2, "n": 512, "s": 2, "b": 16}  # l: a leading axis
 MESH = {"a": 2, "b": 4}
 
 
@@ -41,7 +31,7 @@ MESH = {"a": 2, "b": 4}
 class Operation:
     function: Callable
     operands: tuple[str, ...]  # of letters
-    kinds: str  # of each operand: f(loat), b(ool), i(nteger), u(nsigned)
+    kinds: str  # of each operand: f(loat), w(eight), b(ool), u(nsigned)
     results: str  # letters of the largest
     own: str = ""  # letters along which operands are gathered
 
@@ -51,10 +41,7 @@ OPERATIONS = {
     "score_stats weighted": Operation(score_stats, ("kmn", "mn", "mn"), "ffw", "km"),
     "score_stats bool": Operation(score_stats, ("kmn", "mn"), "bb", "km"),
     "score_moments": Operation(lambda *a: score_moments(*a).conclude(), ("kmn", "mn"), "ff", "km"),
-    "count_stats": Operation(count_stats, ("kn", "n", "n"), "iii", "k"),
-    "count_stats masked": Operation(count_stats, ("kn", "n", "n", "n"), "iiib", "k"),
     "rank_metrics": Operation(rank_metrics, ("kn", "n"), "fb", "k", own="n"),
-    "lexicase": Operation(lambda x, s, e: lexicase(x, s, 8, eligible=e), ("kn", "s", "k"), "fub", "k", own="kns"),
     "pareto_ranks": Operation(pareto_ranks, ("km",), "f", "k", own="km"),
     "Poisson": Operation(functools.partial(bootstrap_means, resamples=16, scheme="poisson"), ("kn", "s"), "fu", "bk"),
     "Poisson masked": Operation(
@@ -63,7 +50,6 @@ OPERATIONS = {
     "multinomial": Operation(
         functools.partial(bootstrap_means, resamples=16, scheme="multinomial"), ("kn", "s"), "fu", "bk", own="n"
     ),
-    "quantiles": Operation(lambda x: quantiles(x, (0.1, 0.5)), ("kn",), "f", "kq", own="n"),
 }
 # How letters lie on the mesh, with how the operation is called.
 LAYOUTS = {
@@ -96,7 +82,7 @@ def layouts(name, call):
     if " " in name:  # a variant
         some = ["candidates and examples", "leading"] if call == "jit" else []
     found = {name: LAYOUTS[name] for name in some if set(LAYOUTS[name]) <= letters}
-    # Candidates of lexicase know each other: a device's own are another population.
+    # Candidates of pareto_ranks know each other: a device's own are another population.
     return {
         name: o
         for name, o in found.items()
@@ -114,7 +100,6 @@ def draw(letters, kind, sizes, seed):
         "f": lambda: rng.normal(size=shape).astype(np.float32),
         "w": lambda: rng.random(shape, dtype=np.float32),
         "b": lambda: rng.random(shape) < 0.6,
-        "i": lambda: rng.integers(0, 3, shape, dtype=np.int32),
         "u": lambda: rng.integers(0, 2**32, shape, dtype=np.uint32),
     }
     return draws[kind]()
@@ -180,7 +165,7 @@ def report(operation, call, layout):
 
 
 def by_candidate(results):
-    names = ("mean", "variance", "correct", "auroc", "rank")
+    names = ("mean", "variance", "auroc", "rank")
     return [x for name, x in results._asdict().items() if name in names] if isinstance(results, tuple) else results
 
 

@@ -69,18 +69,18 @@ DIFFERS = """
 import ev3x
 from ev3x.ops import native
 import importlib
-counts = importlib.import_module("ev3x.ops.count_stats")
+areas = importlib.import_module("ev3x.ops.rank_metrics")
 
 def compare(name):
     import functools, numpy as np
-    operands = [np.zeros(shape, np.int32) for shape in ((2, 4), 4, 4)]
-    wrong = lambda *x: type(r := counts.definition(*x))(*(y + 1 for y in r))
-    call = functools.partial(counts._call, target=name)
-    ev3x.ops.agree(call, wrong, operands, counts.CountStats._fields)
+    operands = [np.zeros((2, 4), np.float32), np.arange(4) < 2]
+    wrong = lambda *x: type(r := areas.definition(*x))(*(y + 1 for y in r))
+    call = functools.partial(areas._call, target=name)
+    ev3x.ops.agree(call, wrong, operands, areas.RankMetrics._fields)
 
 @ev3x.hookimpl
 def ev3x_ffi_targets(platform):
-    return [ev3x.FfiTarget("ev3x_differs_op", native.load_library().targets["ev3x_count_stats"], compare)]
+    return [ev3x.FfiTarget("ev3x_differs_op", native.load_library().targets["ev3x_rank_metrics"], compare)]
 """
 
 

@@ -65,12 +65,14 @@ def signed_gains(p: Pooled, metrics: tuple[Metric, ...], order: Sequence[int]) -
     return jnp.stack([gain[:, i] if metrics[i].maximize else -gain[:, i] for i in order])
 
 
-def places(can_win: Array, first: Array, second: Array) -> Array:
-    """How many of those that can win each one is ahead of, by the first key and then by the second: f32[K].
+def places(can_win: Array, *keys: Array) -> Array:
+    """How many of those that can win each one is ahead of, by the first key, then by the second, and so on: f32[K].
 
     Equal ones have equal places; who cannot win has NaN.
     """
-    ahead = (first[:, None] > first[None]) | ((first[:, None] == first[None]) & (second[:, None] > second[None]))
+    ahead = jnp.zeros((can_win.size, can_win.size), bool)
+    for key in reversed(keys):
+        ahead = (key[:, None] > key[None]) | ((key[:, None] == key[None]) & ahead)
     return jnp.where(can_win, (ahead & can_win[None]).sum(-1).astype(jnp.float32), jnp.nan)
 
 

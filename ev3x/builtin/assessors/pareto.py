@@ -1,4 +1,4 @@
-"""Candidates ranked by how many others are better in every respect."""
+"""Candidates ranked by fronts: who is better in every respect stands before."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from ...component import Count
 from ...core.objectives import find
 from ...core.task import Metric
 from ...core.types import Assessment, Question
+from ...ops import pareto_ranks
 from ...stats.moments import Moments, pool
 from .base import OfMoments, combine, gains, places, ranked, signed_gains
 
 
 @dataclasses.dataclass(frozen=True)
 class Pareto(OfMoments):
-    """The candidate that the fewest others dominate, of several the one with the best weighted mean.
+    """A candidate that no other dominates, of several one that is far from its neighbours.
 
-    One dominates another when it is at least as good on all metrics and better on one; the rank by the number of
-    dominators is that of Fonseca and Fleming (1993). Only eligible candidates with finite scores take part. The value
-    of a candidate is how many others it is ahead of.
+    One dominates another when it is at least as good on all metrics and better on one. The order is that of NSGA-II
+    (Deb et al. 2002, sections III-A and III-B): those that nobody dominates are the first front, those that only these
+    dominate the second, and so on; within a front, the larger crowding distance comes first. A front's ends, its best
+    and its worst on any metric, are infinitely far; of those, and of equal distances, the better weighted mean comes
+    first. For a compromise by weights, select with `mean_bounds`. Only eligible candidates with finite scores take
+    part. The value of a candidate is how many others it is ahead of.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
@@ -40,7 +44,5 @@ class Pareto(OfMoments):
         weighted = combine(gains(p), 0.0, question.aims)
         gain = signed_gains(p, metrics, compared)
         can_win = question.eligible & jnp.isfinite(weighted) & jnp.isfinite(gain).all(0)
-        other, own = gain[:, :, None], gain[:, None]
-        dominates = can_win[:, None] & (other >= own).all(0) & (other > own).any(0)
-        dominators = dominates.sum(0).astype(jnp.float32)
-        return ranked(p, question, metrics, compared, places(can_win, -dominators, weighted))
+        found = pareto_ranks(jnp.where(can_win[:, None], gain.T, jnp.nan))  # NaN dominates nobody
+        return ranked(p, question, metrics, compared, places(can_win, -found.rank, found.crowding, weighted))

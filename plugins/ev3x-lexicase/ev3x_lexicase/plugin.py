@@ -25,6 +25,6 @@ def ev3x_ffi_targets(platform: str) -> Iterable[ev3x.FfiTarget]:
     if platform != "cpu" or importlib.util.find_spec("ev3x_lexicase._native") is None:
         return []
     from . import _native
-    from .shares import TARGET, self_test
+    from .shares import SELF_TEST, TARGET
 
-    return [ev3x.FfiTarget(TARGET, _native.votes(), self_test)]
+    return [ev3x.FfiTarget(TARGET, _native.votes(), SELF_TEST)]

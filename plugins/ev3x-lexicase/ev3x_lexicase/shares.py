@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -98,17 +99,22 @@ def definition(
     return jax.vmap(functools.partial(_solve, tournaments=tournaments))(*problems).reshape(scores.shape[:-1])
 
 
-def self_test(target: str) -> None:
-    """Returns if native code and definition give the same votes on small problems; else RuntimeError."""
-    rng = np.random.default_rng(0)
-    operands = [
-        rng.normal(size=(2, 7, 12)).astype(np.float32).round(1),
-        rng.integers(0, 2**32, (2, 2), dtype=np.uint32),
-        rng.random((2, 7)) < 0.9,
-        rng.random((2, 12)) < 0.9,
-    ]
-    call, portable = (functools.partial(f, tournaments=40, epsilon=None) for f in (native, definition))
-    ops.agree(call, portable, operands, ["votes"])
+def _cases() -> dict[str, tuple[np.ndarray, ...]]:
+    rng = ops.StoredTest.numbers()
+    scores, words = rng.randint(-20, 20, (2, 7, 12)) / 10, rng.randint(0, 2**32, (2, 2), dtype=np.uint32)
+    eligible, counts = rng.random_sample((2, 7)) < 0.9, rng.random_sample((2, 12)) < 0.9
+    return {"small": (scores.astype(np.float32), words, eligible, counts)}
+
+
+SELF_TEST = ops.StoredTest(
+    TARGET,
+    functools.partial(native, tournaments=40, epsilon=None),
+    functools.partial(definition, tournaments=40, epsilon=None),
+    _cases,
+    view=lambda votes: {"votes": votes},
+    folder=Path(__file__).parent,
+)
+"""After a change, `python -c "from ev3x_lexicase.shares import SELF_TEST; SELF_TEST.store()"`."""
 
 
 def _solve(scores: Array, margins: Array, words: Array, eligible: Array, counts: Array, *, tournaments: int) -> Array:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from ev3x_lexicase import selection_shares
-from ev3x_lexicase.shares import TARGET
+from ev3x_lexicase.shares import SELF_TEST, TARGET
 
 from ev3x import ops
 
@@ -27,6 +27,14 @@ def test_a_program_calls_the_native_target():
 def test_a_program_is_the_definition_where_native_code_is_off():
     with ops.native.using("off"):
         assert TARGET not in program()
+
+
+def test_the_self_test_compares_with_what_the_definition_gives():
+    SELF_TEST.compare(SELF_TEST.results(SELF_TEST.definition), SELF_TEST.stored())
+    wrong = SELF_TEST.stored()
+    wrong["small"]["votes"][1][2] += 1
+    with pytest.raises(RuntimeError, match=r"^self-test: `votes` differs from the definition in the case 'small': "):
+        SELF_TEST.compare(SELF_TEST.results(SELF_TEST.definition), wrong)
 
 
 # In a process of its own, for a process asks a plugin once what it offers. {how} spoils the native module.
@@ -60,11 +68,10 @@ importlib.util.find_spec = lambda name, *a: object() if name == "ev3x_lexicase._
 sys.modules["ev3x_lexicase._native"] = None
 """
 DIFFERENT = """
-import ev3x_lexicase.shares as shares
+from ev3x.ops import StoredTest
 if importlib.util.find_spec("ev3x_lexicase._native") is None:
     print("no native code"); sys.exit()
-definition = shares.definition
-shares.definition = lambda *a, **o: definition(*a, **o) + (a[0].shape[0] == 2) * np.uint32(1)  # in the self-test
+StoredTest.stored = lambda self: {"small": {"votes": [[0] * 7] * 2}}
 """
 
 

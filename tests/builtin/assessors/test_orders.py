@@ -12,6 +12,7 @@ import ev3x
 from ev3x.builtin.assessors.lexicographic import Lexicographic
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.pareto import Pareto
+from ev3x.ops import pareto_ranks
 
 quick = settings(deadline=None, max_examples=150)
 UP, DOWN = (True, True, False), (False, True, True)
@@ -94,9 +95,20 @@ def dominates(a, b):
     return all(x >= y for x, y in zip(a, b, strict=True)) and a != b
 
 
+def fronts(gain, can):
+    """The number of each one's front, by the definition."""
+    ranks, left = {}, list(can)
+    while left:
+        front = [i for i in left if not any(dominates(gain[j], gain[i]) for j in left)]
+        ranks |= dict.fromkeys(front, len(set(ranks.values())))
+        left = [i for i in left if i not in front]
+    return ranks
+
+
 @quick
 @given(fields(), st.booleans())
 def test_pareto_is_the_definition(field, first_only):
+    """Fronts in plain Python; distances are those of the operation, whose own tests go through all pairs."""
     scores, reference, eligible, ways = field
     k = len(scores)
     weights = [1.0, 0.0, 0.0] if first_only else [1.0, 0.5, 2.0]
@@ -104,14 +116,33 @@ def test_pareto_is_the_definition(field, first_only):
     gain = gains(scores, ways)
     can = [i for i in range(k) if eligible[i] and all(map(math.isfinite, gain[i]))]
     origin = [x if math.isfinite(x) else 0.0 for x in reference]
+    ranks, crowding = fronts(gain, can), {}
+    for front in set(ranks.values()):
+        members = [i for i in can if ranks[i] == front]
+        apart = pareto_ranks(np.array([gain[i] for i in members], "f"))
+        crowding |= zip(members, np.asarray(apart.crowding).tolist(), strict=True)
     keys = {
         i: (
-            -sum(dominates(gain[j], gain[i]) for j in can),
+            -ranks[i],
+            crowding[i],
             sum(a * (x - o) for a, x, o in zip(aims, scores[i], origin, strict=True)),
         )
         for i in can
     }
     check(assessed(Pareto(), scores, reference, eligible, ways, aims), keys, k)
+
+
+def test_pareto_prefers_the_lone_and_the_ends_of_a_front():
+    """Six candidates on a line that nobody dominates, then two that somebody does."""
+    line = [[0.0, 7.0], [1.0, 6.0], [2.0, 5.0], [5.0, 2.0], [6.0, 1.0], [7.0, 0.0]]
+    scores = [*line, [1.0, 1.0], [0.0, 0.0]]
+    for aims, winner in (([1.0, 0.5], 5), ([0.5, 1.0], 0)):
+        got = assessed(Pareto(), scores, [0.0, 0.0], [True] * 8, (True, True), aims)
+        value = np.asarray(got.value).tolist()
+        assert int(got.winner) == winner and max(value) == value[winner] == 7
+        assert value[5 - winner] == 6  # the other end
+        assert min(value[2], value[3]) > max(value[1], value[4])  # beside the gap
+        assert value[6:] == [1, 0]
 
 
 @pytest.mark.parametrize("assessor", [Lexicographic(order=("m1",)), Pareto(metrics=("m1",))])

@@ -16,7 +16,7 @@ import numpy as np
 
 BUGS = ("none", "write beyond", "read beyond", "overflow", "race")  # probe.cc
 MODULE = "ev3x.ops._native"
-NAMED = {"lexicase": ("eligible", 2), "bootstrap_means": ("mask", 2), "quantiles": ("mask", 1)}  # from which operand
+NAMED = {"bootstrap_means": ("mask", 2)}  # from which operand
 
 
 def load(folder: Path) -> None:
@@ -65,21 +65,14 @@ def cases(rng):
         operands = (x, y, rng.integers(0, 3, reference.shape).astype(np.float32))[: 2 + n % 2]
         yield ops.score_stats, {"z": 1.5}, operands
         yield ops.score_moments, {}, operands
-        predictions = rng.integers(-1, 3, (*batch, k * m, n)).astype(np.int32)
-        labels, others = rng.integers(0, 3, (2, *batch, n)).astype(np.int32)
-        yield ops.count_stats, {}, (predictions, labels, others, *([rng.random(labels.shape) < 0.5] * (n % 2)))
     for n in (*edges, 2000, 30_000):
         k, batch = int(rng.integers(0, 4)), next(rows)
         yield ops.rank_metrics, {}, (floats(rng, *batch, k, n), rng.random((*batch, n)) < rng.choice([0, 0.1, 0.5, 1]))
-        k, c = (n, int(rng.integers(0, 5))) if n < 1000 else (600, 100)
         seeds = rng.integers(0, 2**32, (*batch, 2), dtype=np.uint32)
-        arguments = {"parents": k, "epsilon": (None, 0.0)[n % 2]}
-        yield ops.lexicase, arguments, (floats(rng, *batch, k, c), seeds, rng.random((*batch, k)) < 0.7)
         mask = [rng.random((*batch, n)) < 0.7] * (n % 2)
-        yield ops.quantiles, {"q": (0.0, 0.3, 0.5, 1.0)}, (floats(rng, *batch, k % 4, n), *mask)
         for scheme in ("poisson", "multinomial"):
             sizes = {"resamples": 300 if n > 1000 else n % 7, "scheme": scheme}
-            yield ops.bootstrap_means, sizes, (floats(rng, *batch, k % 4, min(n, 3000)), seeds, *mask[: n < 3000])
+            yield ops.bootstrap_means, sizes, (floats(rng, *batch, k, min(n, 3000)), seeds, *mask[: n < 3000])
         yield ops.pareto_ranks, {}, (floats(rng, *batch, min(n, 1500), int(rng.integers(1, 4))),)
 
 

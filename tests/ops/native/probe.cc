@@ -4,7 +4,7 @@
 #include <limits>
 #include <thread>
 
-#include "handler.h"
+#include "cpu/handler.h"
 
 namespace ev3x {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "parallel_for.h"
+#include "cpu/parallel_for.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ev3x {
@@ -18,14 +18,6 @@ inline int64_t leading(ffi::Span<const int64_t> shape, size_t trailing) {
   int64_t product = 1;
   for (size_t i = 0; i + trailing < shape.size(); ++i) product *= shape[i];
   return product;
-}
-
-// The mask that may follow an operation's other operands, one byte an example; null if there is none.
-inline ffi::ErrorOr<const uint8_t*> optional_mask(const ffi::RemainingArgs& rest) {
-  if (rest.size() == 0) return ffi::ErrorOr<const uint8_t*>(nullptr);
-  const auto given = rest.get<ffi::Buffer<ffi::PRED>>(0);
-  if (given.has_error()) return ffi::Unexpected(given.error());
-  return reinterpret_cast<const uint8_t*>(given->typed_data());
 }
 
 }  // namespace ev3x

@@ -1,5 +1,6 @@
-"""Arithmetic of 32-bit words that native code does alike."""
+"""Arithmetic of 32-bit words and floats that native code does alike."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -17,3 +18,8 @@ def upper_product(a: Array, b: Array) -> Array:
     bottom, cross = (a & low) * (b & low), (a >> 16) * (b & low)
     middle = (a & low) * (b >> 16) + (bottom >> 16)
     return (a >> 16) * (b >> 16) + (cross >> 16) + (middle >> 16) + (((cross & low) + (middle & low)) >> 16)
+
+
+def flush(x: Array) -> Array:
+    """float32 with subnormal numbers and -0 as 0: XLA flushes them on some devices and not on others."""
+    return jnp.where(jnp.abs(x) < np.finfo(np.float32).tiny, 0.0, x)

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "isa.h"
+#include "cpu/isa.h"
 
 namespace ev3x {
 inline namespace EV3X_ISA {
@@ -45,12 +45,6 @@ inline float total(Floats v) {
 #pragma GCC unroll 2
     for (int i = 0; i < half; ++i) part[i] += part[i + half];
   return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
-}
-
-inline int32_t total(Vector<int32_t> v) {
-  int32_t sum = 0;
-  for (int i = 0; i < kFloats; ++i) sum += v[i];
-  return sum;
 }
 
 inline int32_t total(Bytes v) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "isa.h"
+#include "cpu/isa.h"
 
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -22,8 +22,6 @@ using Lanes = __m512i;
 using Mask = __mmask16;
 inline Lanes load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline Lanes splat(int32_t x) { return _mm512_set1_epi32(x); }
-inline Lanes iota() { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
-inline Lanes add(Lanes a, Lanes b) { return _mm512_add_epi32(a, b); }
 inline Mask at_most(Lanes x, Lanes bar) { return _mm512_cmple_epi32_mask(x, bar); }
 inline Mask at_least(Lanes x, Lanes bar) { return _mm512_cmpge_epi32_mask(x, bar); }
 inline Mask both(Mask a, Mask b) { return a & b; }
@@ -38,8 +36,6 @@ using Lanes = __m256i;
 using Mask = uint32_t;
 inline Lanes load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Lanes splat(int32_t x) { return _mm256_set1_epi32(x); }
-inline Lanes iota() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
-inline Lanes add(Lanes a, Lanes b) { return _mm256_add_epi32(a, b); }
 inline Mask bits(Lanes x) { return static_cast<Mask>(_mm256_movemask_ps(_mm256_castsi256_ps(x))); }
 inline Mask at_most(Lanes x, Lanes bar) { return 0xff ^ bits(_mm256_cmpgt_epi32(x, bar)); }
 inline Mask at_least(Lanes x, Lanes bar) { return 0xff ^ bits(_mm256_cmpgt_epi32(bar, x)); }
@@ -72,8 +68,6 @@ using Lanes = int32_t;
 using Mask = int32_t;
 inline Lanes load(const int32_t* p) { return *p; }
 inline Lanes splat(int32_t x) { return x; }
-inline Lanes iota() { return 0; }
-inline Lanes add(Lanes a, Lanes b) { return a + b; }
 inline Mask at_most(Lanes x, Lanes bar) { return x <= bar; }
 inline Mask at_least(Lanes x, Lanes bar) { return x >= bar; }
 inline Mask both(Mask a, Mask b) { return a & b; }

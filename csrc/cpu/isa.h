@@ -5,16 +5,7 @@
 #ifndef EV3X_ISA_H_
 #define EV3X_ISA_H_
 
-#ifndef EV3X_ISA
-#define EV3X_ISA baseline
-#endif
-
-// Arithmetic that the CUDA kernels share.
-#ifdef __CUDACC__
-#define EV3X_SHARED __host__ __device__
-#else
-#define EV3X_SHARED
-#endif
+#include "shared.h"
 
 namespace ev3x {
 

@@ -10,7 +10,7 @@
 #include <memory>
 #include <type_traits>
 
-#include "tsan.h"
+#include "cpu/tsan.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ev3x {
