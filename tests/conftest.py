@@ -13,6 +13,8 @@ from ev3x import sums
 sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+pytest_plugins = ["ev3x.testing.session"]
+
 HERE = Path(__file__).parent
 # Whole files whose models and optimizers are those of flax and optax, which mix integers and floats themselves.
 LOOSE = (HERE / "test_plain_training.py",)
