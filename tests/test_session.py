@@ -457,7 +457,7 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
     assert_same_end(tmp_path, long)
 
 
-@pytest.mark.parametrize("after", [4, 15])
+@pytest.mark.parametrize("after", [4, pytest.param(15, marks=pytest.mark.long)])
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     """The long version is benchmarks/kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL

@@ -37,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
         _cache(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.0, JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1)
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """How to run the tests that a project leaves out by `-m "not long"`."""
+    out = "tests marked long are left out: `-m long` runs them alone, `-m ''` all tests"
+    return [out] if config.option.markexpr == "not long" else []
+
+
 def _cache(**settings: str | float) -> None:
     for name, value in settings.items():
         os.environ[name] = str(value)
