@@ -26,7 +26,7 @@ from null import Case
 from numpy.typing import NDArray
 
 import ev3x
-from ev3x import sums
+from ev3x import wrong_sums
 from ev3x.builtin.assessors.anytime import Anytime
 from ev3x.builtin.assessors.bernstein import Bernstein
 from ev3x.builtin.assessors.betting import Betting
@@ -38,7 +38,7 @@ from ev3x.builtin.budgets.lord import Lord
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.budgets.saffron import Saffron
 
-sums.spare()
+wrong_sums.spare()
 
 ANYTIME = {"betting": Betting(), "bernstein": Bernstein()}
 BUDGETS = {"over_run": OverRun(), "lord": Lord(), "saffron": Saffron(), "elond": Elond()}
@@ -355,8 +355,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=1_000, help="of runs; single rounds: ten times that")
     repeats = parser.parse_args().repeats
-    if sums.wrong():
-        raise SystemExit(f"this process computes some sums wrongly: {sums.advice()}")
+    if wrong_sums.wrong():
+        raise SystemExit(f"this process computes some sums wrongly: {wrong_sums.advice()}")
     goals, began = Goals(), time.perf_counter()
     results = {
         "repeats": repeats,

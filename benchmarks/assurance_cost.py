@@ -22,8 +22,7 @@ import timing
 from measure import write
 
 import ev3x
-from ev3x import sums
-from ev3x.assess import Assessor
+from ev3x import wrong_sums
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.bernstein import Bernstein
 from ev3x.builtin.assessors.betting import Betting
@@ -31,8 +30,9 @@ from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.core.assess import Assessor
 
-sums.spare()
+wrong_sums.spare()
 
 K, EXAMPLES, GOAL = 16, 32_768, 0.03
 # Nothing is proven at this level, and no candidate given up: all blocks are read, with a look after each.

@@ -31,7 +31,7 @@ from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.proposers.trajectories import Trajectories
-from ev3x.evaluate import evaluate
+from ev3x.run.evaluate import evaluate
 
 ADAM = ev3x.Optimizer("adam", learning_rate=3e-3)
 

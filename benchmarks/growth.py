@@ -45,8 +45,8 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.tasks import mnist1d
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
-from ev3x.evaluate import evaluate
-from ev3x.training import train
+from ev3x.run.evaluate import evaluate
+from ev3x.training.steps import train
 
 TASK = DistillMnist1D(student="resnet", blocks=(1,), filters=8)
 SIZES = tuple(dataclasses.replace(TASK, blocks=(n,)) for n in (1, 2, 4))

@@ -30,10 +30,10 @@ import numpy as np
 from measure import write
 
 import ev3x
-from ev3x import session
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
-from ev3x.checkpoint import load
-from ev3x.observe import Limits
+from ev3x.core.observe import Limits
+from ev3x.run import session
+from ev3x.run.checkpoint import load
 
 CHUNK_SECONDS = 0.2
 

@@ -20,10 +20,10 @@ from jax.scipy.special import logsumexp
 from numpy.typing import NDArray
 
 import ev3x
-from ev3x.betting import PowerSums, growth
 from ev3x.builtin.assessors.anytime import FUTILE_BET, Anytime
 from ev3x.builtin.assessors.paired import Paired, mcnemar_p
 from ev3x.builtin.assessors.published import Published
+from ev3x.stats.betting import PowerSums, growth
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 import ev3x
-from ev3x.losses import Loss
-from ev3x.training import train
+from ev3x.training.losses import Loss
+from ev3x.training.steps import train
 
 CHUNKS = {0: "all (vmap)", 1: "1 (lax.map)", 2: "2", 4: "4"}
 CANDIDATES = (4, 16)

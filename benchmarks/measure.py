@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ev3x.summary import versions
+from ev3x.run.summary import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,13 +19,13 @@ import scipy.stats
 from measure import write
 
 import ev3x
-from ev3x import sums
+from ev3x import wrong_sums
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.published import Published
 from ev3x.builtin.budgets.over_run import OverRun
 from ev3x.builtin.budgets.per_round import PerRound
 
-sums.spare()
+wrong_sums.spare()
 
 BLOCK = 2048
 AT_ONCE = 100

@@ -35,7 +35,7 @@ from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.published import Published
 from ev3x.builtin.budgets.per_round import PerRound
 from ev3x.builtin.proposers.trajectories import Trajectories
-from ev3x.loop import named
+from ev3x.core.loop import named
 
 Array = jax.Array
 PyTree = Any

@@ -26,8 +26,8 @@ from rich.table import Table
 import ev3x
 from ev3x.builtin.tasks import mnist1d
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
-from ev3x.evaluate import evaluate
-from ev3x.training import train
+from ev3x.run.evaluate import evaluate
+from ev3x.training.steps import train
 
 # The pairs of `ev3x run` (ev3x/config/default.toml).
 LOSSES = [ev3x.Loss("kl"), ev3x.Loss("kl", temperature=4.0), ev3x.Loss("labels")]

@@ -12,72 +12,75 @@ if TYPE_CHECKING:
     from . import networks as networks
     from . import ops as ops
     from . import training as training
-    from .adapt import Adapter as Adapter
-    from .adapt import Form as Form
-    from .adapt import TransformError as TransformError
-    from .assess import Assessor as Assessor
-    from .budget import Budget as Budget
     from .component import Component as Component
     from .component import OptionError as OptionError
-    from .data import Arrays as Arrays
-    from .data import Assess as Assess
-    from .data import Decide as Decide
-    from .data import Explore as Explore
-    from .data import Generated as Generated
-    from .data import Splits as Splits
-    from .data import Teacher as Teacher
-    from .data import Varied as Varied
+    from .core.adapt import Adapter as Adapter
+    from .core.adapt import Form as Form
+    from .core.adapt import TransformError as TransformError
+    from .core.assess import Assessor as Assessor
+    from .core.budget import Budget as Budget
+    from .core.data import Arrays as Arrays
+    from .core.data import Assess as Assess
+    from .core.data import Decide as Decide
+    from .core.data import Explore as Explore
+    from .core.data import Generated as Generated
+    from .core.data import Splits as Splits
+    from .core.data import Teacher as Teacher
+    from .core.data import Varied as Varied
+    from .core.layout import Layout as Layout
+    from .core.layout import Site as Site
+    from .core.observe import Limits as Limits
+    from .core.observe import Observer as Observer
+    from .core.observe import Progress as Progress
+    from .core.observe import RunInfo as RunInfo
+    from .core.plan import Method as Method
+    from .core.plan import Plan as Plan
+    from .core.propose import Proposer as Proposer
+    from .core.streams import Feed as Feed
+    from .core.streams import Stream as Stream
+    from .core.task import Data as Data
+    from .core.task import Metric as Metric
+    from .core.task import Task as Task
+    from .core.task import make_task as make_task
+    from .core.types import Assessment as Assessment
+    from .core.types import Block as Block
+    from .core.types import Candidates as Candidates
+    from .core.types import Decision as Decision
+    from .core.types import Feedback as Feedback
+    from .core.types import Model as Model
+    from .core.types import Move as Move
+    from .core.types import Outcome as Outcome
+    from .core.types import Question as Question
+    from .core.types import Record as Record
+    from .core.types import State as State
     from .evolver import Evolver as Evolver
     from .ffi import FfiTarget as FfiTarget
-    from .hookspecs import Offer as Offer
-    from .hookspecs import Plugin as Plugin
-    from .hookspecs import hookimpl as hookimpl
-    from .host import Host as Host
-    from .host import PluginError as PluginError
-    from .layout import Layout as Layout
-    from .layout import Site as Site
-    from .losses import Loss as Loss
-    from .observe import Observer as Observer
-    from .optimizers import Optimizer as Optimizer
-    from .optimizers import Rule as Rule
-    from .plan import Method as Method
-    from .plan import Plan as Plan
-    from .policy import PluginPolicy as PluginPolicy
-    from .propose import Proposer as Proposer
-    from .ranges import Range as Range
-    from .ranges import Ranges as Ranges
-    from .streams import Feed as Feed
-    from .streams import Stream as Stream
-    from .task import Data as Data
-    from .task import Metric as Metric
-    from .task import Task as Task
-    from .task import make_task as make_task
-    from .types import Assessment as Assessment
-    from .types import Block as Block
-    from .types import Candidates as Candidates
-    from .types import Decision as Decision
-    from .types import Feedback as Feedback
-    from .types import Model as Model
-    from .types import Move as Move
-    from .types import Outcome as Outcome
-    from .types import Question as Question
-    from .types import Record as Record
-    from .types import State as State
+    from .host.hookspecs import Offer as Offer
+    from .host.hookspecs import Plugin as Plugin
+    from .host.hookspecs import hookimpl as hookimpl
+    from .host.host import Host as Host
+    from .host.host import PluginError as PluginError
+    from .host.policy import PluginPolicy as PluginPolicy
+    from .training.losses import Loss as Loss
+    from .training.optimizers import Optimizer as Optimizer
+    from .training.optimizers import Rule as Rule
+    from .training.ranges import Range as Range
+    from .training.ranges import Ranges as Ranges
 
 # Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
 _HOMES = {
-    "adapt": (
-        "Adapter",
-        "Form",
-        "TransformError",
-    ),
-    "assess": ("Assessor",),
-    "budget": ("Budget",),
     "component": (
         "Component",
         "OptionError",
     ),
-    "data": (
+    "core.adapt": (
+        "Adapter",
+        "Form",
+        "TransformError",
+    ),
+    "core.assess": ("Assessor",),
+    "core.budget": ("Budget",),
+    "core.data": (
         "Arrays",
         "Assess",
         "Decide",
@@ -87,48 +90,27 @@ _HOMES = {
         "Teacher",
         "Varied",
     ),
-    "evolver": ("Evolver",),
-    "ffi": ("FfiTarget",),
-    "hookspecs": (
-        "Offer",
-        "Plugin",
-        "hookimpl",
-    ),
-    "host": (
-        "Host",
-        "PluginError",
-    ),
-    "layout": (
+    "core.layout": (
         "Layout",
         "Site",
     ),
-    "losses": ("Loss",),
-    "observe": ("Observer",),
-    "optimizers": (
-        "Optimizer",
-        "Rule",
-    ),
-    "plan": (
+    "core.observe": ("Limits", "Observer", "Progress", "RunInfo"),
+    "core.plan": (
         "Method",
         "Plan",
     ),
-    "policy": ("PluginPolicy",),
-    "propose": ("Proposer",),
-    "ranges": (
-        "Range",
-        "Ranges",
-    ),
-    "streams": (
+    "core.propose": ("Proposer",),
+    "core.streams": (
         "Feed",
         "Stream",
     ),
-    "task": (
+    "core.task": (
         "Data",
         "Metric",
         "Task",
         "make_task",
     ),
-    "types": (
+    "core.types": (
         "Assessment",
         "Block",
         "Candidates",
@@ -140,6 +122,27 @@ _HOMES = {
         "Question",
         "Record",
         "State",
+    ),
+    "evolver": ("Evolver",),
+    "ffi": ("FfiTarget",),
+    "host.hookspecs": (
+        "Offer",
+        "Plugin",
+        "hookimpl",
+    ),
+    "host.host": (
+        "Host",
+        "PluginError",
+    ),
+    "host.policy": ("PluginPolicy",),
+    "training.losses": ("Loss",),
+    "training.optimizers": (
+        "Optimizer",
+        "Rule",
+    ),
+    "training.ranges": (
+        "Range",
+        "Ranges",
     ),
 }
 _MODULES = ("component", "methods", "metrics", "networks", "ops", "training")

@@ -22,7 +22,7 @@ Positive = Annotated[float, pydantic.Strict(), Gt(0)]
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with one option: `path` says which, `text` says what was expected and what came."""
+    """One thing that is wrong with one option: `path` says which, `text` names the expected and the given value."""
 
     path: tuple[str | int, ...]
     text: str

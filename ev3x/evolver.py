@@ -7,15 +7,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from . import loop, sums
-from .data import Splits
-from .layout import Layout
-from .loop import Limit
+from . import wrong_sums
+from .core import loop
+from .core.data import Splits
+from .core.layout import Layout
+from .core.loop import Limit
+from .core.plan import Method, Plan
+from .core.streams import Feed, StreamEnded, StreamFault
+from .core.task import Task
+from .core.types import Array, Record, State, Variables
 from .ops import native as _native
-from .plan import Method, Plan
-from .streams import Feed, StreamEnded, StreamFault
-from .task import Task
-from .types import Array, Record, State, Variables
 
 
 class Evolver:
@@ -40,7 +41,7 @@ class Evolver:
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
         self._fresh = True  # the first block of a feed is searched for shared examples; all would cost too much
-        sums.warn()
+        wrong_sums.warn()
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):

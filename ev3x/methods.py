@@ -10,9 +10,9 @@ from .builtin.assessors.betting import Betting
 from .builtin.assessors.mean_bounds import MeanBounds
 from .builtin.budgets.over_run import OverRun
 from .builtin.proposers.trajectories import Trajectories
-from .losses import Loss
-from .optimizers import Optimizer
-from .plan import Method
+from .core.plan import Method
+from .training.losses import Loss
+from .training.optimizers import Optimizer
 
 
 def ev3(

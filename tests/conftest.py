@@ -8,9 +8,9 @@ import jax
 import pytest
 from installing import Site
 
-from ev3x import sums
+from ev3x import wrong_sums
 
-sums.spare()
+wrong_sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 pytest_plugins = ["ev3x.testing.session"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ev3x.observe import Limits, RunInfo
+from ev3x.core.observe import Limits, RunInfo
 
 
 def info(directory: Path | None) -> RunInfo:

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import ev3x
-from ev3x.host import HOOKS
+from ev3x.host.host import HOOKS
 from ev3x.ops import native
 
 ROOT = Path(__file__).parents[1]

@@ -1,8 +1,8 @@
 """EV3 with one loss, one optimizer and no gate is plain optax training, bit for bit.
 
-The batches and keys are those that `ev3x.loop` derives: round r of a state has `fold_in(state.key, r)`, the proposer
-labelled "trajectories" gets that key folded with its name (`named`), draws the batches of all steps from it, and
-step i is given `fold_in(fold_in(key, 2**31), i)`.
+The batches and keys are those that `ev3x.core.loop` derives: round r of a state has `fold_in(state.key, r)`, the
+proposer labelled "trajectories" gets that key folded with its name (`named`), draws the batches of all steps from it,
+and step i is given `fold_in(fold_in(key, 2**31), i)`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import toys
 import ev3x
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.proposers.trajectories import Trajectories
-from ev3x.loop import Limit, named
+from ev3x.core.loop import Limit, named
 
 ROUNDS, STEPS = 4, 7
 OPTIMIZERS = {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import ev3x
-from ev3x.host import Host
+from ev3x.host.host import Host
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 EMBED, PLUGIN = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .. import sums
-from ..discovery import discover, unreadable
+from .. import wrong_sums
+from ..host.discovery import discover, unreadable
 from . import config, doctor, explain, plugins, replay, run
 from .console import BAD_INPUT, Guarded, note_everything, out, say
 
@@ -32,7 +32,7 @@ app.add_typer(config.app, name="config")
 
 def main() -> None:
     """The console script. An error that the broken metadata of a stranger cause anywhere is put in words."""
-    sums.spare()
+    wrong_sums.spare()
     try:
         app()
     except Exception as error:

@@ -16,7 +16,7 @@ from .console import out
 if TYPE_CHECKING:
     import subprocess
 
-    from ..discovery import Index, PluginInfo
+    from ..host.discovery import Index, PluginInfo
 
 FAILED = 1
 _SIGNS = {True: "ok", False: "FAULT", None: "note"}
@@ -29,7 +29,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
-    from ..discovery import discover, normalized
+    from ..host.discovery import discover, normalized
 
     index = discover()
     found = index.of(distribution)
@@ -48,7 +48,7 @@ def check(
 
 def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Iterator[dict[str, Any]]:
     """What the metadata tell, without importing anything."""
-    from ..discovery import claimed
+    from ..host.discovery import claimed
 
     if not found:
         near = [fault for fault in index.faults if distribution.replace("-", "_") in fault.lower()]
@@ -69,14 +69,14 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
     import subprocess
     import tempfile
 
-    from ..examine import END
-    from ..watch import forget
+    from ..host.side_effects import forget
+    from .examine import END
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
         # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that happens to lie about here.
-        command = [sys.executable, "-P", "-m", "ev3x.examine", plugin.name, str(file), *options]
+        command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         with (Path(folder) / "stderr").open("w+b") as stderr:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment)

@@ -47,14 +47,14 @@ def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], lis
     """What there is, and what became of every target; faults are those of plugins as a whole."""
     import jax
 
-    from .. import sums
-    from ..discovery import BUILTIN
+    from .. import wrong_sums
     from ..ffi import PLATFORMS
-    from ..host import Host, PluginError
+    from ..host.discovery import BUILTIN
+    from ..host.host import Host, PluginError
+    from ..host.side_effects import last_words
     from ..ops import native
-    from ..watch import last_words
 
-    wrong = [f"sums are computed wrongly on CPUs: {sums.advice()}"] if sums.wrong() else []
+    wrong = [f"sums are computed wrongly on CPUs: {wrong_sums.advice()}"] if wrong_sums.wrong() else []
     died = [f"a process died while it was loading {who}" for who in last_words()]
     faults = []
     host = Host()

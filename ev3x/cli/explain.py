@@ -20,8 +20,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why each round of a run ended as it did, in words and figures."""
-    from ..explain import of_round, overview
-    from ..rundir import read
+    from ..run.directory import read
+    from ..run.explain import of_round, overview
 
     rows, summary = read(directory)
     found = overview(rows, summary) if round_ is None else of_round(rows, round_)

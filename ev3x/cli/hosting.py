@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..host import Host
+    from ..host.host import Host
 
 Files = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Use this local file as a plugin, too.")
@@ -32,9 +32,9 @@ class Hosting:
 
     def host(self) -> Host:
         """The host with these files registered; raises PluginError or LockError."""
-        from .. import lock
-        from ..host import Host
-        from ..policy import PluginPolicy
+        from ..host import lock
+        from ..host.host import Host
+        from ..host.policy import PluginPolicy
 
         host = Host(policy=PluginPolicy(allow=() if self.none else None, strict=self.strict, origin="--no-plugins"))
         if self.locked:

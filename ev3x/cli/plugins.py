@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..discovery import BUILTIN
+from ..host.discovery import BUILTIN
 from . import check, new
 from .console import Quick, QuickGroup, out, quietly
 from .hosting import Files, hosting
@@ -17,7 +17,7 @@ from .run import Json
 
 if TYPE_CHECKING:
     from ..component import Component
-    from ..host import Host
+    from ..host.host import Host
 
 app = typer.Typer(
     help="What is installed, what it offers, and whether it is sound.", no_args_is_help=True, cls=QuickGroup
@@ -29,8 +29,8 @@ app.command("new", cls=Quick)(new.new)
 @app.command("list", cls=Quick)
 def list_(as_json: Json = False) -> None:
     """List the installed plugins from their metadata; none is imported."""
-    from ..discovery import claimed, discover
-    from ..policy import from_environment
+    from ..host.discovery import claimed, discover
+    from ..host.policy import from_environment
 
     index, policy = discover(), from_environment()
     rows = []
@@ -61,7 +61,7 @@ def show(
     file: Files = None,
 ) -> None:
     """Show the components of a plugin, or the options of a component."""
-    from ..host import PluginError
+    from ..host.host import PluginError
 
     with quietly():
         host = hosting(file).host()
@@ -83,8 +83,8 @@ def show(
 @app.command("lock")
 def lock_() -> None:
     """Write down versions and digests of the plugins that may be used, in ev3x-plugins.lock for `ev3x run --locked`."""
-    from .. import lock
-    from ..host import Host
+    from ..host import lock
+    from ..host.host import Host
 
     for name, pin in lock.write(Host()).items():
         out(f"{name} {pin}")
@@ -93,20 +93,20 @@ def lock_() -> None:
 
 def _find(host: Host, plugin: str, component: str) -> list[tuple[str, type[Component]]]:
     """The components of that name, in all roles."""
-    from ..host import ROLES
+    from ..host.host import ROLES
 
     offers = ((role, host.offers(role, plugin)) for role in ROLES)
     return [(role, offer[component]) for role, offer in offers if component in offer]
 
 
 def _names(host: Host, plugin: str) -> list[str]:
-    from ..host import ROLES
+    from ..host.host import ROLES
 
     return [f"{plugin}:{name}" for role in ROLES for name in host.offers(role, plugin)]
 
 
 def _components(host: Host, plugin: str) -> None:
-    from ..host import ROLES
+    from ..host.host import ROLES
 
     info = host.load(plugin)
     from . import tables

@@ -13,8 +13,8 @@ from .hosting import Files, Locked, Strict, hosting
 from .run import Json, RunDirectory
 
 if TYPE_CHECKING:
-    from ..derive import Difference
-    from ..replay import Replayed
+    from ..run.rederive import Difference
+    from ..run.replay import Replayed
 
 SHOWN = 40
 
@@ -32,8 +32,8 @@ def replay(
     """
     with quietly(stdout=as_json) as stdout:
         from .. import config
-        from ..replay import replay as derive
-        from ..rundir import check_run
+        from ..run.directory import check_run
+        from ..run.replay import replay as derive
 
         check_run(directory)
         setup = config.load(directory / "config.toml", [], hosting(plugin, strict=strict_plugins, locked=locked).host())

@@ -15,7 +15,7 @@ from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
 if TYPE_CHECKING:
     from ..config import Override
-    from ..setup import Setup
+    from ..run.setup import Setup
 
 Target = Annotated[
     str | None, typer.Argument(metavar="[TASK|CONFIG.toml]", help="A task or a config; by default distill-mnist1d.")
@@ -50,7 +50,8 @@ def run(
     limits = {"rounds": rounds, "seconds": seconds, "gradient_steps": gradient_steps, "target": goal}
 
     def start() -> dict[str, Any]:
-        from .. import config, session
+        from .. import config
+        from ..run import session
 
         path, overrides = read(target, set_)
         for name, value in {**limits, "seed": seed}.items():
@@ -76,7 +77,8 @@ def resume(
     """Go on with a run from its last checkpoint, to the bits of a run that was never interrupted."""
 
     def start() -> dict[str, Any]:
-        from .. import config, session
+        from .. import config
+        from ..run import session
 
         path = directory / "config.toml"
         if not path.is_file():
@@ -94,7 +96,7 @@ def export(
 ) -> None:
     """Write the weights of a run's incumbent to an .npz file that numpy alone can read."""
     with quietly():
-        from .. import session
+        from ..run import session
 
         out(str(session.export(directory, to)))
 

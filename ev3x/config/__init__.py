@@ -11,13 +11,14 @@ from pathlib import Path
 
 import jax
 
-from .. import lock
-from ..host import Host
-from ..setup import Setup
-from .build import STOPS, Builder
+from ..host import lock
+from ..host.host import Host
+from ..run.setup import Setup
+from .build import Builder
 from .override import ConfigError, Override
 from .resolved import Part, render
-from .source import DEFAULT, Source, parse, with_defaults
+from .sections import STOPS
+from .source import DEFAULT, Document, parse, with_defaults
 
 __all__ = ["ConfigError", "Override", "explain", "load", "loads"]
 
@@ -53,7 +54,7 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
     return _built(source, overrides, host)
 
 
-def _built(source: Source, overrides: Sequence[Override], host: Host | None) -> tuple[Setup, list[Part]]:
+def _built(source: Document, overrides: Sequence[Override], host: Host | None) -> tuple[Setup, list[Part]]:
     """The run of this source. Where other processes wait for this one, they are told of its problems."""
     try:
         return Builder(source, overrides, host or Host()).build()

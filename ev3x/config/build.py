@@ -4,83 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import jax
-from annotated_types import Lt
 from packaging.requirements import InvalidRequirement, Requirement
-from typing_extensions import Doc
 
-from ..adapt import Adapter, misplaced
-from ..assess import Assessor
-from ..budget import Budget
-from ..component import Component, Count, Fault, Natural, OptionError, Positive, Real, unknown
-from ..discovery import BUILTIN, PluginInfo, normalized
-from ..faults import cause, innermost
-from ..host import Host, PluginError
-from ..layout import Layout, Site
-from ..losses import Loss
-from ..objectives import Amounts, aims
-from ..observe import Limits, Observer
-from ..ops.native import Mode
-from ..plan import Method
-from ..policy import PluginPolicy
-from ..propose import Proposer
-from ..setup import Setup
-from ..task import Task
-from ..training import check_loss
+from ..component import Component, Fault, OptionError, unknown
+from ..core.adapt import Adapter, misplaced
+from ..core.assess import Assessor
+from ..core.budget import Budget
+from ..core.layout import Layout, Site
+from ..core.objectives import Amounts, aims
+from ..core.observe import Limits, Observer
+from ..core.plan import Method
+from ..core.propose import Proposer
+from ..core.task import Task
+from ..host.discovery import BUILTIN, PluginInfo, normalized
+from ..host.faults import cause, innermost
+from ..host.host import Host, PluginError
+from ..host.policy import PluginPolicy
+from ..run.setup import Setup
+from . import losses
 from .override import MANY, ONE, ConfigError, Override, apply
 from .resolved import Part, render
-from .source import Source, at, exact
+from .sections import Plugins, Run
+from .source import Document, at, exact
 from .toml_lines import Path as Key
 
 C = TypeVar("C", bound=Component)
-STOPS = ("rounds", "seconds", "gradient_steps")
 LAST = 10**9  # where problems with overrides stand, after those with lines
 
 
-@dataclasses.dataclass(frozen=True)
-class Run(Component):
-    """When a run stops, where it begins, how often it is saved, what counts in it, and whether its code is native."""
-
-    rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
-    seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
-    gradient_steps: Annotated[Count | None, Doc("stop after so many gradient steps of all candidates")] = None
-    target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
-        None
-    )
-    seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
-    save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
-    native: Annotated[
-        Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
-    ] = "auto"
-    weights: Annotated[
-        Amounts | None, Doc("what each metric counts in selection, those not named nothing; not set: the first alone")
-    ] = None
-
-    def check(self) -> list[Fault]:
-        """Something must end the run."""
-        if any(getattr(self, name) is not None for name in STOPS):
-            return []
-        also = "; a target alone may never be reached" if self.target is not None else ""
-        return [Fault((), f"nothing ends the run: set rounds, seconds or gradient_steps{also}")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plugins(Component):
-    """Which distributions may bring plugins into the run, as pip calls them. This narrows what is allowed anyway."""
-
-    enable: Annotated[tuple[str, ...] | None, Doc("only these; not set: all that are allowed")] = None
-    disable: Annotated[tuple[str, ...], Doc("all but these")] = ()
-    require: Annotated[tuple[str, ...], Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()
-
-
 class Builder:
-    def __init__(self, source: Source, overrides: Sequence[Override], host: Host) -> None:
+    def __init__(self, source: Document, overrides: Sequence[Override], host: Host) -> None:
         self.source, self.host = source, host
         self.tree = copy.deepcopy(source.tree)
         self.problems: list[tuple[int, str]] = []
@@ -297,8 +256,7 @@ class Builder:
         for i, table in enumerate(self.tree["propose"]):
             if any(path[:1] == ("propose",) and path[2:] in ((), ("losses",)) for path in self.changed):
                 continue
-            known = [loss for loss in table["losses"] if not check_loss(task, Loss(loss["name"], **_hypers(loss)))]
-            self.tree["propose"][i]["losses"] = known or [{"name": name} for name in task.losses]
+            self.tree["propose"][i]["losses"] = losses.known(task, table["losses"])
 
     def _fit(
         self,
@@ -350,11 +308,8 @@ class Builder:
     def _bad_losses(self, task: Task, path: Key, proposer: Proposer) -> bool:
         """Whether a proposer asks for losses that the task does not have; each is a problem."""
         before = len(self.problems)
-        for field, loss in _losses(proposer):
-            for term in loss.terms:
-                if text := check_loss(task, Loss((term,))):
-                    table = at(self.tree, path)
-                    self._problem((*path, *exact(table, field, text)), text)
+        for option, text in losses.faults(task, proposer):
+            self._problem((*path, *exact(at(self.tree, path), option, text)), text)
         return len(self.problems) > before
 
     @contextlib.contextmanager
@@ -381,16 +336,3 @@ class Builder:
         line, where = self.source.where(path)
         option = Fault(path, text)
         self.problems.append((line, f"{where}: {option}"))
-
-
-def _hypers(loss: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in loss.items() if name != "name"}
-
-
-def _losses(proposer: Proposer) -> Iterator[tuple[Key, Loss]]:
-    """The losses among a proposer's options, and where they stand."""
-    for field in dataclasses.fields(proposer):
-        value = getattr(proposer, field.name)
-        for i, entry in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
-            if isinstance(entry, Loss):
-                yield (field.name,) if i is None else (field.name, i), entry

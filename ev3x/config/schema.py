@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from ..component import json_schema
-from ..discovery import BUILTIN
-from ..faults import cause
-from ..host import Host, PluginError
-from ..layout import Layout
-from .build import Plugins, Run
+from ..core.layout import Layout
+from ..host.discovery import BUILTIN
+from ..host.faults import cause
+from ..host.host import Host, PluginError
 from .override import MANY, ONE
+from .sections import Plugins, Run
 
 
 def schema(host: Host) -> tuple[dict[str, Any], list[str]]:

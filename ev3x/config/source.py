@@ -17,7 +17,7 @@ DEFAULT = Path(__file__).with_name("default.toml")
 
 
 @dataclasses.dataclass
-class Source:
+class Document:
     """A config's values, and where each comes from: a line to sort by, and words."""
 
     name: str
@@ -32,7 +32,7 @@ class Source:
         return self.origins.get(path, (1, f"{self.name}:1"))
 
 
-def parse(text: str, name: str) -> Source:
+def parse(text: str, name: str) -> Document:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -40,10 +40,10 @@ def parse(text: str, name: str) -> Source:
         line = found.group(1) if found and found.group(1) else str(text.count("\n") + 1)
         raise ConfigError([f"{name}:{line}: not TOML: {error}"]) from error
     tree = {section: named(section, value) for section, value in tree.items()}
-    return Source(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})
+    return Document(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})
 
 
-def with_defaults(text: str, name: str) -> Source:
+def with_defaults(text: str, name: str) -> Document:
     """A config with the sections that it leaves out; what ends a run it must say itself."""
     source, default = parse(text, name), parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
     source.defaulted = {s for s in (*ONE, *MANY, "layout") if s not in source.tree}

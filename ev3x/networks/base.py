@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import Doc
 
 from ..component import Component, unknown
-from ..types import Array, Variables
+from ..core.types import Array, Variables
 from .layers import Group, init
 
 

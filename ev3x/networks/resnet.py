@@ -12,7 +12,7 @@ from jax import Array
 from typing_extensions import Doc
 
 from ..component import Count
-from ..types import Variables
+from ..core.types import Variables
 from .base import Network
 from .layers import Conv, Dense, Group, Norm
 

@@ -103,11 +103,10 @@ STARTS: Mapping[Kind, Start] = {
             "from pathlib import Path",
             "from typing import Annotated, Any",
         ),
-        ("import ev3x", "from ev3x.observe import Progress, RunInfo", *_TYPING),
+        ("import ev3x", *_TYPING),
         ("from pathlib import Path",),
         (
             "import ev3x",
-            "from ev3x.observe import Limits, Progress, RunInfo",
             "from ev3x.testing import check_observer",
         ),
     ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..adapt import Adapter
 from ..component import Component, OptionError
-from ..discovery import BUILTIN, Index, builtin
-from ..host import ROLES, Host
-from ..task import Task
+from ..core.adapt import Adapter
+from ..core.task import Task
+from ..host.discovery import BUILTIN, Index, builtin
+from ..host.host import ROLES, Host
 
 
 @dataclasses.dataclass(frozen=True)

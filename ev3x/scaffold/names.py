@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from ..discovery import API_VERSION, BUILTIN, discover, normalized
+from ..host.discovery import API_VERSION, BUILTIN, discover, normalized
 
 _NAME = re.compile(r"(?=.{1,40}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

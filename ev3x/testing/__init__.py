@@ -6,10 +6,10 @@
         check_proposer(MyProposer(count=3))
 
 docs/testing.md lists the checks. Fixtures for pytest are in `ev3x.testing.fixtures`. A process that imports this
-belongs to tests: what is known to compile wrong sums is turned off in it, see `ev3x.sums`.
+belongs to tests: what is known to compile wrong sums is turned off in it, see `ev3x.wrong_sums`.
 """
 
-from .. import sums
+from .. import wrong_sums
 from .components import CHECKS as CHECKS
 from .components import MINIMUM as MINIMUM
 from .components import ask_ahead as ask_ahead
@@ -26,4 +26,4 @@ from .report import Report as Report
 from .worlds import TinyTask as TinyTask
 from .worlds import splits as splits
 
-sums.spare()
+wrong_sums.spare()

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import boundary
-from ..adapt import Adapter, Form
-from ..data import Explore, Splits
-from ..layout import Site
-from ..task import Task
-from ..types import Decision, Model, Move, Outcome, PyTree
+from ..core import contract
+from ..core.adapt import Adapter, Form
+from ..core.data import Explore, Splits
+from ..core.layout import Site
+from ..core.task import Task
+from ..core.types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, keys
 from .checks import NothingToCheck, Unmet, check, demand
@@ -97,7 +97,7 @@ class AdapterBench(Bench):
 def decision_shapes(bench: AdapterBench) -> None:
     """It returns a `Decision`: a `Move` i32[], promote bool[], aims f32[M], calls i32[A]."""
     try:
-        boundary.decision(boundary.Who("it"), bench.shape()["decision"], len(bench.metrics), len(CALLS))
+        contract.decision(contract.Who("it"), bench.shape()["decision"], len(bench.metrics), len(CALLS))
     except ValueError as error:
         raise Unmet("a Decision as its documentation says", error, "use dataclasses.replace(decision, ...)") from error
     for said in bench.outcome:

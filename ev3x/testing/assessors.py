@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import boundary
-from ..assess import Assessor
-from ..task import Metric
-from ..types import Assessment, Block, Outcome, PyTree, Question
+from ..core import contract
+from ..core.assess import Assessor
+from ..core.task import Metric
+from ..core.types import Assessment, Block, Outcome, PyTree, Question
 from . import calibration, common, trees, worlds
 from .bench import Bench, Split, keys
 from .checks import NothingToCheck, Unmet, check, demand
@@ -105,7 +105,7 @@ def assessment_shapes(bench: AssessorBench) -> None:
     """An `Assessment` with the shapes and dtypes of its documentation, its winner among the contenders."""
     k = len(GAINS)
     try:
-        boundary.assessment(boundary.Who("it"), bench.shape()["assessment"], k, len(bench.metrics))
+        contract.assessment(contract.Who("it"), bench.shape()["assessment"], k, len(bench.metrics))
     except ValueError as error:
         raise Unmet("an Assessment as its documentation says", error, "cast with .astype, broadcast") from error
     enough = bench.shape()["enough"]

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
-from ..task import Task
-from ..types import Array, PyTree
-from ..watch import VARIABLES
+from ..core.task import Task
+from ..core.types import Array, PyTree
+from ..host.side_effects import VARIABLES
 from .trees import rebuilt
 
 LANES = 3

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..budget import Budget
-from ..types import Array, Outcome, PyTree
+from ..core.budget import Budget
+from ..core.types import Array, Outcome, PyTree
 from . import common, trees
 from .bench import Bench, keys
 from .checks import NothingToCheck, check, demand

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..assess import Assessor
-from ..intervals import clopper_pearson
-from ..task import Metric
-from ..types import Array, Block, Outcome, PyTree, Question
+from ..core.assess import Assessor
+from ..core.task import Metric
+from ..core.types import Array, Block, Outcome, PyTree, Question
+from ..stats.intervals import clopper_pearson
 from . import worlds
 
 LEVELS = (0.2, 0.05, 0.01)

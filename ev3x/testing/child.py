@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.types import Array
 from ..devices import backend_is_up
-from ..types import Array
 
 DEVICES = 2
 SECONDS = 300

@@ -12,14 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import checkpoint, loop
-from ..adapt import Adapter
-from ..budget import Budget
 from ..builtin.adapters.accept import Accept
 from ..builtin.assessors.mean_bounds import MeanBounds
 from ..builtin.budgets.per_round import PerRound
-from ..propose import Proposer
-from ..types import Array, Candidates, PyTree
+from ..core import loop
+from ..core.adapt import Adapter
+from ..core.budget import Budget
+from ..core.plan import Method, Plan
+from ..core.propose import Proposer
+from ..core.types import Array, Candidates, PyTree
+from ..run import checkpoint
 from . import child, trees
 from .bench import LANES, Bench, Setting, Split, rebuild
 from .checks import NothingToCheck, Unmet, check, demand
@@ -251,13 +253,13 @@ class _Still(Proposer):
         return Candidates(jax.tree.map(lambda x: x[None], current), jnp.ones(1, bool), jnp.int32(0), ())
 
 
-def _plan(bench: Any) -> loop.Plan:
+def _plan(bench: Any) -> Plan:
     """A plan with the component in its place, under the label `kit`."""
     it = bench.component
     proposers = [("kit", it if isinstance(it, Proposer) else _Still())]
     adapters = [("other", Accept()), *([("kit", it)] if isinstance(it, Adapter) else [])]
     budget = it if isinstance(it, Budget) else PerRound()
-    return loop.Plan(bench.task, loop.Method(proposers, MeanBounds(), MeanBounds(), adapters, budget))
+    return Plan(bench.task, Method(proposers, MeanBounds(), MeanBounds(), adapters, budget))
 
 
 def _placed(bench: Any, state: PyTree) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..adapt import Adapter
-from ..assess import Assessor
-from ..budget import Budget
 from ..component import Component
-from ..data import Splits
-from ..observe import Observer
-from ..propose import Proposer
-from ..task import Metric, Task
+from ..core.adapt import Adapter
+from ..core.assess import Assessor
+from ..core.budget import Budget
+from ..core.data import Splits
+from ..core.observe import Observer
+from ..core.propose import Proposer
+from ..core.task import Metric, Task
 from . import adapters, assessors, budgets, child, observers, proposers, tasks
 from .checks import Check, run
 from .report import Report

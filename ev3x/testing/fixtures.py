@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import ev3x.discovery
-import ev3x.host
-
-from ..data import Splits
-from ..discovery import BUILTIN, Index, PluginInfo, builtin
-from ..host import Host
+from ..core.data import Splits
+from ..host import discovery, host
+from ..host.discovery import BUILTIN, Index, PluginInfo, builtin
+from ..host.host import Host
 from .worlds import TinyTask, splits
 
 
@@ -85,7 +83,7 @@ def ev3x_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HermeticHost:
     for name in [name for name in os.environ if name.startswith("EV3X_") and name != "EV3X_NATIVE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EV3X_CACHE", str(tmp_path / "cache"))
-    for module in (ev3x.discovery, ev3x.host):
+    for module in (discovery, host):
         monkeypatch.setattr(module, "discover", nothing_installed)
     monkeypatch.setattr(Host, "__init__", made)
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ..observe import Limits, Observer, Progress, RunInfo
+from ..core.observe import Limits, Observer, Progress, RunInfo
 from . import common, rounds
 from .bench import Setting
 from .checks import check, demand

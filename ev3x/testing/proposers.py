@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..boundary import checked
-from ..data import Splits
-from ..layout import Site
-from ..propose import Proposer, check_needs
-from ..task import Task
-from ..types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
+from ..core.contract import checked
+from ..core.data import Splits
+from ..core.layout import Site
+from ..core.propose import Proposer, check_needs
+from ..core.task import Task
+from ..core.types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees
 from .bench import Bench, Split, grown, keys
 from .checks import NothingToCheck, Unmet, check, demand

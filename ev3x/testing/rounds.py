@@ -16,12 +16,12 @@ from ..builtin.assessors.mean_bounds import MeanBounds
 from ..builtin.assessors.paired import Paired
 from ..builtin.budgets.over_run import OverRun
 from ..builtin.proposers.trajectories import Trajectories
-from ..losses import Loss
-from ..optimizers import Optimizer
-from ..plan import Method, Plan
-from ..report import rows
-from ..task import Metric
-from ..types import Array, Assessment, Decision, Move, Outcome, Record
+from ..core.plan import Method, Plan
+from ..core.task import Metric
+from ..core.types import Array, Assessment, Decision, Move, Outcome, Record
+from ..run.rows import rows
+from ..training.losses import Loss
+from ..training.optimizers import Optimizer
 from .trees import inexact
 from .worlds import TinyTask
 

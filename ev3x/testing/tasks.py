@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..data import Splits
-from ..task import Data, Metric, Task, score
-from ..types import Array, PyTree, Variables
+from ..core.data import Splits
+from ..core.task import Data, Metric, Task, score
+from ..core.types import Array, PyTree, Variables
 from . import common, trees
 from .bench import Bench, Split, keys
 from .checks import NothingToCheck, Unmet, check, demand

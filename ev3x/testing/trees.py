@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ..types import PyTree
+from ..core.types import PyTree
 
 TOLERANCE = 1e-4  # of max(1, |value|): what two compilations of one float32 program may differ by
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from typing_extensions import Doc
 
 from ..component import Count
-from ..data import Arrays, Assess, Decide, Explore, Generated, Splits
-from ..task import Data, Metric, Task
-from ..types import Array, Batch, Variables
+from ..core.data import Arrays, Assess, Decide, Explore, Generated, Splits
+from ..core.task import Data, Metric, Task
+from ..core.types import Array, Batch, Variables
 
 Floats = npt.NDArray[np.float32]
 

@@ -10,12 +10,12 @@ import pytest
 import scipy.stats
 
 import ev3x
-from ev3x.betting import MOST_EXACT, PRIOR, PRIOR_EXAMPLES
 from ev3x.builtin.assessors.anytime import FUTILE_BET
 from ev3x.builtin.assessors.bernstein import Bernstein
 from ev3x.builtin.assessors.betting import Betting
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.published import Published
+from ev3x.stats.betting import MOST_EXACT, PRIOR, PRIOR_EXAMPLES
 
 LANES, BLOCK, BLOCKS = 96, 64, 24
 METRICS = (lanes.ACCURACY,)

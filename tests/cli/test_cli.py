@@ -8,10 +8,10 @@ import warnings
 import pytest
 from typer.testing import CliRunner
 
-import ev3x.session
-from ev3x import discovery
+import ev3x.run.session
 from ev3x.cli import app
 from ev3x.cli.console import quietly
+from ev3x.host import discovery
 from ev3x.ops import native
 
 SUMMARY = {
@@ -35,7 +35,7 @@ def runs(monkeypatch):
         seen.append((setup, directory))
         return SUMMARY
 
-    monkeypatch.setattr(ev3x.session, "run", run)
+    monkeypatch.setattr(ev3x.run.session, "run", run)
     return seen
 
 
@@ -93,14 +93,14 @@ def test_without_out_the_next_free_directory_is_taken(runs, tmp_path, monkeypatc
 
 
 def test_an_interrupted_run_ends_with_130(monkeypatch):
-    monkeypatch.setattr(ev3x.session, "run", lambda *_: SUMMARY | {"outcome": "interrupted"})
+    monkeypatch.setattr(ev3x.run.session, "run", lambda *_: SUMMARY | {"outcome": "interrupted"})
     result = invoke("run", "--json", "--out", "x")
     assert result.exit_code == 130 and json.loads(result.stdout)["outcome"] == "interrupted"
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ev3x.session, "run", interrupted)
+    monkeypatch.setattr(ev3x.run.session, "run", interrupted)
     assert invoke("run", "--out", "x").exit_code == 130
 
 
@@ -123,19 +123,19 @@ def test_known_errors_are_one_message_and_exit_code_2(args, text):
     assert result.stderr.startswith(text)
 
 
-@pytest.mark.parametrize(("kind", "code"), [(ev3x.session.RunError, 2), (RuntimeError, 1)])
+@pytest.mark.parametrize(("kind", "code"), [(ev3x.run.session.RunError, 2), (RuntimeError, 1)])
 def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
     def fail(*_):
         raise kind("what happened")
 
-    monkeypatch.setattr(ev3x.session, "run", fail)
+    monkeypatch.setattr(ev3x.run.session, "run", fail)
     result = invoke("run", "--out", "x")
     assert result.exit_code == code
     assert isinstance(result.exception, SystemExit) == (code == 2)
 
 
 def test_values_that_our_own_checks_refuse_are_known_errors(monkeypatch):
-    monkeypatch.setattr(ev3x.session, "run", lambda *_: ev3x.Metric("m", max, low=1.0, high=0.0))
+    monkeypatch.setattr(ev3x.run.session, "run", lambda *_: ev3x.Metric("m", max, low=1.0, high=0.0))
     result = invoke("run", "--out", "x")
     assert result.exit_code == 2 and result.stderr.startswith("metric 'm': low must be below high")
 
@@ -197,7 +197,7 @@ def test_a_fallback_of_native_code_is_one_line(monkeypatch):
     for name in ("t", "u"):
         made.declare(name, lambda target: None)
     monkeypatch.delenv("EV3X_NATIVE", raising=False)
-    monkeypatch.setattr(ev3x.session, "run", lambda *_: SUMMARY | {"x": [made.ensure(n) for n in "tut"]})
+    monkeypatch.setattr(ev3x.run.session, "run", lambda *_: SUMMARY | {"x": [made.ensure(n) for n in "tut"]})
     result = invoke("run", "--quiet", "--out", "x")
     assert result.exit_code == 0
     assert result.stderr == (

@@ -210,7 +210,7 @@ def test_same_bits_on_repetition_and_for_a_lone_candidate(scheme, n):
 @schemes
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_instruction_set_has_the_same_weights(scheme, masked):
-    from ev3x.ops import _native
+    from ev3x.cli.examine import _native
 
     x, seeds, mask = draw(np.random.default_rng(9), (5, 3001), masked=masked)
     # Powers of two, of which sums are exact: each mean tells the weights of eight examples.

@@ -112,7 +112,7 @@ def test_against_numpy(compute, seed, kind, masked, shape):
 @needs_native
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_rows_in_every_instruction_set(kind):
-    from ev3x.ops import _native
+    from ev3x.cli.examine import _native
 
     used = _native.isa()
     try:

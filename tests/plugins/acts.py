@@ -124,7 +124,7 @@ def load(text: str, made: Any = None) -> Any:
 
 def run(text: str, directory: Path | None = None, **changed: Any) -> tuple[dict[str, Any], list[str]]:
     """The summary of a run, a chunk for each round, and the warnings."""
-    from ev3x import session
+    from ev3x.run import session
 
     with warnings.catch_warnings(record=True) as seen, mock.patch.object(session, "CHUNK_SECONDS", 0.0):
         warnings.simplefilter("always", UserWarning)
@@ -304,7 +304,7 @@ def observer_raises() -> str:
 
 def decision_raises() -> str:
     directory = here().folder / "broken-run"
-    from ev3x.checkpoint import load as read
+    from ev3x.run.checkpoint import load as read
 
     with small():
         text = fault(run, config(observe=observer("breaker", how="break the metric", after=3)), directory)
@@ -390,9 +390,9 @@ def killed() -> str:
 
 
 def slow() -> str:
-    from ev3x import watch
+    from ev3x.host import side_effects
 
-    with logged() as lines, mock.patch.object(watch, "SLOW_SECONDS", 0.1):
+    with logged() as lines, mock.patch.object(side_effects, "SLOW_SECONDS", 0.1):
         host().find("assessor", "slow:mine")
     return lines[0]
 
@@ -462,7 +462,7 @@ def not_allowed() -> str:
 
 
 def widened() -> str:
-    from ev3x.policy import PluginPolicy
+    from ev3x.host.policy import PluginPolicy
 
     narrow = host(policy=PluginPolicy(allow=["ev3x-small"]))
     texts = [fault(load, config(end='[plugins]\nenable = ["ev3x-good", "ev3x-small"]'), narrow)]
@@ -476,7 +476,7 @@ import sys, jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
 import ev3x
-from ev3x import lock
+from ev3x.host import lock
 host = ev3x.Host()
 same = [host.load("leaving")]
 lock.agree(same)
@@ -520,7 +520,8 @@ def resume(*options: str) -> tuple[int, str, str]:
 def checkpoint() -> str:
     """Resumed with a version that stores another state, with another API, anew, and without the plugin."""
     from ev3x import config as configs
-    from ev3x import discovery, session
+    from ev3x.host import discovery
+    from ev3x.run import session
 
     code, _, first = resume()
     assert code == 2
@@ -585,7 +586,7 @@ def homeless() -> str:
 
 
 def crowd() -> str:
-    from ev3x.discovery import discover
+    from ev3x.host.discovery import discover
 
     few = len(discover().plugins)
     folder = thousand(here().folder / "thousand")

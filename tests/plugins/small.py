@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import ev3x
-from ev3x.observe import Progress, RunInfo
 
 Array = jax.Array
 TOLD: list[str] = []  # what observers were told, in order
@@ -126,10 +125,10 @@ class Noting(ev3x.Observer):
         if what == self.at and self.how == "raise":
             raise ZeroDivisionError(f"not at the {what}")
 
-    def start(self, run: RunInfo, rows: Sequence[dict[str, Any]]) -> None:
+    def start(self, run: ev3x.RunInfo, rows: Sequence[dict[str, Any]]) -> None:
         self.note("start")
 
-    def rounds(self, handle: Any, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
+    def rounds(self, handle: Any, rows: Sequence[dict[str, Any]], progress: ev3x.Progress) -> None:
         self.note("rounds")
         if self.how == "break the metric" and progress.rounds >= self.after:
             BROKEN.append(self.name)

@@ -9,7 +9,7 @@ from sound import Jitter
 
 import ev3x
 import ev3x.testing
-from ev3x.host import PluginError
+from ev3x.host.host import PluginError
 
 pytest_plugins = ["ev3x.testing.fixtures"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...adapt import Adapter
-from ...types import Assessment, Decision, Move
+from ...core.adapt import Adapter
+from ...core.types import Assessment, Decision, Move
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...adapt import Form, TransformError
 from ...component import unknown
-from ...task import Task
-from ...types import Array, Batch
+from ...core.adapt import Form, TransformError
+from ...core.task import Task
+from ...core.types import Array, Batch
 
 _log = logging.getLogger(__name__)
 

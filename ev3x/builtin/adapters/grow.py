@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from typing_extensions import Doc
 
-from ...adapt import Adapter, Form, TransformError
 from ...component import Count, Natural, Positive
-from ...layout import Site
-from ...task import Metric
-from ...types import Array, Assessment, Batch, Decision, Outcome
+from ...core.adapt import Adapter, Form, TransformError
+from ...core.layout import Site
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Batch, Decision, Outcome
 from .base import enlarged, operations, verify
 
 _UNDO = 1  # calls above it grow by the first, second, ... operation

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import jax.numpy as jnp
 from typing_extensions import Doc
 
-from ...adapt import Adapter
-from ...types import Assessment, Decision, Move, Outcome
+from ...core.adapt import Adapter
+from ...core.types import Assessment, Decision, Move, Outcome
 
 
 @dataclasses.dataclass(frozen=True)

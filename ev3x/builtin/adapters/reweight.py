@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from annotated_types import Ge, Lt
 from typing_extensions import Doc
 
-from ...adapt import Adapter
 from ...component import Positive, Real
-from ...layout import Site
-from ...task import Metric
-from ...types import Array, Assessment, Decision, Move
+from ...core.adapt import Adapter
+from ...core.layout import Site
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Decision, Move
 
 
 @jax.tree_util.register_dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...types import Assessment, Decision
+from ...core.types import Assessment, Decision
 from .promote import Promote
 
 

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ...adapt import Adapter, Form
 from ...component import Count, Positive
-from ...data import Explore, Teacher
-from ...layout import Site
-from ...task import Metric, Task
-from ...types import Array, Assessment, Batch, Decision, Move, Outcome, Variables
+from ...core.adapt import Adapter, Form
+from ...core.data import Explore, Teacher
+from ...core.layout import Site
+from ...core.task import Metric, Task
+from ...core.types import Array, Assessment, Batch, Decision, Move, Outcome, Variables
 from .base import enlarged, operations, verify
 
 _PASS, _DONE = 1, 2  # calls above them grow by the first, second, ... operation

@@ -10,10 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ...betting import PowerSums, Ranges, begin, bounded, broadcasting, gain_bounds, log_wealth, observe, score_bounds
 from ...component import Count, Fault, Positive, Real
-from ...task import Metric
-from ...types import Array, Assessment, Block, Outcome, Question
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Block, Outcome, Question
+from ...stats.betting import (
+    MetricRanges,
+    PowerSums,
+    begin,
+    bounded,
+    broadcasting,
+    gain_bounds,
+    log_wealth,
+    observe,
+    score_bounds,
+)
 from .tested import Tested
 
 # The distance at which the bet for giving up is best, in smallest gains of interest: between a contender that gains
@@ -93,7 +103,7 @@ class Anytime(Tested):
         )
 
     @abc.abstractmethod
-    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+    def ranges(self, metrics: tuple[Metric, ...]) -> MetricRanges:
         """How bets on these metrics are computed."""
         raise NotImplementedError
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from ...assess import Assessor
-from ...intervals import wilson
-from ...moments import Moments, Pooled, begin, observe
-from ...task import Metric
-from ...types import Array, Assessment, Block, Outcome, Question
+from ...core.assess import Assessor
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Block, Outcome, Question
+from ...stats.intervals import wilson
+from ...stats.moments import Moments, Pooled, begin, observe
 
 
 @dataclasses.dataclass(frozen=True)

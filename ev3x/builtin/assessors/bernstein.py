@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...betting import Ranges
-from ...task import Metric
+from ...core.task import Metric
+from ...stats.betting import MetricRanges
 from .anytime import Anytime
 
 
@@ -21,6 +21,6 @@ class Bernstein(Anytime):
 
     kind = "empirical Bernstein"
 
-    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+    def ranges(self, metrics: tuple[Metric, ...]) -> MetricRanges:
         """All metrics by two powers."""
-        return Ranges.of(metrics, exact=False, order=2)
+        return MetricRanges.of(metrics, exact=False, order=2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...betting import Ranges
-from ...task import Metric
+from ...core.task import Metric
+from ...stats.betting import MetricRanges
 from .anytime import Anytime
 
 
@@ -22,6 +22,6 @@ class Betting(Anytime):
 
     kind = "betting"
 
-    def ranges(self, metrics: tuple[Metric, ...]) -> Ranges:
+    def ranges(self, metrics: tuple[Metric, ...]) -> MetricRanges:
         """Binary metrics exactly, others by four powers."""
-        return Ranges.of(metrics)
+        return MetricRanges.of(metrics)

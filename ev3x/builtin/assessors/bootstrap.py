@@ -13,16 +13,16 @@ from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from typing_extensions import Doc
 
-from ...assess import Assessor
 from ...component import Count, Fault, Positive
-from ...moments import Moments, pool
-from ...moments import begin as no_moments
-from ...moments import observe as more_moments
-from ...objectives import find
+from ...core.assess import Assessor
+from ...core.objectives import find
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Block, Outcome, Question
 from ...ops import bootstrap_means
 from ...ops.bootstrap_means import resample_weights
-from ...task import Metric
-from ...types import Array, Assessment, Block, Outcome, Question
+from ...stats.moments import Moments, pool
+from ...stats.moments import begin as no_moments
+from ...stats.moments import observe as more_moments
 from . import weighted
 from .base import conclude, own_bounds
 from .paired import t_quantile

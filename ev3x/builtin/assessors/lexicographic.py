@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from ...component import Count, Fault
-from ...moments import Moments, pool
-from ...objectives import Amounts, find
-from ...task import Metric
-from ...types import Assessment, Question
+from ...core.objectives import Amounts, find
+from ...core.task import Metric
+from ...core.types import Assessment, Question
+from ...stats.moments import Moments, pool
 from .base import OfMoments, places, ranked, signed_gains
 
 

@@ -12,9 +12,9 @@ from jax.scipy.stats import norm
 from typing_extensions import Doc
 
 from ...component import Count
-from ...moments import Moments, Pooled, pool
-from ...task import Metric
-from ...types import Array, Assessment, Outcome, Question
+from ...core.task import Metric
+from ...core.types import Array, Assessment, Outcome, Question
+from ...stats.moments import Moments, Pooled, pool
 from .base import OfMoments, combine, conclude, need_two_blocks, own_bounds
 from .tested import Tested
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from ...component import Count
-from ...moments import Moments, pool
-from ...objectives import find
-from ...task import Metric
-from ...types import Assessment, Question
+from ...core.objectives import find
+from ...core.task import Metric
+from ...core.types import Assessment, Question
+from ...stats.moments import Moments, pool
 from .base import OfMoments, combine, gains, places, ranked, signed_gains
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from ...component import Count, Positive
-from ...moments import Moments, pool
-from ...task import Metric
-from ...types import Assessment, Outcome, Question
+from ...core.task import Metric
+from ...core.types import Assessment, Outcome, Question
+from ...stats.moments import Moments, pool
 from .base import OfMoments, combine, conclude, need_two_blocks
 
 

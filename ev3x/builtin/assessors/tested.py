@@ -7,10 +7,10 @@ from typing import Annotated
 
 from typing_extensions import Doc
 
-from ...assess import Assessor
 from ...component import Fault, Positive
-from ...objectives import Amounts, find
-from ...task import Metric
+from ...core.assess import Assessor
+from ...core.objectives import Amounts, find
+from ...core.task import Metric
 
 
 @dataclasses.dataclass(frozen=True)

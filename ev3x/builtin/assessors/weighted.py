@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from ...types import Array
+from ...core.types import Array
 
 Statistic = Callable[[Array], Array]
 _RUN = 32  # examples

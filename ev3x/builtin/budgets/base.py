@@ -14,10 +14,10 @@ from annotated_types import Ge, Le
 from jax.scipy.special import zeta
 from typing_extensions import Doc
 
-from ...assess import Assessor
-from ...budget import Budget
 from ...component import Real
-from ...types import Array, Assessment, Outcome
+from ...core.assess import Assessor
+from ...core.budget import Budget
+from ...core.types import Array, Assessment, Outcome
 
 # The default of all budgets, chosen once: all figures that the docs give are to be for it.
 EXPONENT = 1.6

@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ...assess import Assessor
-from ...types import Array, Assessment
+from ...core.assess import Assessor
+from ...core.types import Array, Assessment
 from .base import Spending, Tally, discovery, need_level
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from ...assess import Assessor
 from ...component import Count, Real
-from ...types import Array, Assessment
+from ...core.assess import Assessor
+from ...core.types import Array, Assessment
 from .base import Spending, Tally, discovery, need_level
 
 

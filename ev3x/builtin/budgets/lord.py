@@ -6,7 +6,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from ...types import Array, Assessment
+from ...core.types import Array, Assessment
 from .investing import Investing
 
 

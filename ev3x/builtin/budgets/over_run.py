@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...types import Array, Assessment
+from ...core.types import Array, Assessment
 from .base import Spending, Tally
 
 

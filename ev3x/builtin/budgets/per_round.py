@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...budget import Budget
-from ...types import Array, Assessment
+from ...core.budget import Budget
+from ...core.types import Array, Assessment
 from .base import Tally
 
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from typing_extensions import Doc
 
 from ...component import Real
-from ...types import Array, Assessment
+from ...core.types import Array, Assessment
 from .investing import Investing, Wealth
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...observe import Observer, Progress, Row, RunInfo
+from ...core.observe import Observer, Progress, Row, RunInfo
 from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:

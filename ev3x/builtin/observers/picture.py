@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...observe import RunInfo
+from ...core.observe import RunInfo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

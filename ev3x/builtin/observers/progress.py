@@ -16,7 +16,7 @@ from rich.text import Text
 from typing_extensions import Doc
 
 from ...component import Real
-from ...observe import Limits, Observer, Progress, Row, RunInfo
+from ...core.observe import Limits, Observer, Progress, Row, RunInfo
 
 STYLES = {"better": "bold green", "equivalent": "cyan", "undecided": "dim", "worse": "red", "none": "red"}
 

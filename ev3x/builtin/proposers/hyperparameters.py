@@ -11,14 +11,14 @@ import optax
 from typing_extensions import Doc
 
 from ...component import Count, Fault, unknown
-from ...data import Explore
-from ...layout import Site
-from ...losses import Loss
-from ...optimizers import Optimizer
-from ...propose import Proposer
-from ...ranges import Ranges
-from ...training import carried, check_loss, follow, numbers, train
-from ...types import Array, Candidates, Feedback, PyTree, Variables
+from ...core.data import Explore
+from ...core.layout import Site
+from ...core.propose import Proposer
+from ...core.types import Array, Candidates, Feedback, PyTree, Variables
+from ...training.losses import Loss
+from ...training.optimizers import Optimizer
+from ...training.ranges import Ranges
+from ...training.steps import carried, check_loss, follow, numbers, train
 
 
 @jax.tree_util.register_dataclass

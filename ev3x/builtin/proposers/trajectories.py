@@ -13,13 +13,13 @@ from annotated_types import Ge
 from typing_extensions import Doc
 
 from ...component import Count, Fault, Natural, Real
-from ...data import Explore
-from ...layout import Site
-from ...losses import Loss, Term
-from ...optimizers import Optimizer
-from ...propose import Proposer
-from ...training import carried, check_loss, follow, train
-from ...types import Array, Candidates, Feedback, Outcome, PyTree, Variables
+from ...core.data import Explore
+from ...core.layout import Site
+from ...core.propose import Proposer
+from ...core.types import Array, Candidates, Feedback, Outcome, PyTree, Variables
+from ...training.losses import Loss, Term
+from ...training.optimizers import Optimizer
+from ...training.steps import carried, check_loss, follow, train
 
 Pair = tuple[Loss, Optimizer]
 
@@ -74,8 +74,8 @@ class Trajectories(Proposer):
                 raise ValueError(f"trajectories: {fault}")
 
         def start(group: Group) -> PyTree:
-            lanes = jnp.array(group.lanes)
-            return site.each(lambda _, *xs: group.rebuild(xs)[1].init(current["params"]), lanes, *group.varying())
+            places = jnp.array(group.places)
+            return site.each(lambda _, *xs: group.rebuild(xs)[1].init(current["params"]), places, *group.varying())
 
         fresh = tuple(start(g) for g in self._groups())
         return TrajectoryState(fresh, fresh, jnp.int32(0))
@@ -95,21 +95,21 @@ class Trajectories(Proposer):
         k = len(self.losses) * len(self.optimizers)
         shared = explore.draw(key, most)
 
-        def run(group: Group, lane_key: Array, opt_state: PyTree, *varying: Array) -> tuple[Variables, PyTree, Array]:
+        def run(group: Group, own_key: Array, opt_state: PyTree, *varying: Array) -> tuple[Variables, PyTree, Array]:
             loss, optimizer = group.rebuild(varying)
             fresh = self.batches == "fresh"
-            drawn = explore.draw(lane_key, most) if fresh else shared
+            drawn = explore.draw(own_key, most) if fresh else shared
             return train(
-                site.task, loss, optimizer, current, opt_state, explore, drawn, lane_key if fresh else key, steps=steps
+                site.task, loss, optimizer, current, opt_state, explore, drawn, own_key if fresh else key, steps=steps
             )
 
         keys = jax.random.split(jax.random.fold_in(key, 1), k)
         ends = [
-            site.each(lambda *xs, g=g: run(g, *xs), keys[jnp.array(g.lanes)], s, *g.varying())
+            site.each(lambda *xs, g=g: run(g, *xs), keys[jnp.array(g.places)], s, *g.varying())
             for g, s in zip(groups, state.optimizers, strict=True)
         ]
         # From the order of the groups back to the order of the labels.
-        order = jnp.argsort(jnp.array([lane for g in groups for lane in g.lanes]))
+        order = jnp.argsort(jnp.array([place for g in groups for place in g.places]))
         variables, finite = jax.tree.map(
             lambda *x: x[0] if len(x) == 1 else jnp.concatenate(x)[order], *[(e[0], e[2]) for e in ends]
         )
@@ -121,7 +121,7 @@ class Trajectories(Proposer):
     ) -> TrajectoryState:
         """The winner's optimizer state goes on; losers are rewound, or inherit it where its structure fits."""
         groups, moved = self._groups(), candidates.memo
-        won = [feedback.won[jnp.array(g.lanes)] for g in groups]
+        won = [feedback.won[jnp.array(g.places)] for g in groups]
         optimizers = []
         for i, (g, old) in enumerate(zip(groups, state.optimizers, strict=True)):
             new = _rows(won[i], moved[i], old)
@@ -139,7 +139,7 @@ class Trajectories(Proposer):
         kinds: dict[Hashable, list[int]] = {}
         for i, pair in enumerate(pairs):
             kinds.setdefault((_loss_kind(pair[0]), _optimizer_kind(pair[1])), []).append(i)
-        return tuple(Group(tuple(lanes), tuple(pairs[i] for i in lanes)) for lanes in kinds.values())
+        return tuple(Group(tuple(places), tuple(pairs[i] for i in places)) for places in kinds.values())
 
     def _most(self) -> int:
         return self.length if self.stretch == 1 else self.longest or 10 * self.length
@@ -153,9 +153,9 @@ class Trajectories(Proposer):
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Pairs that differ in numbers only, and so share a program; `lanes` are their places among the labels."""
+    """Pairs that differ in numbers only, and so share a program; `places` are theirs among the labels."""
 
-    lanes: tuple[int, ...]
+    places: tuple[int, ...]
     pairs: tuple[Pair, ...]
 
     @property

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ev3x.types import Array, Batch
+from ev3x.core.types import Array, Batch
 
 CLASSES, SHAPE = 100, (32, 32, 3)
 SYNTHETIC = (8, 8, 3)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from typing_extensions import Doc
 
 from ev3x.component import Count
-from ev3x.data import Arrays, Assess, Decide, Explore, Generated, Splits, Varied
-from ev3x.task import Data
-from ev3x.types import Array, Batch
+from ev3x.core.data import Arrays, Assess, Decide, Explore, Generated, Splits, Varied
+from ev3x.core.task import Data
+from ev3x.core.types import Array, Batch
 
 from . import cifar
 from .distillation import Distillation

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from typing_extensions import Doc
 
 from ev3x.component import Count
-from ev3x.data import Arrays, Assess, Decide, Explore, Splits
-from ev3x.task import Data
+from ev3x.core.data import Arrays, Assess, Decide, Explore, Splits
+from ev3x.core.task import Data
 
 from .distillation import Distillation
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import Doc
 
-from ev3x.data import Arrays, Assess, Decide, Explore, Generated, Splits, Teacher, Varied
-from ev3x.task import Data
+from ev3x.core.data import Arrays, Assess, Decide, Explore, Generated, Splits, Teacher, Varied
+from ev3x.core.task import Data
 
 from . import mnist1d, mnist1d_teacher
 from .distillation import Distillation

@@ -14,9 +14,9 @@ from typing_extensions import Doc
 
 from ev3x import metrics as measures
 from ev3x.component import Count, Fault, unknown
+from ev3x.core.task import Metric, Task
+from ev3x.core.types import Array, Batch, Variables
 from ev3x.networks import MLP, Network, ResNet
-from ev3x.task import Metric, Task
-from ev3x.types import Array, Batch, Variables
 
 _METRICS = {
     "accuracy": Metric("accuracy", measures.accuracy, binary=True),

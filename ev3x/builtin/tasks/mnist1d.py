@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from ev3x.types import Array
+from ev3x.core.types import Array
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from ev3x.types import Array
+from ev3x.core.types import Array
 
 from ... import cache
 from . import mnist1d

@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from ev3x import Candidates, Explore, Feedback, Move, Proposer, Site
 from ev3x.component import Count, Fault, Positive
-from ev3x.training import where
+from ev3x.core.layout import where
 
 from . import strategies, views
 from .options import Numbers

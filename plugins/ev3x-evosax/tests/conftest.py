@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from ev3x import sums
+from ev3x import wrong_sums
 
-sums.spare()
+wrong_sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent

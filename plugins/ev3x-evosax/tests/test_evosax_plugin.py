@@ -61,7 +61,7 @@ def test_every_strategy_is_offered_and_says_what_its_options_are():
 def test_offering_them_leaves_the_backends_off_and_jax_as_it_was():
     code = """
 import jax, ev3x
-from ev3x.watch import backend_is_up
+from ev3x.devices import backend_is_up
 before = jax.numpy.asarray
 assert ev3x.Host().offers("proposer", "evosax")
 assert not backend_is_up() and jax.numpy.asarray is before

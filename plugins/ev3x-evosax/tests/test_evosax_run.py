@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ev3x
-from ev3x import checkpoint
+from ev3x.run import checkpoint
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -6,9 +6,9 @@ import jax
 import pytest
 
 import ev3x
-from ev3x import sums
+from ev3x import wrong_sums
 
-sums.spare()
+wrong_sums.spare()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HERE = Path(__file__).parent

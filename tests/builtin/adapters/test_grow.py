@@ -12,8 +12,6 @@ import pytest
 from toys import Shift, Wide, evolver, examples, make, method, same, sgd, splits
 
 import ev3x
-from ev3x import loop
-from ev3x.adapt import undecided
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.base import enlarged, verify
 from ev3x.builtin.adapters.grow import Grow
@@ -24,6 +22,8 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.per_round import PerRound
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
+from ev3x.core import loop
+from ev3x.core.adapt import undecided
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from toys import judge
 
 import ev3x
 from ev3x import Move, Outcome
-from ev3x.adapt import undecided
 from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
+from ev3x.core.adapt import undecided
 
 MODEL = ev3x.Model(current={"w": jnp.zeros(1)}, incumbent={"w": -jnp.ones(1)}, aims=jnp.ones(1))
 ANY = judge(MeanBounds(), np.zeros((1, 2, 1, 4)), np.zeros((1, 1, 4)))
@@ -64,7 +64,7 @@ def test_variables_change_hands_as_decided(move, promote, current, incumbent):
     decision = dataclasses.replace(
         undecided(MODEL, 0), move=jnp.int32(move), promote=jnp.asarray(promote), aims=jnp.array([2.0])
     )
-    after = ev3x.adapt.move(MODEL, {"w": jnp.array([5.0])}, decision)
+    after = ev3x.core.adapt.move(MODEL, {"w": jnp.array([5.0])}, decision)
     assert (float(after.current["w"][0]), float(after.incumbent["w"][0])) == (current, incumbent)
     assert after.aims.tolist() == [2.0]
 
@@ -73,7 +73,7 @@ def test_an_incumbent_of_another_shape_stays_as_it_is():
     grown = dataclasses.replace(MODEL, current={"w": jnp.zeros(3)})
     for move, current in ((Move.KEEP, 0), (Move.TAKE, 5)):
         decision = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(move), promote=jnp.asarray(True))
-        after = ev3x.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, succeeds=False)
+        after = ev3x.core.adapt.move(grown, {"w": jnp.full(3, 5.0)}, decision, succeeds=False)
         assert after.current["w"].tolist() == 3 * [current] and after.incumbent["w"].tolist() == [-1]
     restore = dataclasses.replace(undecided(MODEL, 0), move=jnp.int32(Move.RESTORE))
-    assert int(ev3x.adapt.without_restore(restore).move) == Move.TAKE
+    assert int(ev3x.core.adapt.without_restore(restore).move) == Move.TAKE

@@ -10,11 +10,11 @@ from toys import ACCURACY, LIKELIHOOD, Shift, Toy, evolver, judge, same
 
 import ev3x
 from ev3x import Move
-from ev3x.adapt import undecided
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.reweight import Reweight
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
-from ev3x.checkpoint import Checkpoints, load
+from ev3x.core.adapt import undecided
+from ev3x.run.checkpoint import Checkpoints, load
 
 ANY = judge(MeanBounds(), np.zeros((1, 2, 3, 4)), np.zeros((1, 3, 4)))
 METRICS = (ACCURACY, LIKELIHOOD, dataclasses.replace(LIKELIHOOD, name="third", maximize=False))

@@ -15,7 +15,7 @@ import ev3x
 from ev3x import Outcome
 from ev3x.builtin.assessors import weighted
 from ev3x.builtin.assessors.bootstrap import Bootstrap
-from ev3x.intervals import clopper_pearson
+from ev3x.stats.intervals import clopper_pearson
 
 TWO = (ev3x.Metric("value", right), ev3x.Metric("size", right))
 STATISTICS = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ev3x
-from ev3x.moments import Pooled, begin, observe, pool
+from ev3x.stats.moments import Pooled, begin, observe, pool
 
 B, K, M, N = 4, 3, 2, 257
 

@@ -8,7 +8,7 @@ import pytest
 from sample_rows import ROWS, info, row
 
 from ev3x.builtin.observers.curve import Curve
-from ev3x.observe import Progress
+from ev3x.core.observe import Progress
 
 SUMMARY = {"rounds": 9, "promotions": 1, "test": {"m": 0.5}, "baseline": {"m": 0.1}}
 

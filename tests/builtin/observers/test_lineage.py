@@ -6,7 +6,7 @@ import pytest
 from sample_rows import ROWS, info, row
 
 from ev3x.builtin.observers.lineage import Lineage
-from ev3x.observe import Progress
+from ev3x.core.observe import Progress
 
 SUMMARY = {"rounds": 6, "promotions": 2}
 GROWN = {"parameters": {"candidates": 200, "incumbent": 100}}

@@ -6,7 +6,7 @@ from sample_rows import ROWS, info, row
 
 from ev3x.builtin.observers import progress
 from ev3x.builtin.observers.progress import ShowProgress
-from ev3x.observe import Progress
+from ev3x.core.observe import Progress
 
 
 def far(rounds, left=61.0):

@@ -8,9 +8,9 @@ import scipy.stats
 from toys import Toy, examples, same, sgd
 
 import ev3x
-from ev3x.adapt import undecided
 from ev3x.builtin.proposers.hyperparameters import Hyperparameters
 from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.core.adapt import undecided
 
 EXPLORE = ev3x.Explore(examples(0, 64), batch_size=8)
 KEY = jax.random.key(3)

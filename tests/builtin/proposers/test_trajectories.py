@@ -11,9 +11,9 @@ import pytest
 from toys import Toy, Tracking, examples, same, sgd
 
 import ev3x
-from ev3x.adapt import undecided
 from ev3x.builtin.proposers.trajectories import Trajectories
-from ev3x.optimizers import OPTIMIZERS
+from ev3x.core.adapt import undecided
+from ev3x.training.optimizers import OPTIMIZERS
 
 EXPLORE = ev3x.Explore(examples(0, 64), batch_size=8)
 KEY = jax.random.key(3)

@@ -13,8 +13,8 @@ import pytest
 from ev3x import config
 from ev3x.builtin.tasks import cifar
 from ev3x.builtin.tasks.distill_cifar import DistillCifar
-from ev3x.data import Explore, Generated, Varied
-from ev3x.plan import Plan
+from ev3x.core.data import Explore, Generated, Varied
+from ev3x.core.plan import Plan
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "distill_cifar.toml"
 N, N_TEST = 40, 7

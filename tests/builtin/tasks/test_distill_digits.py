@@ -13,12 +13,13 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from toys import evolver, sgd
 
-from ev3x import config, session
+from ev3x import config
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.builtin.tasks.distill_digits import DistillDigits
-from ev3x.plan import Plan
+from ev3x.core.plan import Plan
+from ev3x.run import session
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "distill_digits.toml"
 TASK = DistillDigits()

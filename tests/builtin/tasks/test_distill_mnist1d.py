@@ -17,8 +17,8 @@ from ev3x.builtin.tasks import mnist1d, mnist1d_teacher
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.builtin.tasks.mnist1d_teacher import Teacher
 from ev3x.component import OptionError
-from ev3x.data import Arrays, Splits
-from ev3x.task import Data, score
+from ev3x.core.data import Arrays, Splits
+from ev3x.core.task import Data, score
 
 TASK = DistillMnist1D(hidden=(7, 5))
 Floats = np.ndarray[Any, np.dtype[np.float64]]

@@ -16,7 +16,7 @@ from ev3x.builtin.tasks.distill_cifar import DistillCifar
 from ev3x.builtin.tasks.distill_digits import DistillDigits
 from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.component import OptionError
-from ev3x.task import score
+from ev3x.core.task import score
 
 pytestmark = pytest.mark.loose_types("flax mixes integers and floats")
 

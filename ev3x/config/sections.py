@@ -1,0 +1,51 @@
+"""The options of a config that are no component's: those at its top, and [plugins]."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from annotated_types import Lt
+from typing_extensions import Doc
+
+from ..component import Component, Count, Fault, Natural, Positive, Real
+from ..core.objectives import Amounts
+from ..ops.native import Mode
+
+STOPS = ("rounds", "seconds", "gradient_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Component):
+    """When a run stops, where it begins, how often it is saved, what counts in it, and whether its code is native."""
+
+    rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
+    seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
+    gradient_steps: Annotated[Count | None, Doc("stop after so many gradient steps of all candidates")] = None
+    target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
+        None
+    )
+    seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
+    save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
+    native: Annotated[
+        Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
+    ] = "auto"
+    weights: Annotated[
+        Amounts | None, Doc("what each metric counts in selection, those not named nothing; not set: the first alone")
+    ] = None
+
+    def check(self) -> list[Fault]:
+        """Something must end the run."""
+        if any(getattr(self, name) is not None for name in STOPS):
+            return []
+        also = "; a target alone may never be reached" if self.target is not None else ""
+        return [Fault((), f"nothing ends the run: set rounds, seconds or gradient_steps{also}")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugins(Component):
+    """Which distributions may bring plugins into the run, as pip calls them. This narrows what is allowed anyway."""
+
+    enable: Annotated[tuple[str, ...] | None, Doc("only these; not set: all that are allowed")] = None
+    disable: Annotated[tuple[str, ...], Doc("all but these")] = ()
+    require: Annotated[tuple[str, ...], Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()

@@ -1,0 +1,80 @@
+"""What counts: metrics that people name, with a number each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import pydantic_core
+
+from ..component import unknown
+from .task import Metric
+
+if TYPE_CHECKING:
+    from .assess import Assessor
+
+
+class Amounts(tuple[tuple[str, float], ...]):
+    """A number that is not negative for each of some names, hashable, in the order of the names.
+
+    A config says `name = number` for each.
+    """
+
+    __slots__ = ()
+    EXAMPLE: ClassVar[str] = "{ accuracy = 1.0 }"
+
+    def to_config(self) -> dict[str, float]:
+        """A table of numbers."""
+        return dict(self)
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The amounts that a mapping, or a tuple of pairs, holds; ValueError says which is none."""
+        if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+            if len(dict(value)) < len(value):
+                raise ValueError(f"names something twice: {value!r}")
+            value = dict(value)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+        for name, number in value.items():
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number, got {number!r}")
+            if number < 0:
+                raise ValueError(f"{name} must be at least 0, got {number!r}")
+        return cls(sorted((str(name), float(number)) for name, number in value.items()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls.parse)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+
+
+def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tuple[int, ...]:
+    """The places of the metrics that somebody names; ValueError when there is none of such a name."""
+    places = {metric.name: i for i, metric in enumerate(metrics)}
+    for name in names:
+        if name not in places:
+            raise ValueError(f"{asker}: {unknown('metric', name, places)}")
+    return tuple(places[name] for name in names)
+
+
+def aims(weights: Amounts | None, metrics: tuple[Metric, ...], select: Assessor | None) -> tuple[float, ...]:
+    """The sign and weight of each metric in selection; without weights the first counts 1, the others nothing.
+
+    Raises ValueError when a weight is for no metric, none is above 0, or `select` does not go by them.
+    """
+    if weights is not None and select is not None and not select.weighted:
+        raise ValueError(f"weights: {type(select).__name__} does not select by weights: leave them out")
+    given = {metrics[0].name: 1.0} if weights is None else dict(weights)
+    find("weights", given, metrics)
+    if not any(given.values()):
+        raise ValueError(f"weights: at least one must be above 0, got {given}")
+    return tuple(_signed(m, given.get(m.name, 0.0)) for m in metrics)
+
+
+def _signed(metric: Metric, weight: float) -> float:
+    return weight if metric.maximize or not weight else -weight

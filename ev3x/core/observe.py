@@ -1,0 +1,70 @@
+"""Observe: what watches a run from the host, between chunks of rounds. Observers see; they decide nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..component import Component
+
+Row = dict[str, Any]  # one round as plain JSON values, a line of rounds.jsonl
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When a run stops: whichever comes first. `target` is a confirmed score of the first metric."""
+
+    rounds: int | None = None
+    seconds: float | None = None
+    gradient_steps: int | None = None
+    target: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What a run is, before its first round."""
+
+    task: str
+    seed: int
+    metrics: tuple[str, ...]
+    candidates: tuple[str, ...]
+    promise: str
+    about: str
+    limits: Limits
+    directory: Path | None
+    resumed_at: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run is. `seconds` counts all of its sessions, `left` is the estimate in seconds (None: unknown)."""
+
+    rounds: int
+    promotions: int
+    transitions: Mapping[str, int]  # how often adapters asked the host for what: grow, undo
+    gradient_steps: int
+    examples: int
+    seconds: float
+    left: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Observer(Component):
+    """Watches a run. What `start` returns is handed back to the other two; nothing is kept on the observer."""
+
+    role: ClassVar[str] = "observer"
+
+    def start(self, run: RunInfo, rows: Sequence[Row]) -> Any:
+        """A handle of the observer's own; `rows` are the rounds before a resume."""
+        return None
+
+    def rounds(self, handle: Any, rows: Sequence[Row], progress: Progress) -> None:
+        """The rounds since the last call, as in rounds.jsonl."""
+
+    def end(self, handle: Any, summary: dict[str, Any]) -> None:
+        """The run ended; `summary` is what summary.json holds."""
+
+    def fail(self, handle: Any, reason: str) -> None:
+        """The run ended with an error, in words: there is no summary, and `end` is not called."""

@@ -1,0 +1,149 @@
+"""What a round is made of and compiled for: the method, and the plan that adds the task and the layout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..ops import native
+from .adapt import Adapter, misplaced
+from .assess import Assessor
+from .budget import Budget
+from .data import Decide, Splits
+from .layout import Layout, Site
+from .objectives import Amounts, aims
+from .propose import Proposer, check_needs
+from .task import Task
+from .types import Array
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Method:
+    """How a run explores, assesses and adapts: components with a label each, frozen and hashable by value."""
+
+    proposers: tuple[tuple[str, Proposer], ...]
+    select: Assessor
+    confirm: Assessor
+    adapters: tuple[tuple[str, Adapter], ...]
+    budget: Budget
+    weights: Amounts | None
+
+    def __init__(
+        self,
+        proposers: Sequence[Proposer | tuple[str, Proposer]],
+        select: Assessor,
+        confirm: Assessor,
+        adapters: Sequence[Adapter | tuple[str, Adapter]],
+        budget: Budget,
+        weights: Mapping[str, float] | Amounts | None = None,
+    ) -> None:
+        """Components, or pairs (label, component); without a label they go by the name of their class.
+
+        `weights` says by name what each metric counts in selection, those not named nothing; None: the first counts 1.
+        """
+        for role, component, kind in (
+            ("select", select, Assessor),
+            ("confirm", confirm, Assessor),
+            ("budget", budget, Budget),
+        ):
+            if not isinstance(component, kind):
+                raise TypeError(f"method: `{role}` must be an instance of {kind.__name__}, got {component!r}")
+            object.__setattr__(self, role, component)
+        object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
+        object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
+        if not self.proposers:
+            raise ValueError("method: at least one proposer is needed, got none")
+        if fault := misplaced(self.adapters):
+            raise ValueError(f"method: adapters: {fault[1]}")
+        try:
+            object.__setattr__(self, "weights", None if weights is None else Amounts.parse(weights))
+        except ValueError as error:
+            raise ValueError(f"method: weights: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that a round is compiled for: the key of the compilation cache.
+
+    `champion` is the task of the incumbent. It is set while promoting needs Python code: because the model's shape
+    changed, or because the current variables were drawn anew. `native` says whether native code is used, see
+    `native.using`.
+    """
+
+    task: Task
+    method: Method
+    layout: Layout = Layout()
+    champion: Task | None = None
+    native: native.Mode = "auto"
+
+    @property
+    def site(self) -> Site:
+        """Where the components work."""
+        return Site(self.task, self.layout)
+
+    @property
+    def incumbent_site(self) -> Site:
+        """Where the incumbent is at home."""
+        return Site(self.champion or self.task, self.layout)
+
+    @property
+    def level(self) -> Array:
+        """The error level that the confirmation was asked for, f32[]."""
+        return jnp.float32(self.method.confirm.promise)
+
+    def labels(self) -> tuple[str, ...]:
+        """The name of every candidate, `proposer/label`, in the order of the records."""
+        return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
+
+    def check(self, splits: Splits, *, disjoint: bool = True, rounds: int = 0) -> Plan:
+        """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`).
+
+        `rounds` says how many rounds the decide split must be able to feed; 0: as many as it can, then it is spent.
+        """
+        splits.check(disjoint=disjoint)
+        metrics = self.task.metrics
+        if not metrics:
+            raise ValueError("the task has no metrics: at least one is needed to compare candidates")
+        for name, proposer in self.method.proposers:
+            if not proposer.labels(self.site):
+                raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
+            check_needs(name, proposer, self.task, splits.explore)
+        first = aims(self.method.weights, metrics, self.method.select)
+        for _, adapter in self.method.adapters:
+            adapter.accept(metrics, first)
+        self.method.select.accept(metrics)
+        self.method.confirm.accept(metrics)
+        self.method.budget.accept(self.method.confirm)
+        for stage, split, assessor in (
+            ("select", splits.assess, self.method.select),
+            ("confirm", splits.decide, self.method.confirm),
+        ):
+            there, feeds = split.source.blocks(assessor.block), 1  # no example may count twice in a round
+            if isinstance(split, Decide) and not split.reuse:
+                feeds = rounds
+            if there is not None and there < assessor.blocks * feeds:
+                name, wanted = type(split).__name__.lower(), assessor.block * assessor.blocks * feeds
+                reads = "one round reads" if feeds == 1 else f"{feeds} rounds read"
+                raise ValueError(
+                    f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
+                    f"give it more, or lower {stage}.block or {stage}.blocks"
+                )
+        return self
+
+
+def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], ...]:
+    if not isinstance(components, Sequence):
+        raise TypeError(f"method: {role} must be a list, got {components!r}")
+    pairs = tuple(
+        c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
+    )
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
+    for name, component in pairs:
+        if not isinstance(component, kind):
+            raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")
+    return pairs

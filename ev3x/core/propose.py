@@ -1,0 +1,75 @@
+"""Explore: proposers make candidates from the current variables."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax.numpy as jnp
+
+from ..component import Component
+from .data import Explore
+from .layout import Site
+from .task import Task
+from .types import Array, Candidates, Feedback, PyTree, Variables
+
+Need = Literal["meta", "hypers", "x64"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposer(Component):
+    """Makes candidates. `propose` reads the proposer's state, only `learn` writes it, when their fate is known."""
+
+    role: ClassVar[str] = "proposer"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    @abc.abstractmethod
+    def labels(self, site: Site) -> tuple[str, ...]:
+        """A name for each candidate, for people; their number is K."""
+        raise NotImplementedError
+
+    def init(self, site: Site, key: Array, current: Variables) -> PyTree:
+        """The first state."""
+        return ()
+
+    @abc.abstractmethod
+    def propose(self, site: Site, key: Array, current: Variables, state: PyTree, explore: Explore) -> Candidates:
+        """K candidates: their variables stacked on a leading axis, and what this proposer needs to learn from them.
+
+        Args:
+            site: the task and how candidates are laid out; `site.each` maps over candidates.
+            key: a typed key of this round and this proposer.
+            current: the variables to start from, in the structure that `Task.init` returns.
+            state: this proposer's state, as `init` or the last `learn` returned it.
+            explore: the training split; `explore.draw(key, steps)` and `explore.batch(drawn)` give batches.
+
+        Returns:
+            `Candidates`: `variables` has the structure of `current`, each leaf [K, *shape] of the same dtype;
+            `eligible` bool[K]; `steps` i32[]; `memo` any pytree, which `learn` gets back; `notes` arrays [K, ...].
+        """
+        raise NotImplementedError
+
+    def learn(self, site: Site, key: Array, state: PyTree, candidates: Candidates, feedback: Feedback) -> PyTree:
+        """The next state; unchanged by default, which forgets all that losers did."""
+        return state
+
+    def resize(self, site: Site, key: Array, current: Variables, state: PyTree, *, fresh: bool) -> PyTree:
+        """The state for a model of another shape; a first state by default.
+
+        Where an array of the model grew, its old entries lead. `fresh` says that the current variables do not go on
+        from those before.
+        """
+        return self.init(site, key, current)
+
+
+def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) -> None:
+    """Raise ValueError when a proposer needs what the run does not have."""
+    lacks = {
+        "meta": explore.meta is None and "a meta split: Explore(..., meta=Explore(...))",
+        "hypers": not task.hypers and "hyperparameters: a task that declares `hypers`",
+        "x64": jnp.result_type(float) != jnp.float64 and "64-bit types: jax.config.update('jax_enable_x64', True)",
+    }
+    for need in sorted(proposer.needs):
+        if lacks[need]:
+            raise ValueError(f"proposer {label!r} needs {lacks[need]}")

@@ -1,0 +1,233 @@
+"""What is trained: the model, its losses and the metrics that really matter."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..component import Component
+from .data import Arrays, Assess, Decide, Explore, Splits
+from .streams import Feed
+from .types import Array, Batch, Predictions, PyTree, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number per example (or per set of examples) that says how good a model is; it need not be differentiable.
+
+    `fn(predictions, batch)` returns f32[n] or bool[n] for `kind="example"` and one number for `kind="set"` (AUROC, a
+    ratio). Set-level metrics are computed on each block of examples; what is reported is their mean over blocks, and
+    their uncertainty is that between blocks (a short last block is filled up from the one before). `low` and `high`
+    are the range of a single value; `binary` says that values are 0 or 1 only, which makes exact tests possible.
+    `margin` is the difference too small to care about. `constant` says that a model has the same value on every example
+    (its size, a price): a difference then needs no test.
+    `host=True` calls plain Python on numpy arrays through a callback: slow, outside XLA, but anything goes.
+    """
+
+    name: str
+    fn: Callable[[Predictions, Batch], Any]
+    kind: Literal["example", "set"] = "example"
+    low: float = -np.inf
+    high: float = np.inf
+    binary: bool = False
+    maximize: bool = True
+    margin: float = 0.0
+    constant: bool = False
+    host: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("example", "set"):
+            raise ValueError(f"metric {self.name!r}: kind must be 'example' or 'set', got {self.kind!r}")
+        if self.binary and self.kind == "set":
+            raise ValueError(f"metric {self.name!r}: a set-level metric cannot be binary")
+        if self.constant and (self.binary or self.kind == "set"):
+            raise ValueError(f"metric {self.name!r}: what is constant can be neither binary nor set-level")
+        if not self.low < self.high:
+            raise ValueError(f"metric {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
+        if self.margin < 0:
+            raise ValueError(f"metric {self.name!r}: margin must not be negative, got {self.margin}")
+        if self.binary:
+            object.__setattr__(self, "low", 0.0)
+            object.__setattr__(self, "high", 1.0)
+
+    def __call__(self, predictions: Predictions, batch: Batch, n: int) -> Array:
+        """The metric's values: f32[n], or f32[] for a set-level one."""
+        shape = (n,) if self.kind == "example" else ()
+        if self.host:
+            result = jax.ShapeDtypeStruct(shape, jnp.float32)
+            called: Array = jax.pure_callback(self._on_host, result, predictions, batch, vmap_method="sequential")
+            return called
+        return jnp.asarray(self._checked(self.fn(predictions, batch), shape), jnp.float32)
+
+    def _on_host(self, predictions: Predictions, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
+        predictions, batch = jax.tree.map(np.asarray, (predictions, batch))
+        shape = (_length(batch),) if self.kind == "example" else ()
+        return np.asarray(self._checked(self.fn(predictions, batch), shape), np.float32)
+
+    def _checked(self, value: Any, shape: tuple[int, ...]) -> Any:
+        if np.shape(value) != shape:
+            wanted = "one value per example" if self.kind == "example" else "one number for the whole set"
+            hint = " (or declare it with kind='set')" if self.kind == "example" and np.shape(value) == () else ""
+            raise ValueError(
+                f"metric {self.name!r} must return {wanted}: expected shape {shape}, got {np.shape(value)}{hint}"
+            )
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Component):
+    """What is trained: functions and metrics. Data are arguments, so that they never become constants of a program.
+
+    `variables` is a mapping of collections with at least "params"; optimizers move "params", a loss may move the rest
+    (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults: a number each, or a
+    pytree of arrays (a network that weighs examples, an angle per axis) that a proposer can learn.
+    """
+
+    role: ClassVar[str] = "task"
+
+    @property
+    @abc.abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics; the first is the one that decides, unless a method says otherwise."""
+        raise NotImplementedError
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The names that `loss` knows; none by default: such a task is for proposers that need no gradients."""
+        return ()
+
+    @property
+    def hypers(self) -> Mapping[str, PyTree]:
+        """The hyperparameters that the losses read, with their defaults: numbers, or pytrees of float arrays."""
+        return {}
+
+    @abc.abstractmethod
+    def init(self, key: Array) -> Variables:
+        """Fresh variables."""
+        raise NotImplementedError
+
+    def loss(
+        self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
+    ) -> tuple[Array, Variables]:
+        """The loss of each example, f32[n], and the variables with all collections but "params" moved."""
+        raise NotImplementedError(f"{type(self).__name__} has no `loss`")
+
+    @abc.abstractmethod
+    def predict(self, variables: Variables, batch: Batch) -> Predictions:
+        """What the metrics read."""
+        raise NotImplementedError
+
+    @property
+    def growths(self) -> tuple[str, ...]:
+        """The names that `grow` knows; none by default."""
+        return ()
+
+    def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
+        """A larger task, and its variables that compute the same function."""
+        raise NotImplementedError(f"{type(self).__name__} names growths but has no `grow`")
+
+    def weigh(self, batch: Batch) -> Array | None:
+        """The weight of each example, f32[n], or None for equal ones; it never depends on a candidate."""
+        return None
+
+    def load(self, seed: int) -> Data:
+        """The task's own data (on the host): splits for a run with this seed, and a test set for the final report."""
+        raise NotImplementedError(f"task {type(self).__name__} brings no data: give the Evolver your own splits")
+
+
+@dataclasses.dataclass(frozen=True)
+class _FunctionTask(Task):
+    start: Callable[[Array], Any]
+    apply: Callable[[Any, Batch], Predictions]
+    loss_functions: tuple[tuple[str, Callable[[Predictions, Batch], Array]], ...]
+    measures: tuple[Metric, ...]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self.measures
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.loss_functions)
+
+    def init(self, key: Array) -> Variables:
+        return {"params": self.start(key)}
+
+    def loss(
+        self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
+    ) -> tuple[Array, Variables]:
+        return dict(self.loss_functions)[name](self.predict(variables, batch), batch), variables
+
+    def predict(self, variables: Variables, batch: Batch) -> Predictions:
+        return self.apply(variables["params"], batch)
+
+
+def make_task(
+    init: Callable[[Array], Any],
+    apply: Callable[[Any, Batch], Predictions],
+    losses: Mapping[str, Callable[[Predictions, Batch], Array]],
+    metrics: Sequence[Metric],
+) -> Task:
+    """The task made of plain functions: `init(key)` gives parameters, `apply(params, batch)` predictions.
+
+    A loss takes predictions and batch and returns f32[n]. For batch statistics, hyperparameters or randomness in a
+    loss, subclass `Task`.
+    """
+    return _FunctionTask(init, apply, tuple(losses.items()), tuple(metrics))
+
+
+def score(task: Task, variables: Variables, batch: Batch) -> Array:
+    """The scores f32[M, n] of one model; a set-level metric fills its row with its one value."""
+    n = _length(batch)
+    predictions = task.predict(variables, batch)
+    return jnp.stack([jnp.broadcast_to(m(predictions, batch, n), (n,)) for m in task.metrics])
+
+
+def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
+    """The weights f32[M, n] of a block, None when all are equal; a set-level value counts once a block."""
+    n = _length(batch)
+    weights = task.weigh(batch)
+    if weights is not None and weights.shape != (n,):
+        raise ValueError(
+            f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {weights.shape}"
+        )
+    if mask is not None:
+        weights = mask if weights is None else weights * mask
+    kinds = [m.kind for m in task.metrics]
+    if weights is None and "set" not in kinds:
+        return None
+    each = jnp.ones(n) if weights is None else weights
+    once = jnp.zeros(n).at[0].set(1.0)
+    return jnp.stack([once if kind == "set" else each for kind in kinds])
+
+
+def _length(batch: Batch) -> int:
+    return int(np.shape(jax.tree.leaves(batch)[0])[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a task loads: the splits of the rounds, the test set of the final report, and a line about them."""
+
+    splits: Splits | Feed
+    test: Arrays
+    about: str = ""
+
+    def fingerprint(self) -> str:
+        """A digest of all examples and keys that are not streamed: resumed runs compare it."""
+        digest = hashlib.sha256()
+        parts = [getattr(self.splits, name) for name in ("explore", "assess", "decide")]
+        held = [part for part in parts if isinstance(part, Explore | Assess | Decide)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path((held, self.test)):
+            value = jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
+            array = np.asarray(value)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()

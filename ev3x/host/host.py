@@ -1,0 +1,318 @@
+"""The plugin host: imports the plugins that a run names, guards itself against them, and builds their components.
+
+What a loaded plugin offers as native code is handed to the registry of this process, which registers it with XLA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from ..component import Component, unknown
+from ..ffi import PLATFORMS, FfiTarget
+from . import hookspecs
+from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
+from .faults import cause
+from .hookspecs import Offer
+from .policy import PluginPolicy, from_environment
+from .side_effects import watched
+
+ROLES = ("proposer", "assessor", "adapter", "budget", "task", "observer")
+HOOKS = (*(f"ev3x_{role}s" for role in ROLES), "ev3x_ffi_targets")
+
+
+class PluginError(Exception):
+    """A plugin that cannot be used; the text names plugin, distribution, version, cause and the way to go on."""
+
+
+class Host:
+    """Turns `plugin:component` and options into components. Each host has a plugin manager of its own.
+
+    `index` is what is installed, as it is when the host is made; `policy` which of it may be used, which the
+    environment can only narrow.
+    """
+
+    def __init__(self, index: Index | None = None, policy: PluginPolicy | None = None) -> None:
+        self.index = discover() if index is None else index
+        self._policies: tuple[PluginPolicy, ...] = (policy or PluginPolicy(), from_environment())
+        self._registered: dict[str, PluginInfo] = {}
+        self._failed: dict[str, PluginError] = {}
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+
+    def narrowed(self, *policies: PluginPolicy) -> Host:
+        """This host, which shares what it has loaded with the new one, under further policies."""
+        host = copy.copy(self)
+        host._policies = (*self._policies, *policies)
+        return host
+
+    @property
+    def strict(self) -> bool:
+        """Whether a fault of a plugin ends what could go on without it."""
+        return any(policy.strict for policy in self._policies)
+
+    @property
+    def plugins(self) -> dict[str, PluginInfo]:
+        """The plugins that may be used, by name; whether they can be loaded is not known before they are."""
+        usable = [p for p in (*self.index.all, *self._registered.values()) if self.refusal(p) is None]
+        names = [p.name for p in usable]
+        return {p.name: p for p in usable if names.count(p.name) == 1}
+
+    def forbidden(self, plugin: PluginInfo) -> str | None:
+        """Why the policies do not allow a plugin, None if they do."""
+        if plugin.name == BUILTIN or not plugin.distribution:
+            return None
+        said = (policy.refusal(plugin.distribution) for policy in self._policies)
+        return next(filter(None, said), None)
+
+    def refusal(self, plugin: PluginInfo) -> str | None:
+        """Why a plugin may not be loaded here, None if it may: it is not allowed, or for another ev3x."""
+        return self.forbidden(plugin) or plugin.incompatible
+
+    def resolve(self, name: str) -> PluginInfo:
+        """The plugin of this name, not loaded; PluginError says why it may not be used."""
+        if name in self._registered:
+            return self._registered[name]
+        if name in self.index.conflicts:
+            claims = tuple(p for p in self.index.conflicts[name] if self.refusal(p) is None)
+            if len(claims) != 1:
+                raise PluginError(claimed(name, claims or self.index.conflicts[name]))
+            return claims[0]
+        if name in self.index.broken:
+            raise PluginError(f"plugin {name!r} cannot be used: {self.index.broken[name]}")
+        if name not in self.index.plugins:
+            raise PluginError(
+                f"{unknown('plugin', name, self.plugins)}; `ev3x plugins list` shows what is installed; "
+                "pip installs more, --plugin FILE.py takes a file"
+            )
+        plugin = self.index.plugins[name]
+        if refusal := self.refusal(plugin):
+            raise PluginError(f"{plugin} cannot be used: {refusal}")
+        return plugin
+
+    def load(self, name: str) -> PluginInfo:
+        """The plugin, imported and registered; PluginError says why not, the same each time it is asked for."""
+        plugin = self.resolve(name)
+        if _key(plugin) in self._failed:
+            raise self._failed[_key(plugin)]
+        if not self._manager.has_plugin(_key(plugin)):
+            with self._guarded(plugin, "cannot be loaded", keep=True):
+                _check_there(plugin)
+                self._adopt(plugin, _imported(plugin))
+        return plugin
+
+    def register(self, name: str, plugin: object) -> PluginInfo:
+        """Registers a module or an instance with hooks by hand, as the plugin of this name; idempotent.
+
+        Raises PluginError when it is not one, or when the name is taken.
+        """
+        value = getattr(plugin, "__name__", type(plugin).__name__)
+        return self._register(PluginInfo(name, value, "", "(registered)"), plugin)
+
+    def register_file(self, path: Path) -> PluginInfo:
+        """Registers a local Python file as the plugin that is named after it; PluginError says why not."""
+        name = path.stem.replace("_", "-")
+        try:
+            source = path.read_bytes()
+        except OSError as error:
+            raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
+        if path.suffix != ".py":
+            raise PluginError(f"{path}: must be a Python file, with the ending .py")
+        digest = hashlib.sha256(source).hexdigest()
+        plugin = PluginInfo(name, str(path), "", f"(sha256 {digest[:12]})", location=path.resolve())
+        with self._guarded(plugin, "cannot be loaded"):
+            spec = importlib.util.spec_from_file_location(f"ev3x_file_{digest[:12]}_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{path} cannot be imported")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look there for the types of fields
+            spec.loader.exec_module(module)
+        return self._register(plugin, module)
+
+    def offers(self, role: str, name: str) -> dict[str, type[Component]]:
+        """The components of one role that a plugin offers, by name."""
+        plugin = self.load(name)
+        hook, key = getattr(self._manager.hook, f"ev3x_{role}s"), _key(plugin)
+        with self._guarded(plugin, f"cannot offer its {role}s"):
+            made = [o for impl in hook.get_hookimpls() if impl.plugin_name == key for o in _listed(impl.function())]
+            offers = [_checked(role, offer) for offer in made]
+            if twice := {o.name for o in offers if [p.name for p in offers].count(o.name) > 1}:
+                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+            return {offer.name: offer.component for offer in offers}
+
+    def targets(self, name: str, platform: str) -> list[FfiTarget]:
+        """The native targets that a plugin offers for a platform; nothing of them is known to XLA yet."""
+        return [target for target in self._offered_targets(name, platform) if target.platform == platform]
+
+    def _offered_targets(self, name: str, platform: str) -> list[FfiTarget]:
+        """All that a plugin offers when it is asked for a platform, which may be for others, too."""
+        plugin = self.load(name)
+        hook: Any = self._manager.hook.ev3x_ffi_targets
+        with self._guarded(plugin, "cannot offer its native targets"):
+            impls = [impl for impl in hook.get_hookimpls() if impl.plugin_name == _key(plugin)]
+            made = [t for impl in impls for t in _listed(impl.function(*[platform][: len(impl.argnames)]))]
+            targets = [_checked_target(plugin, target) for target in made]
+            keys = [(t.name, t.platform) for t in targets]
+            if twice := {n for n, p in keys if keys.count((n, p)) > 1}:
+                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+            return targets
+
+    def find(self, role: str, use: str) -> tuple[str, type[Component]]:
+        """The full id and the class of a component; a name without a plugin means a built-in one."""
+        plugin, _, name = use.rpartition(":")
+        plugin = plugin or BUILTIN
+        offers = self.offers(role, plugin)
+        if name in offers:
+            return f"{plugin}:{name}", offers[name]
+        known = [f"{plugin}:{n}" if ":" in use else n for n in offers]
+        versions = [n for n in known if n.partition("@")[0] == use.partition("@")[0]]
+        if versions:
+            raise PluginError(f"{plugin!r} offers no {role} {use!r}, but {', '.join(sorted(versions))}")
+        others = [f"'{p}:...'" for p in self.plugins if p != plugin]
+        hint = f" (installed plugins: {', '.join(others)})" if ":" not in use and others else ""
+        raise PluginError(unknown(role, use, known) + hint)
+
+    def build(self, role: str, use: str, options: Mapping[str, Any] | None = None) -> Component:
+        """The component with these options; raises PluginError or OptionError."""
+        return self.find(role, use)[1].build(options or {})
+
+    def _register(self, plugin: PluginInfo, content: object) -> PluginInfo:
+        name = plugin.name
+        if name in self._registered and self._manager.get_plugin(_key(plugin)) is content:
+            return self._registered[name]
+        if name in self._registered or name in self.index.names:
+            other = self._registered.get(name) or self.index.plugins.get(name) or f"plugin {name!r}"
+            raise PluginError(f"{plugin} cannot be registered: its name is that of {other}")
+        with self._guarded(plugin, "cannot be registered"):
+            self._adopt(plugin, content)
+        self._registered[name] = plugin
+        return plugin
+
+    def _adopt(self, plugin: PluginInfo, content: object) -> None:
+        """Hands a plugin to the manager, all of it or nothing."""
+        _check_hooks(content)
+        self._manager.register(content, _key(plugin))
+        if hasattr(content, "ev3x_ffi_targets"):
+            from ..ops import native
+
+            owner = f"{plugin.distribution or plugin.value} {plugin.version}".rstrip()
+            offers = native.Source(str(plugin), owner, lambda platform: self._offered_targets(plugin.name, platform))
+            native.registry.attach(offers)
+
+    @contextlib.contextmanager
+    def _guarded(self, plugin: PluginInfo, what: str, *, keep: bool = False) -> Iterator[None]:
+        """Whatever the code of a plugin raises becomes a PluginError; `keep` remembers it as the plugin's own."""
+        try:
+            if plugin.name == BUILTIN:
+                yield
+            else:
+                with watched(str(plugin)):
+                    yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit, and whatever else a plugin comes up with
+            stranger = unreadable(error, self.index)
+            text = stranger or cause(error, plugin) + _way(plugin)
+            fault = PluginError(f"{plugin} {what}: {text}")
+            if keep:
+                self._failed[_key(plugin)] = fault
+            raise fault from error
+
+
+def _key(plugin: PluginInfo) -> str:
+    """Which plugin this is: under other policies, a name may be that of another distribution's."""
+    return f"{plugin.name} of {plugin.distribution}" if plugin.distribution else plugin.name
+
+
+def _way(plugin: PluginInfo) -> str:
+    if plugin.name == BUILTIN or not plugin.distribution:
+        return ""
+    return f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
+
+
+def _check_there(plugin: PluginInfo) -> None:
+    """Raises RuntimeError if the plugin is no longer what the index says: modules of two versions would mix."""
+    if plugin.location is not None and not plugin.location.exists():
+        raise RuntimeError(
+            f"{plugin.distribution} was removed or upgraded after this process had begun ({plugin.location} is gone); "
+            "start it again"
+        )
+
+
+def _imported(plugin: PluginInfo) -> object:
+    """What the entry point of a plugin names: a module, or an object in it."""
+    module, _, path = plugin.value.partition(":")
+    found: Any = importlib.import_module(module.strip())
+    for part in path.split(".") if path else ():
+        found = getattr(found, part.strip())
+    return found
+
+
+def _check_hooks(content: object) -> None:
+    """Raises TypeError for what pluggy would take in silence, or half."""
+    if inspect.isclass(content):
+        raise TypeError(f"{content.__name__} is a class, an instance is expected: have you forgotten the ()?")
+    defaults = vars(hookspecs.Plugin)
+    names = [n for n in dir(content) if n.startswith("ev3x_") and callable(getattr(content, n))]
+    found = [n for n in names if getattr(getattr(content, n), "__func__", None) is not defaults.get(n, content)]
+    if not found:
+        raise TypeError(f"{getattr(content, '__name__', repr(content))} has no ev3x_ hooks")
+    for name in found:
+        hook: Any = getattr(content, name)
+        if name not in HOOKS:
+            raise TypeError(unknown("hook", name, HOOKS))
+        marks = getattr(hook, f"{GROUP}_impl", None)
+        if marks is None:
+            raise TypeError(f"{name} lacks the decorator @ev3x.hookimpl")
+        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+            raise TypeError(f"{name} is async: hooks are called, not awaited; write a plain function")
+        if marks["hookwrapper"] or marks["wrapper"]:
+            raise TypeError(f"{name} is a wrapper: hooks return what a plugin offers, there is nothing to wrap")
+
+
+def _listed(result: Any) -> list[Any]:
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("a hook returned a coroutine: hooks are called, not awaited")
+    return list(result)
+
+
+def _checked(role: str, offer: Any) -> Offer:
+    if not isinstance(offer, Offer):
+        raise TypeError(f"ev3x_{role}s must return Offer(name, component) records, got {offer!r}")
+    if not isinstance(offer.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(@[1-9]\d*)?", offer.name):
+        raise ValueError(f"the name of a component must be a word such as 'mine' or 'mine@2', got {offer.name!r}")
+    kind = offer.component
+    if not (isinstance(kind, type) and issubclass(kind, Component)):
+        raise TypeError(f"{offer.name!r} must offer a subclass of ev3x.Component, got {kind!r}")
+    if kind.role != role:
+        raise TypeError(f"{offer.name!r} is offered as {role} but its class is a {kind.role or 'bare Component'}")
+    if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
+        raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
+    if missing := sorted(kind.__abstractmethods__):
+        raise TypeError(f"{offer.name!r}: {kind.__name__} lacks {', '.join(missing)}")
+    return offer
+
+
+def _checked_target(plugin: PluginInfo, target: Any) -> FfiTarget:
+    if not isinstance(target, FfiTarget):
+        raise TypeError(f"ev3x_ffi_targets must return FfiTarget(name, handler, self_test) records, got {target!r}")
+    prefix = normalized(plugin.distribution or f"ev3x-{plugin.name}").replace("-", "_")
+    if target.name != prefix and not target.name.startswith(f"{prefix}_"):
+        raise ValueError(f"the names of its targets must begin with {prefix + '_'!r}, got {target.name!r}")
+    if target.platform not in PLATFORMS:
+        raise ValueError(f"{target.name!r}: platform must be one of {PLATFORMS}, got {target.platform!r}")
+    if not callable(target.self_test):
+        raise TypeError(f"{target.name!r}: self_test must be a function of the target's name, got {target.self_test!r}")
+    return target

@@ -1,0 +1,238 @@
+"""Saving and restoring a whole run as one Orbax tree: arrays by name, no pickle, no code.
+
+    run        key, round, position in the decide split, current and incumbent variables, aims
+    plugins    `plugin@API version`: the states of its proposers, adapters and budget
+    streams    positions of streamed data
+    history    the records of all rounds
+
+Every leaf stands under its path, `model/incumbent/params/Dense_0/kernel`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ..core.types import PyTree, Record, State
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be read, or does not belong to this run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint as it was read: arrays under their paths."""
+
+    run: Mapping[str, Any]
+    plugins: Mapping[str, Mapping[str, Any]]
+    streams: Mapping[str, np.ndarray[Any, Any]]
+    records: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+    def state(self, like: State, homes: Mapping[str, str], *, drop: bool = False) -> State:
+        """The state, in the structure of `like`; CheckpointError says what does not fit.
+
+        `homes` says by label in which branch of `plugins` the state of a component is. With `drop`, plugins whose
+        states do not fit keep those of `like`, with a warning each.
+        """
+        misfits = self._misfits(like, homes)
+        if misfits and ("" in misfits or not drop):
+            way = "" if "" in misfits else ", or let these plugins start anew: `ev3x resume RUN --drop-plugin-state`"
+            raise CheckpointError(
+                f"the checkpoint does not fit this configuration: {'; '.join(misfits.values())}; "
+                f"go back to what it was saved with{way}"
+            )
+        for text in misfits.values():
+            warnings.warn(f"starts anew: {text}", stacklevel=2)
+        found = {}
+        for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+            branch = _branch(path, homes)
+            home = self.plugins.get(branch, {}) if branch else self.run
+            if branch in misfits:
+                found[path] = _raw(leaf)
+            elif path in home:
+                found[path] = home[path]
+        return fill(like, found)
+
+    def _misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
+        """The branches that are not as in `like`, and why; that of the run itself is the empty one."""
+        found: dict[str, list[str]] = {}
+        for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+            branch = _branch(path, homes)
+            home = self.plugins.get(branch, {}) if branch else self.run
+            if np.prod(leaf.shape) and (fault := _misfit(path, leaf, home.get(path))):
+                found.setdefault(branch, []).append(fault)
+        known = set(paths(like))
+        for branch in dict.fromkeys(homes.values()):
+            for path in sorted(self.plugins.get(branch, {}).keys() - known):
+                found.setdefault(branch, []).append(f"{path} is there no more")
+        words = {}
+        for branch, faults in found.items():
+            plugin = branch.partition("@")[0]
+            others = [b for b in self.plugins if b.partition("@")[0] == plugin and branch not in self.plugins]
+            text = f"its states were saved by {others[0]}, it is {branch} now" if others else "; ".join(faults)
+            words[branch] = f"plugin {plugin!r}: {text}" if branch else text
+        return words
+
+    def history(self, like: Record) -> Record | None:
+        """The records of all rounds, each in the structure of `like`; None before the first."""
+        if not self.records:
+            return None
+        n = len(next(iter(self.records.values())))
+        return fill(jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), like), self.records)
+
+    def incumbent(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The incumbent's variables by path, for numpy: types that it does not know, as bfloat16, become float32."""
+        head = "model/incumbent/"
+        arrays = {path.removeprefix(head): np.asarray(x) for path, x in self.run.items() if path.startswith(head)}
+        return {path: x if x.dtype.isbuiltin == 1 else x.astype(np.float32) for path, x in arrays.items()}
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last two, each complete or not there at all."""
+
+    def __init__(self, directory: Path, homes: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._homes = homes
+        with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
+            )
+            self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def save(
+        self,
+        state: State,
+        history: Record | None,
+        positions: Mapping[str, np.ndarray[Any, Any]],
+        meta: Mapping[str, Any],
+    ) -> None:
+        """Write the run as it stands; nothing when this round is saved already."""
+        step = int(state.round)
+        if step in self._manager.all_steps():
+            return
+        tree: dict[str, Any] = {"run": {}, "plugins": {}}
+        for path, leaf in leaves(state).items():
+            branch = _branch(path, self._homes)
+            home = tree["plugins"].setdefault(branch, {}) if branch else tree["run"]
+            home[path] = np.asarray(leaf)  # numpy: it can be read on another machine than the run's
+        tree |= {"streams": dict(positions), "history": leaves(history)}
+        saved = {name: branch for name, branch in tree.items() if branch}
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(dict(meta)))
+        try:
+            with _quiet():
+                self._manager.save(step, args=args)
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoint {step} cannot be written to {self._directory}: {error}; earlier ones are kept"
+            ) from error
+
+
+def load(directory: Path) -> Saved | None:
+    """The last checkpoint in a directory, None when there is none; CheckpointError when it cannot be read.
+
+    Nothing is written: a run that goes on in this directory is not disturbed.
+    """
+    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    if not steps:
+        return None
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    try:
+        with _quiet():
+            options = ocp.CheckpointManagerOptions(read_only=True)
+            with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+                read = manager.restore(steps[-1], args=args)
+    except Exception as error:
+        way = f"; delete {directory / str(steps[-1])} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
+        raise CheckpointError(f"checkpoint {steps[-1]} in {directory} cannot be read: {error}{way}") from error
+    tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
+    return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+
+
+def _branch(path: str, homes: Mapping[str, str]) -> str:
+    """The branch of `plugins` that a leaf of the state belongs to; empty for the run's own."""
+    role, _, rest = path.partition("/")
+    if role not in ("proposers", "adapters", "budget"):
+        return ""
+    label = next(n for n in homes if f"{rest}/".startswith(f"{n}/")) if rest and role != "budget" else role
+    return homes[label]
+
+
+def leaves(tree: PyTree) -> dict[str, Any]:
+    """Every leaf that holds anything, as a plain array under its path."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if np.size(leaf):
+            found[_name(path)] = _raw(leaf)
+    return found
+
+
+def paths(tree: PyTree) -> list[str]:
+    """The paths of all leaves, in order; CheckpointError when two are the same."""
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    if len(set(names)) < len(names):
+        raise CheckpointError(
+            f"two leaves of the state have the same path: {sorted(n for n in names if names.count(n) > 1)}"
+        )
+    return names
+
+
+def fill(like: PyTree, found: Mapping[str, Any]) -> PyTree:
+    """A tree in the structure of `like`, with the leaves found by path; CheckpointError says which do not fit."""
+    filled, faults = [], []
+    for name, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
+        if not np.prod(leaf.shape):
+            filled.append(jnp.zeros(leaf.shape, leaf.dtype))
+        elif fault := _misfit(name, leaf, found.get(name)):
+            faults.append(fault)
+        else:
+            array = jnp.asarray(found[name])
+            filled.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array)
+    if faults:
+        raise CheckpointError("the checkpoint does not fit this configuration: " + "; ".join(faults))
+    return jax.tree.unflatten(jax.tree.structure(like), filled)
+
+
+def _misfit(name: str, leaf: Any, value: Any) -> str | None:
+    """Why this value cannot be the leaf of that name; None if it can."""
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    if value is None:
+        return f"{name} is missing"
+    if (value.shape, value.dtype) == (raw.shape, raw.dtype):
+        return None
+    return f"{name} must be {raw.dtype}{list(raw.shape)}, got {value.dtype}{list(value.shape)}"
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax reports every step it takes; only its warnings matter here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,85 @@
+"""The observers of a run: told one after the other, and left out when they keep failing."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..core.observe import Observer, Progress, Row, RunInfo
+from ..host.discovery import PluginInfo
+from ..host.faults import cause
+
+
+class ObserverError(Exception):
+    """Observers have failed in a run that allows no fault; its cause is the group of what they raised."""
+
+
+class Watchers:
+    """The observers of a run. One that raises is counted, and left out after three faults in a row.
+
+    `owners` says of which plugin they are, by label. With `strict`, a fault ends the run instead, when all have been
+    told.
+    """
+
+    MOST_FAULTS = 3
+
+    def __init__(
+        self,
+        observers: Sequence[tuple[str, Observer]],
+        owners: Mapping[str, PluginInfo | None] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._observers = dict(observers)
+        self._owners = owners or {}
+        self._strict = strict
+        self._handles: dict[str, Any] = {}
+        self._in_a_row = dict.fromkeys(self._observers, 0)
+        self.faults: dict[str, int] = {}
+
+    def start(self, run: RunInfo, rows: Sequence[Row]) -> None:
+        """Tell everyone that the run begins."""
+
+        def tell(label: str, observer: Observer) -> None:
+            self._handles[label] = observer.start(run, rows)
+
+        self._tell(self._observers, tell)
+
+    def rounds(self, rows: Sequence[Row], progress: Progress) -> None:
+        """Tell everyone who started, and is not left out, of new rounds."""
+        awake = [label for label in self._handles if self._in_a_row[label] < self.MOST_FAULTS]
+        self._tell(awake, lambda label, observer: observer.rounds(self._handles[label], rows, progress))
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Tell everyone who started that the run ended."""
+        self._tell(self._handles, lambda label, observer: observer.end(self._handles[label], summary))
+
+    def fail(self, reason: str) -> None:
+        """Tell everyone who started that the run ended with an error, which what they raise must not hide."""
+        with contextlib.suppress(ObserverError, Warning):
+            self._tell(self._handles, lambda label, observer: observer.fail(self._handles[label], reason))
+
+    def _tell(self, labels: Iterable[str], tell: Callable[[str, Observer], None]) -> None:
+        """Tell one after the other, whatever the others do."""
+        errors, texts = [], []
+        for label in list(labels):
+            try:
+                tell(label, self._observers[label])
+                self._in_a_row[label] = 0
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # sys.exit, and whatever else an observer comes up with
+                errors.append(error)
+                texts.append(self._count(label, error))
+        if errors and self._strict:
+            raise ObserverError(f"--strict-plugins: {'; '.join(texts)}") from BaseExceptionGroup("observers", errors)
+        for text in texts:
+            warnings.warn(text, stacklevel=3)
+
+    def _count(self, label: str, error: BaseException) -> str:
+        self._in_a_row[label] += 1
+        self.faults[label] = self.faults.get(label, 0) + 1
+        out = "; it is left out from now on" if self._in_a_row[label] == self.MOST_FAULTS else ""
+        owner = f" ({plugin})" if (plugin := self._owners.get(label)) else ""
+        return f"observer {label!r}{owner} failed: {cause(error)}{out}"

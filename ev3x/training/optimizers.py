@@ -1,0 +1,146 @@
+"""Losses and optimizers as values: frozen, hashable and equal when they mean the same, so that programs are cached.
+
+optax.sgd(0.1) != optax.sgd(0.1); Rule(optax.sgd, learning_rate=0.1) equals another one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, Self
+
+import optax
+import pydantic_core
+
+from ..component import to_config, unknown
+
+OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
+    name: getattr(optax, name)
+    for name in """
+    adabelief adadelta adafactor adagrad adam adamax adamw amsgrad lamb lars lion nadam nadamw novograd
+    radam rmsprop sgd sm3 yogi
+    """.split()
+}
+SCHEDULES: Mapping[str, Callable[..., Any]] = {
+    name: getattr(optax, name)
+    for name in """
+    constant_schedule cosine_decay_schedule cosine_onecycle_schedule exponential_decay
+    linear_onecycle_schedule linear_schedule polynomial_schedule sgdr_schedule warmup_constant_schedule
+    warmup_cosine_decay_schedule warmup_exponential_decay_schedule
+    """.split()
+}
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Rule:
+    """A function and its options, called when it is needed.
+
+    `Rule(optax.adamw, learning_rate=1e-3)`; options are numbers, strings, None, or rules again (schedules).
+    """
+
+    factory: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __init__(self, factory: Callable[..., Any], /, **options: Any) -> None:
+        if faults := _faults(inspect.signature(factory).parameters, options):
+            raise ValueError(f"{_name(factory)}: {'; '.join(faults)}")
+        object.__setattr__(self, "factory", factory)
+        object.__setattr__(self, "options", tuple(sorted(options.items())))
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The options that are floats."""
+        return {name: value for name, value in self.options if isinstance(value, float)}
+
+    def build(self, **overrides: Any) -> Any:
+        """What the function returns; `overrides` may be traced numbers."""
+        values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}
+        return self.factory(**(values | overrides))
+
+    def to_config(self) -> dict[str, Any]:
+        """The table that a config would say it with."""
+        return {"name": _name(self.factory), **{n: to_config(v) for n, v in self.options if v is not None}}
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{n}={v if isinstance(v, Rule) else format(v)}" for n, v in self.options)
+        return f"{_name(self.factory)}({inside})"
+
+
+class Named:
+    """A value that a config writes as a name, or as a table with a name and options."""
+
+    EXAMPLE: ClassVar[str]
+    NAMES: ClassVar[Collection[str]] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        name: dict[str, Any] = {"type": "string"} | ({"enum": sorted(cls.NAMES)} if cls.NAMES else {})
+        return {"anyOf": [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]}
+
+    @classmethod
+    def _parse(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        options = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"must be {cls.EXAMPLE}, got {value!r}")
+        made: Callable[..., Self] = cls
+        return made(name, **options)
+
+
+class Optimizer(Named, Rule):
+    """An optax optimizer as a value: `Optimizer(optax.adamw, learning_rate=1e-3)` or `Optimizer("adamw", ...)`.
+
+    A config names one of `OPTIMIZERS`; schedules are tables: `learning_rate = { name = "linear_schedule", ... }`.
+    """
+
+    EXAMPLE = 'an optimizer such as { name = "adamw", learning_rate = 1e-3 }'
+    NAMES = OPTIMIZERS
+
+    def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
+        if isinstance(factory, str):
+            factory = _known("optimizer", factory, OPTIMIZERS)
+        super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
+
+
+def _name(factory: Callable[..., Any]) -> str:
+    return str(getattr(factory, "__name__", None) or getattr(getattr(factory, "func", None), "__name__", repr(factory)))
+
+
+def _faults(accepted: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with these options for a function with these parameters."""
+    loose = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    faults = [unknown("option", name, accepted) for name in options if name not in accepted and not loose]
+    faults += [
+        f"{name} must be a number, a string or a rule, got {value!r}"
+        for name, value in options.items()
+        if not isinstance(value, int | float | str | Rule | None)
+    ]
+    faults += [
+        f"option {name!r} is required"
+        for name, p in accepted.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options
+    ]
+    return faults
+
+
+def _known(kind: str, name: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name not in registry:
+        raise ValueError(unknown(kind, name, registry))
+    return registry[name]
+
+
+def _schedule(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        options = dict(value)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f'must be a schedule such as {{ name = "linear_schedule", ... }}, got {value!r}')
+        return Rule(_known("schedule", name, SCHEDULES), **options)
+    return value

@@ -1,0 +1,82 @@
+"""Ranges of hyperparameters, as a config says them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import pydantic_core
+
+from ..component import unknown
+from ..core.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that one hyperparameter may take, uniform in itself or in its logarithm."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            if isinstance(end, bool) or not isinstance(end, int | float):
+                raise ValueError(f"range {self.name!r}: low and high must be numbers, got {end!r}")
+        if not self.low < self.high:
+            raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
+        if self.log and self.low <= 0:
+            raise ValueError(f"range {self.name!r}: a logarithmic range must be positive, got low = {self.low}")
+
+    def at(self, u: Array) -> Array:
+        """The value at u in [0, 1)."""
+        if self.log:
+            value = jnp.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + u * (self.high - self.low)
+        return jnp.clip(value, self.low, self.high)
+
+
+class Ranges(tuple[Range, ...]):
+    """Ranges by name. A config says `name = { low = ..., high = ..., log = false }` for each."""
+
+    __slots__ = ()
+    EXAMPLE: ClassVar[str] = "{ learning_rate = { low = 1e-3, high = 1.0, log = true } }"
+
+    def to_config(self) -> dict[str, Any]:
+        """A table for each range."""
+        return {r.name: {"low": r.low, "high": r.high, "log": r.log} for r in self}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:
+        return pydantic_core.core_schema.no_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        options = {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean", "default": False}}
+        one = {"type": "object", "properties": options, "required": ["low", "high"], "additionalProperties": False}
+        return {"type": "object", "additionalProperties": one}
+
+    @classmethod
+    def _parse(cls, value: Any) -> Self:
+        if isinstance(value, Mapping):
+            return cls(_range(name, limits) for name, limits in value.items())
+        if isinstance(value, Sequence) and all(isinstance(r, Range) for r in value):
+            return cls(value)
+        raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+
+
+def _range(name: str, limits: Any) -> Range:
+    if isinstance(limits, Range):
+        return limits
+    known = ("low", "high", "log")
+    for key in limits if isinstance(limits, Mapping) else ():
+        if key not in known:
+            raise ValueError(f"range {name!r}: {unknown('option', key, known)}")
+    if not isinstance(limits, Mapping) or not {"low", "high"} <= set(limits):
+        raise ValueError(f"range {name!r} must be {{ low = ..., high = ... }}, got {limits!r}")
+    return Range(name, **limits)

@@ -1,0 +1,325 @@
+"""The host: metadata alone to list, a guard around every plugin, and errors that name what to repair."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import jax
+import pytest
+from installing import GOOD
+
+from ev3x.builtin.assessors.paired import Paired
+from ev3x.host.discovery import discover
+from ev3x.host.host import Host, PluginError
+from ev3x.host.policy import PluginPolicy
+from ev3x.ops import native
+
+NATIVE = """
+import ev3x
+from handlers import handler
+
+def agrees(name):
+    pass
+
+@ev3x.hookimpl
+def ev3x_ffi_targets(platform):
+    return [ev3x.FfiTarget("ev3x_{name}_op", handler(0, 1), agrees)]
+"""
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A registry without the bundled targets, in place of this process's."""
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)
+    made = native.Registry()
+    monkeypatch.setattr(native, "registry", made)
+    return made
+
+
+def fault(plugin, host=None, role="assessor"):
+    with pytest.raises(PluginError) as error:
+        (host or Host()).find(role, f"{plugin}:mine")
+    return str(error.value)
+
+
+def test_a_plugin_is_found_and_offers_its_components(site):
+    site("good", GOOD)
+    full, cls = Host().find("assessor", "good:mine")
+    assert (full, cls.__name__) == ("good:mine", "Mine")
+    assert Host().build("assessor", "good:mine", {"block": 7}).to_config()["block"] == 7
+    assert Host().find("assessor", "paired") == Host().find("assessor", "ev3:paired") == ("ev3:paired", Paired)
+
+
+def test_listing_imports_nothing(site):
+    site("loud", "raise SystemExit('imported')")
+    index = discover()
+    assert str(index.plugins["loud"]) == "plugin 'loud' of ev3x-loud 1.5"
+    assert "module_of_loud" not in sys.modules
+
+
+def test_a_run_imports_only_the_plugins_it_names(site):
+    site("good", GOOD)
+    site("other", "raise RuntimeError")
+    Host().find("assessor", "good:mine")
+    assert "module_of_good" in sys.modules and "module_of_other" not in sys.modules
+
+
+BROKEN = {
+    "it raises": ("raise RuntimeError('no luck')", "cannot be loaded: RuntimeError: no luck"),
+    "it exits": ("import sys; sys.exit(3)", "cannot be loaded: it called sys.exit(3)"),
+    "it lacks a package": ("import not_there", "cannot be loaded: ModuleNotFoundError: No module named 'not_there'"),
+    "it is not Python": ("def (:", "cannot be loaded: SyntaxError: invalid syntax ("),
+    "it has no hooks": ("x = 1", "cannot be loaded: TypeError: module_of_bad has no ev3x_ hooks"),
+    "its hook is misspelt": (
+        GOOD.replace("ev3x_assessors", "ev3x_asessors"),
+        "cannot be loaded: TypeError: unknown hook 'ev3x_asessors'; did you mean 'ev3x_assessors'?",
+    ),
+    "its hook wants arguments": (
+        GOOD.replace("ev3x_assessors()", "ev3x_assessors(config)"),
+        "cannot be loaded: PluginValidationError: Plugin 'bad of ev3x-bad' for hook 'ev3x_assessors'",
+    ),
+    "its hook raises": (
+        GOOD.replace("return [", "raise KeyError('no') #"),
+        "cannot offer its assessors: KeyError: 'no'",
+    ),
+    "it offers no records": (
+        GOOD.replace('ev3x.Offer("mine", Mine)', "Mine"),
+        "cannot offer its assessors: TypeError: ev3x_assessors must return Offer(name, component) records",
+    ),
+    "it offers an instance": (
+        GOOD.replace('"mine", Mine)', '"mine", Mine())'),
+        "'mine' must offer a subclass of ev3x.Component, got Mine(",
+    ),
+    "it offers another role": (
+        GOOD.replace("ev3x.Assessor", "ev3x.Adapter"),
+        "'mine' is offered as assessor but its class is a adapter",
+    ),
+    "it offers a name twice": (
+        GOOD.replace("Mine)]", "Mine)] * 2"),
+        "cannot offer its assessors: ValueError: offered more than once: mine",
+    ),
+    "its class is not frozen": (
+        GOOD.replace("@dataclasses.dataclass(frozen=True)", ""),
+        "'mine': Mine must be decorated with @dataclasses.dataclass(frozen=True)",
+    ),
+    "it returns nothing": (GOOD.replace("return [", "x = ["), "cannot offer its assessors: TypeError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_named_with_its_distribution_and_stops_no_other(site, case):
+    source, text = BROKEN[case]
+    site("bad", source)
+    site("good", GOOD)
+    host = Host()
+    message = fault("bad", host)
+    assert message.startswith("plugin 'bad' of ev3x-bad 1.5 ") and text in message
+    assert message.endswith("; to go on without it: " + sys.executable + " -m pip uninstall ev3x-bad")
+    assert fault("bad", host) == message, "the cause is kept and told again"
+    assert host.find("assessor", "good:mine")[0] == "good:mine"
+
+
+def test_a_module_that_is_gone(site):
+    site("stale", None)
+    assert "ev3x-stale 1.5 cannot be loaded: ModuleNotFoundError: No module named 'module_of_stale'" in fault("stale")
+
+
+def test_two_distributions_that_claim_one_name(site):
+    site("twice", GOOD, "ev3x-one", "module_of_one")
+    site("twice", GOOD, "ev3x-two", "module_of_two")
+    site("good", GOOD)
+    host = Host()
+    message = fault("twice", host)
+    assert message.startswith("plugin name 'twice' is claimed by ev3x-")
+    assert "ev3x-one 1.5" in message and "ev3x-two 1.5; disable or uninstall all but one" in message
+    assert not {"module_of_one", "module_of_two"} & set(sys.modules)
+    assert host.find("assessor", "good:mine")
+
+
+def test_built_ins_cannot_be_shadowed(site):
+    site("ev3", GOOD, "evil")
+    host = Host()
+    assert host.find("assessor", "paired") == ("ev3:paired", Paired)
+    assert host.index.faults == ("plugin 'ev3' of evil 1.5 claims the name of the built-in plugin; ignored",)
+
+
+def test_a_strangers_broken_metadata_spoil_nothing(site, tmp_path):
+    site("good", GOOD)
+    stranger = site("stranger", None)
+    (stranger / "entry_points.txt").write_text("[ev3x]\nthis is no entry point")
+    (tmp_path / "half_removed-1.0.dist-info").mkdir()
+    (tmp_path / "empty-1.0.dist-info").mkdir()
+    (tmp_path / "empty-1.0.dist-info" / "METADATA").write_text("")
+    (tmp_path / "binary-1.0.dist-info").mkdir()
+    (tmp_path / "binary-1.0.dist-info" / "METADATA").write_bytes(b"Name: b\xff\xfe\nVersion: 1\n")
+    (tmp_path / "binary-1.0.dist-info" / "entry_points.txt").write_bytes(b"[ev3x]\n\xff = \xfe\n")
+    host = Host()
+    assert host.find("assessor", "good:mine")
+    assert any("stranger-1.5.dist-info: unreadable metadata" in f for f in host.index.faults)
+
+
+def test_what_lies_on_the_path_twice_or_in_a_zip_file_is_one_distribution(site, tmp_path, monkeypatch):
+    site("good", GOOD)
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "link")
+    with zipfile.ZipFile(tmp_path / "zipped.whl", "w") as file:
+        file.writestr("zipped-1.0.dist-info/METADATA", "Name: zipped\nVersion: 1.0\n")
+        file.writestr("zipped-1.0.dist-info/entry_points.txt", "[ev3x]\nzipped = module_of_zipped\n")
+    monkeypatch.syspath_prepend(tmp_path / "zipped.whl")
+    index = discover()
+    assert not index.conflicts and not index.copies and {"good", "zipped"} <= index.plugins.keys()
+    assert Host(index).find("assessor", "good:mine")
+
+
+def test_of_several_copies_the_first_counts_even_if_it_brings_nothing(site, tmp_path, monkeypatch):
+    site("good", GOOD)
+    old = tmp_path / "in front" / "ev3x_good-0.5.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Name: ev3x-good\nVersion: 0.5\n")
+    monkeypatch.syspath_prepend(old.parent)
+    index = discover()
+    assert "good" not in index.plugins, "Python would import the old one"
+    assert index.copies["ev3x-good"] == (old.resolve(), (tmp_path / "ev3x_good-1.5.dist-info").resolve())
+
+
+def test_an_error_that_cannot_say_what_is_wrong(site):
+    site("bad", "class Odd(Exception):\n    def __str__(self):\n        raise KeyError\n\nraise Odd")
+    host = Host()
+    text = "cannot be loaded: Odd: and it raises when it is asked what is wrong ("
+    assert text in fault("bad", host) and text in fault("bad", host)
+
+
+def test_settings_that_cannot_be_put_back_keep_no_other_from_it(site, monkeypatch):
+    changes = "import os, jax\nos.environ['XLA_FLAGS'] = '--bad'\njax.config.update('jax_enable_x64', True)\n"
+    site("bad", changes + GOOD)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    update = jax.config.update
+
+    def stubborn(name, value):
+        if value is False:
+            raise RuntimeError("too late")
+        update(name, value)
+
+    monkeypatch.setattr(jax.config, "update", stubborn)
+    message = fault("bad")
+    update("jax_enable_x64", False)
+    assert "the variable XLA_FLAGS from None to '--bad', jax_enable_x64 from False to True (it stays so: too late)" in (
+        message
+    )
+    assert "XLA_FLAGS" not in os.environ
+
+
+def test_a_name_that_two_claim_is_under_each_policy_that_of_the_one_allowed(site):
+    site("twice", GOOD, "ev3x-one", "module_of_one")
+    site("twice", GOOD.replace("mine", "yours"), "ev3x-two", "module_of_two")
+    host = Host()
+    one, two = (host.narrowed(PluginPolicy(allow=[name])) for name in ("ev3x-one", "ev3x-two"))
+    assert one.find("assessor", "twice:mine") and two.find("assessor", "twice:yours")
+    assert "mine" not in two.offers("assessor", "twice")
+
+
+def test_unknown_names_are_met_with_the_nearest_known_one(site):
+    site("good", GOOD)
+    host = Host()
+    for use, text in (
+        (
+            "god:mine",
+            "unknown plugin 'god'; did you mean 'good'?; `ev3x plugins list` shows what is installed; "
+            "pip installs more, --plugin FILE.py takes a file",
+        ),
+        ("good:mien", "unknown assessor 'good:mien'; did you mean 'good:mine'?"),
+        (
+            "mine",
+            "unknown assessor 'mine'; known: bernstein, betting, bootstrap, lexicographic, mean_bounds, paired, "
+            "pareto, published (installed plugins: 'good:...')",
+        ),
+    ):
+        with pytest.raises(PluginError) as error:
+            host.find("assessor", use)
+        assert str(error.value) == text
+
+
+def test_hosts_share_no_plugins(site):
+    site("good", GOOD)
+    first, second = Host(), Host()
+    first.load("good")
+    assert not second._manager.has_plugin("good")
+
+
+def test_finding_plugins_imports_no_jax():
+    code = "import sys; from ev3x import Host; Host(); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_native_targets_are_taken_over_when_they_are_wanted(site, registry):
+    site("fast", NATIVE.format(name="fast"))
+    host = Host()
+    host.load("fast")
+    Host().load("fast")  # another host of this process
+    assert registry.ensure("ev3x_fast_op")
+    (record,) = registry.status()
+    assert (record.state, record.owner, record.fault) == ("native", "ev3x-fast 1.5", False)
+
+
+def test_targets_of_other_platforms_wait(site, registry):
+    site("gpu", NATIVE.format(name="gpu").replace("agrees)]", 'agrees, platform="CUDA")]'))
+    host = Host()
+    assert host.targets("gpu", "cpu") == []
+    assert [t.name for t in host.targets("gpu", "CUDA")] == ["ev3x_gpu_op"]
+
+
+WRONG_TARGETS = {
+    "the prefix is another's": (
+        ('"ev3x_{name}_op"', '"ev3x_op"'),
+        "ValueError: the names of its targets must begin with 'ev3x_bad_', got 'ev3x_op'",
+    ),
+    "the prefix only begins like its own": (
+        ('"ev3x_{name}_op"', '"ev3x_badly_op"'),
+        "ValueError: the names of its targets must begin with 'ev3x_bad_', got 'ev3x_badly_op'",
+    ),
+    "the platform is misspelt": (
+        ("agrees)]", 'agrees, platform="cuda")]'),
+        "ValueError: 'ev3x_bad_op': platform must be one of ('cpu', 'CUDA', 'ROCM'), got 'cuda'",
+    ),
+    "the hook raises": (
+        ("return [", "raise OSError('libfoo.so.1: cannot open') #"),
+        "OSError: libfoo.so.1: cannot open",
+    ),
+    "the hook exits": (("return [", "raise SystemExit(4) #"), "it called sys.exit(4)"),
+    "the hook returns nothing": (("return [", "x = ["), "TypeError: 'NoneType' object is not iterable"),
+    "the hook returns other records": (
+        ("return [", "return ['ev3x_bad_op'] #"),
+        "TypeError: ev3x_ffi_targets must return FfiTarget(name, handler, self_test) records, got 'ev3x_bad_op'",
+    ),
+    "there is no self-test": (
+        ("agrees)]", "None)]"),
+        "TypeError: 'ev3x_bad_op': self_test must be a function of the target's name, got None",
+    ),
+    "a name comes twice": (("agrees)]", "agrees)] * 2"), "ValueError: offered more than once: ev3x_bad_op"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TARGETS)
+def test_a_wrong_offer_of_targets_costs_only_native_code(site, registry, case):
+    change, text = WRONG_TARGETS[case]
+    site("bad", GOOD + NATIVE.replace(*change).format(name="bad"))
+    site("fine", NATIVE.format(name="fine"))
+    host = Host()
+    host.load("fine")
+    assert host.find("assessor", "bad:mine")[0] == "bad:mine"
+    with pytest.warns(native.NativeWarning) as seen:
+        assert not registry.ensure("ev3x_bad_op")
+    place = re.search(r" \(/.*/module_of_bad.py:\d+\)", str(seen[0].message))
+    assert bool(place) == (case in ("the hook raises", "the hook exits"))
+    said = (
+        f"plugin 'bad' of ev3x-bad 1.5 cannot offer its native targets: {text}{place[0] if place else ''}; "
+        f"to go on without it: {sys.executable} -m pip uninstall ev3x-bad"
+    )
+    assert [str(w.message) for w in seen] == [f"ev3x: {said}; its jnp definitions are used"]
+    assert registry.ensure("ev3x_fine_op")
+    assert registry.faults == [said]
+    with pytest.raises(native.NativeError) as error, native.using("require"):
+        registry.ensure("ev3x_bad_op")
+    assert str(error.value).endswith(f"'ev3x_bad_op': no plugin that has been loaded offers it; {said}")

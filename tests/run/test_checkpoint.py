@@ -1,0 +1,248 @@
+"""Checkpoints: what goes in comes out, what does not fit is named, and a broken one is told in words."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from toys import Shift, evolver, same
+
+import ev3x
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load
+
+# Tensorstore completes other reads of a damaged checkpoint after Orbax has given up and closed its event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
+
+
+def state(proposers=None, adapters=None, budget=(), params=None, key=None, at=0):
+    variables = {"params": {"w": jnp.arange(3.0)} if params is None else params}
+    return ev3x.State(
+        key=jax.random.key(3) if key is None else key,
+        round=jnp.int32(at),
+        spent=jnp.int32(0),
+        model=ev3x.Model(variables, jax.tree.map(jnp.array, variables), jnp.ones(1)),
+        proposers=proposers or {},
+        adapters=adapters or {},
+        budget=budget,
+    )
+
+
+def last(directory):
+    found = load(directory)
+    assert found is not None
+    return found
+
+
+def saved(directory, what, history=None, positions=None):
+    Checkpoints(directory, HOMES).save(what, history, positions or {}, {"some": "meta"})
+    return last(directory)
+
+
+PARAMS = {
+    "w": jnp.arange(6, dtype=jnp.float32).reshape(2, 3),
+    "half": jnp.array([1.5, -0.0, np.nan], jnp.bfloat16),
+    "bool": jnp.array([True, False]),
+    "none": jnp.zeros((0, 4)),
+    "scalar": jnp.float32(np.inf),
+    "bytes": jnp.array([1, 255], jnp.uint8),
+    "mlp/~/linear_0": {"a.b": jnp.ones(2), "": jnp.zeros(1), "ö %": jnp.int32(-1)},
+    "layers": [jnp.ones(1), (jnp.zeros(2), None)],
+}
+STATES = {
+    "parameters of all kinds": dict(params=PARAMS),
+    "optimizers": dict(
+        proposers={
+            "a": optax.chain(optax.clip(1.0), optax.adamw(1e-3), optax.ema(0.9)).init({"w": jnp.ones(3)}),
+            "b/c": (jnp.int32(1), optax.EmptyState(), {}, jnp.zeros((0,))),
+        }
+    ),
+    "nothing": dict(proposers={"a": ()}, adapters={"grow": ()}),
+    "adapters and budget": dict(adapters={"grow": {"at": jnp.int32(2)}}, budget=(jnp.float32(0.05), jnp.bool_(True))),
+    "keys": dict(proposers={"a": {"keys": jax.random.split(jax.random.key(0), 3)}}),
+    "keys of other kinds": dict(
+        key=jax.random.key(0, impl="rbg"), proposers={"a": jax.random.split(jax.random.key(1, impl="unsafe_rbg"))}
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", STATES.values(), ids=STATES.keys())
+def test_a_state_comes_back_as_it_was(tmp_path, parts):
+    before = state(**parts)
+    blank = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.zeros_like(x), before)
+    after = saved(tmp_path, before).state(blank, HOMES)
+    assert same(after, before)
+    assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(before)]
+
+
+def test_plugin_states_stand_under_plugin_and_api_version_and_the_rest_under_its_path(tmp_path):
+    found = saved(
+        tmp_path,
+        state(
+            proposers={"a": jnp.ones(1), "b/c": {"x": jnp.ones(2)}},
+            adapters={"grow": jnp.int32(0)},
+            budget={"left": jnp.ones(1)},
+        ),
+        positions={"explore": np.frombuffer(b"n12", np.uint8)},
+    )
+    assert {name: sorted(branch) for name, branch in found.plugins.items()} == {
+        "ev3@v1": ["budget/left", "proposers/a"],
+        "other@v1": ["adapters/grow", "proposers/b/c/x"],
+    }
+    assert sorted(found.run) == [
+        "key",
+        "model/aims",
+        "model/current/params/w",
+        "model/incumbent/params/w",
+        "round",
+        "spent",
+    ]
+    assert bytes(found.streams["explore"]) == b"n12" and found.records == {} and found.meta == {"some": "meta"}
+
+
+def test_missing_and_mismatching_leaves_are_all_named(tmp_path):
+    found = saved(tmp_path, state(proposers={"a": {"x": jnp.ones(2)}}))
+    with pytest.raises(CheckpointError, match="does not fit this configuration") as caught:
+        found.state(state(params={"w": jnp.zeros(3, jnp.bfloat16)}, proposers={"a": {"y": jnp.ones(2)}}), HOMES)
+    assert "model/current/params/w must be bfloat16[3], got float32[3]" in str(caught.value)
+    assert "proposers/a/y is missing" in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"key must be uint32\[4\], got uint32\[2\]"):
+        found.state(state(key=jax.random.key(0, impl="rbg")), HOMES)
+
+
+def test_a_plugin_that_cannot_read_its_state_may_start_anew(tmp_path):
+    found = saved(tmp_path, state(proposers={"a": jnp.ones(2), "b/c": jnp.ones(2)}))
+    like = state(proposers={"a": jnp.zeros(2), "b/c": jnp.full(3, 7.0)})
+    with pytest.raises(CheckpointError, match=r"plugin 'other': proposers/b/c must be .*--drop-plugin-state"):
+        found.state(like, HOMES)
+    with pytest.warns(UserWarning, match="starts anew: plugin 'other': proposers/b/c must be"):
+        after = found.state(like, HOMES, drop=True)
+    assert after.proposers["a"].tolist() == [1, 1] and after.proposers["b/c"].tolist() == [7, 7, 7]
+    with pytest.raises(CheckpointError, match="plugin 'other': proposers/b/c is there no more"):
+        found.state(state(proposers={"a": jnp.zeros(2)}), HOMES)
+    moved = {**HOMES, "b/c": "other@v2", "grow": "other@v2"}
+    with pytest.raises(CheckpointError, match="plugin 'other': its states were saved by other@v1, it is other@v2 now"):
+        found.state(state(proposers={"a": jnp.zeros(2), "b/c": jnp.ones(2)}), moved)
+    with pytest.raises(CheckpointError, match="params/w must be"):
+        found.state(state(params={"w": jnp.zeros(9)}, proposers={"a": jnp.zeros(2)}), HOMES, drop=True)
+
+
+def test_a_state_of_another_plugin_is_not_taken_for_ones_own(tmp_path):
+    found = saved(tmp_path, state(proposers={"a": jnp.ones(2)}))
+    with pytest.raises(CheckpointError, match="proposers/a is missing"):
+        found.state(state(proposers={"a": jnp.ones(2)}), {**HOMES, "a": "fork@v1"})
+
+
+def test_leaves_with_the_same_path_are_refused():
+    twice = {"a": {"b": jnp.ones(1)}, "a/b": jnp.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"two leaves of the state have the same path: \['a/b', 'a/b'\]"):
+        fill(twice, leaves(twice))
+
+
+def test_records_come_back_with_their_leading_axis(tmp_path):
+    run = evolver(Shift((0.1,)))
+    end, records = run.rounds(run.init(0), 2)
+    ids = {"shift": "ev3:s", "promote": "ev3:p", "budget": "ev3:b"}
+    Checkpoints(tmp_path, ids).save(end, records, {}, {})
+    found = last(tmp_path)
+    one = jax.eval_shape(ev3x.core.loop.round_, run.plan, run.data, end)[1]
+    assert same(found.history(one), records) and same(found.state(run.init(1), ids), end)
+
+
+def test_the_last_two_are_kept_and_the_leftovers_of_a_kill_are_removed(tmp_path):
+    leftover = tmp_path / "7.orbax-checkpoint-tmp-0"
+    leftover.mkdir()
+    store = Checkpoints(tmp_path, HOMES)
+    for at in (1, 2, 3, 3):
+        store.save(state(at=at), None, {}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+    assert last(tmp_path).run["round"] == 3
+
+
+def test_reading_writes_nothing(tmp_path):
+    saved(tmp_path, state())
+    (tmp_path / "1.orbax-checkpoint-tmp-0").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    load(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_directory_without_checkpoints_has_none(tmp_path, made):
+    place = tmp_path / "checkpoints"
+    if made:
+        place.mkdir()
+        (place / "0.orbax-checkpoint-tmp-0").mkdir()
+    assert load(place) is None
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [empty, cut])
+@pytest.mark.parametrize("part", ["tree/d/*", "tree/manifest.ocdbt", "tree/_METADATA", "meta/metadata"])
+def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, damage):
+    store = Checkpoints(tmp_path, HOMES)
+    store.save(state(at=1), None, {}, {})
+    store.save(state(at=2), None, {}, {})
+    found = list((tmp_path / "2").glob(part))
+    assert found
+    for path in found:
+        damage(path)
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path)
+    assert f"checkpoint 2 in {tmp_path} cannot be read" in str(caught.value)
+    assert f"delete {tmp_path / '2'} to go back to checkpoint 1" in str(caught.value)
+
+
+def test_a_half_removed_old_checkpoint_disturbs_nobody(tmp_path):
+    store = Checkpoints(tmp_path, HOMES)
+    store.save(state(at=1), None, {}, {})
+    store.save(state(at=2), None, {}, {})
+    for path in (tmp_path / "1").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert last(tmp_path).run["round"] == 2
+    again = Checkpoints(tmp_path, HOMES)
+    again.save(state(at=3), None, {}, {})
+    assert last(tmp_path).run["round"] == 3
+
+
+def test_a_save_that_fails_is_told_in_words(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path, HOMES)
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store._manager, "save", full)
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint 0 cannot be written to .*No space left.*earlier ones are kept"
+    ):
+        store.save(state(), None, {}, {})
+
+
+def test_nothing_is_pickled(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("pickle")
+
+    for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    saved(tmp_path, state(**STATES["optimizers"]))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and not any(path.read_bytes().startswith(b"\x80") for path in files)
+
+
+def test_weights_for_numpy_know_only_its_types(tmp_path):
+    weights = saved(
+        tmp_path, state(params={"half": jnp.array([1.5, 2.5], jnp.bfloat16), "w": jnp.arange(2)})
+    ).incumbent()
+    assert {name: x.dtype.name for name, x in weights.items()} == {"params/half": "float32", "params/w": "int32"}
+    assert weights["params/half"].tolist() == [1.5, 2.5]

@@ -1,0 +1,183 @@
+"""What a run's files say of every round, and what would have changed its end."""
+
+import json
+
+import pytest
+
+from ev3x.run.directory import read
+from ev3x.run.explain import of_round, overview, would_change
+from ev3x.run.session import RunError
+
+
+def bounds(value, low, high, gain, at_least, at_most):
+    named = {"value": value, "mean": {"right": value, "size": 3.0}, "lower": {"right": low, "size": 3.0}}
+    named |= {"upper": {"right": high, "size": 3.0}, "difference": {"right": gain, "size": 0.0}}
+    return named | {
+        "difference_lower": {"right": at_least, "size": 0.0},
+        "difference_upper": {"right": at_most, "size": 0.0},
+    }
+
+
+def row(i, verdict, p=None, **other):
+    """A row as ev3x/report.py makes it; test_replay and tests/cli read real ones."""
+    winner = bounds(0.75, 0.7, 0.8, 0.01, -0.002, 0.022)
+    confirm = {
+        "winner": winner,
+        "current": winner,
+        "incumbent": {"right": 0.74, "size": 3.0},
+        "leads": "right",
+        "e_values": False,
+        "p_value": p,
+        "p_values": {} if p is None else {"right": p},
+        "alpha": 0.03,
+        "examples": 0 if verdict == "spent" else 256,
+        "uses": 0,
+    }
+    confirm |= {k: other.pop(k) for k in confirm.keys() & other.keys()}
+    made = {
+        "round": i,
+        "candidates": [{"name": "a/b", "eligible": True, **winner}, {"name": "a/c", "eligible": False, **winner}],
+        "winner": None if verdict == "none" else "a/b",
+        "verdict": verdict,
+        "why": f"why {i}",
+        "promoted": verdict == "better",
+        "move": "take",
+        "confirm": confirm,
+        "ledger": {"spent": 0.01 * (i + 1), "left": 0.05 - 0.01 * (i + 1)},
+        "select_examples": 64,
+        "gradient_steps": 4,
+        "parameters": {"candidates": 3, "incumbent": 3},
+        "calls": {},
+    }
+    return made | other
+
+
+ROWS = [
+    row(0, "better", 0.001),
+    row(1, "undecided", 0.083),
+    row(2, "worse", 0.99),
+    row(3, "equivalent", 0.5, uses=1),
+    row(4, "none"),
+    row(5, "spent"),
+]
+SUMMARY = {"task": "ev3:toy", "reason": "6 rounds", "promise": "at most 0.05", "assumes": ["fresh examples"]}
+
+
+def put(directory, rows=ROWS, summary=SUMMARY):
+    (directory / "config.toml").touch()
+    (directory / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    if summary is not None:
+        (directory / "summary.json").write_text(json.dumps(summary))
+    return directory
+
+
+def test_the_whole_run_in_figures(tmp_path):
+    found = overview(*read(put(tmp_path)))
+    assert {k: found[k] for k in ("task", "ended", "promise", "assumes", "rounds", "promotions")} == {
+        "task": "ev3:toy",
+        "ended": "6 rounds",
+        "promise": "at most 0.05",
+        "assumes": ["fresh examples"],
+        "rounds": 6,
+        "promotions": 1,
+    }
+    assert found["verdicts"] == {"better": 1, "undecided": 1, "worse": 1, "equivalent": 1, "none": 1, "spent": 1}
+    assert found["ledger"] == ROWS[-1]["ledger"]
+    assert found["decide"] == {"examples": 5 * 256, "reused": 1, "uses": 2}
+    assert found["lines"][1] == {
+        "round": 1,
+        "winner": "a/b",
+        "verdict": "undecided",
+        "promoted": False,
+        "shadow": False,
+        "metric": "right",
+        "gain": 0.01,
+        "lower": -0.002,
+        "upper": 0.022,
+        "p_value": 0.083,
+        "alpha": 0.03,
+        "examples": 256,
+        "why": "why 1",
+    }
+
+
+def test_a_run_that_has_not_ended_has_no_summary(tmp_path):
+    found = overview(*read(put(tmp_path, summary=None)))
+    assert (found["task"], found["promise"], found["assumes"], found["rounds"]) == (None, None, [], 6)
+
+
+def test_one_round_with_the_ledger_before_it():
+    found = of_round(ROWS, 1)
+    assert found["row"] == ROWS[1] and found["ledger_before"] == ROWS[0]["ledger"]
+    assert of_round(ROWS, 0)["ledger_before"] == {}
+
+
+@pytest.mark.parametrize("number", [-1, 6, 100])
+def test_a_round_that_there_is_not(number):
+    with pytest.raises(RunError, match=rf"--round {number}: this run has rounds 0 to 5"):
+        of_round(ROWS, number)
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (ROWS[0], "a level below 0.001: the evidence was enough down to this, 0.03 was offered"),
+        (ROWS[1], "right: p = 0.083 was reached, 0.03 was needed"),
+        (row(0, "undecided", 0.08, e_values=True), "right: an e-value of 12.5 was reached, 33.3 was needed"),
+        (
+            row(0, "undecided", 0.01, alpha=0.0, e_values=True),
+            "right: an e-value of 100 was reached, more than 1e+38 was needed",
+        ),
+        (row(0, "undecided", 0.01), "the p-values were small enough: `why` says what else held it back"),
+        (ROWS[2], "a better candidate: this one is proven worse than the incumbent, or not finite"),
+        (ROWS[4], "a candidate that is eligible, with parameters and scores that are finite"),
+        (ROWS[5], "decide examples that have taken part in no decision: a larger decide split, or a stream"),
+        (
+            row(0, "undecided", alpha=None),
+            "intervals that are apart: this confirmation states no error level to compare a p-value with",
+        ),
+        (
+            row(0, "better", alpha=None),
+            "intervals that overlap: this confirmation states no error level to compare a p-value with",
+        ),
+    ],
+)
+def test_what_would_have_changed_the_verdict(made, text):
+    assert would_change(made) == [text]
+
+
+def test_every_metric_that_held_a_gain_back_is_named():
+    made = row(0, "equivalent", p_values={"right": 0.2, "size": 0.01, "recall": 0.9})
+    assert would_change(made) == [
+        "a larger gain, or a smaller margin: the gain surely lies within the metric's margin",
+        "right: p = 0.2 was reached, 0.03 was needed",
+        "recall: p = 0.9 was reached, 0.03 was needed",
+    ]
+
+
+def test_files_that_cannot_be_read_are_refused_in_words(tmp_path):
+    with pytest.raises(RunError, match="is no run directory"):
+        read(tmp_path)
+    (tmp_path / "config.toml").touch()
+    with pytest.raises(RunError, match="has no round yet: there is nothing to explain"):
+        read(tmp_path)
+    rows = tmp_path / "rounds.jsonl"
+    for text, said in (
+        ("{\n{}\n", r"rounds\.jsonl:1: must be the row of a round in JSON: "),
+        ("[1]\n", r"rounds\.jsonl:1: must be the row of a round, as this version of ev3x writes it: got \[1\]"),
+        ('{"round": 0, "why": ""}\n', "it lacks calls, candidates, confirm, ledger, move, promoted, verdict, winner"),
+    ):
+        rows.write_text(text)
+        with pytest.raises(RunError, match=said):
+            read(tmp_path)
+    put(tmp_path)
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(RunError, match=r"summary\.json: must be the summary of a run in JSON"):
+        read(tmp_path)
+
+
+def test_a_row_that_was_not_written_to_its_end_is_left_out(tmp_path):
+    put(tmp_path)
+    with (tmp_path / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 6, "can')
+    assert len(read(tmp_path)[0]) == 6

@@ -1,0 +1,156 @@
+"""The rooms of `ev3x/`: who may import whom, and how large a file may be (docs/design.md, "Layout")."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "ev3x"
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+ENTRIES, MODULE_LINES, FUNCTION_LINES = 24, 300, 60
+
+GROUND = {"component", "ffi", "cache", "metrics", "devices", "wrong_sums"}
+HANDS_OUT = {"__init__"}  # imports public names when they are first used
+# What each room imports of the others. The first four rules of docs/design.md follow from it.
+MAY_IMPORT: Mapping[str, set[str]] = {
+    **{name: set[str]() for name in GROUND - {"metrics"}},
+    "metrics": {"ops"},
+    "ops": {"ffi", "component"},
+    "networks": {"component", "core"},
+    "core": GROUND | {"ops"},
+    "host": GROUND | {"ops"},
+    "stats": GROUND | {"core", "ops"},
+    "training": GROUND | {"core"},
+    "evolver": GROUND | {"core", "ops"},
+    "builtin": GROUND | {"core", "stats", "training", "networks", "ops", "host"},
+    "run": GROUND | {"core", "host", "ops", "evolver"},
+    "methods": {"builtin", "core", "training"},
+    "config": GROUND | {"run", "core", "host", "ops", "training"},
+    "testing": GROUND | {"core", "host", "ops", "stats", "training", "networks", "evolver", "builtin", "run", "config"},
+    "scaffold": GROUND | {"core", "host"},
+    "cli": GROUND | {"core", "host", "ops", "run", "config", "testing", "scaffold"},
+}
+# The author kit's fixture runs the command line, inside a function.
+EXCEPTIONS = {("ev3x.testing.fixtures", "ev3x.cli")}
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def imported(name: str) -> Iterator[str]:
+    """The modules of ev3x that a module imports, under TYPE_CHECKING and inside functions included."""
+    path = MODULES[name]
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "ev3x")
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            if origin.partition(".")[0] == "ev3x":
+                for alias in node.names:
+                    inner = f"{origin}.{alias.name}"
+                    yield inner if inner in MODULES else origin
+
+
+def room(name: str) -> str:
+    return [*name.split("."), "__init__"][1]
+
+
+GRAPH = {name: {other for other in imported(name) if (name, other) not in EXCEPTIONS} for name in MODULES}
+
+
+def test_each_room_imports_only_what_its_place_allows():
+    assert {room(name) for name in MODULES} - HANDS_OUT == MAY_IMPORT.keys()
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in sorted(others)
+        if room(name) not in HANDS_OUT and room(other) not in {room(name), *MAY_IMPORT[room(name)]}
+    ]
+    assert not wrong
+
+
+def test_of_the_host_components_know_the_hooks_and_nothing_else():
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in sorted(others)
+        if room(name) == "builtin" and room(other) == "host" and other != "ev3x.host.hookspecs"
+    ]
+    assert not wrong
+
+
+def test_the_four_rules_follow_from_the_table():
+    outside = {"run", "config", "cli"}
+    assert not MAY_IMPORT["core"] & {*outside, "host", "builtin"}
+    assert not MAY_IMPORT["builtin"] & outside
+    assert "core" not in MAY_IMPORT["host"] and "host" not in MAY_IMPORT["core"]
+
+
+def test_no_file_imports_one_that_imports_it():
+    """Depth first, on the way back: a file that is met again while what it imports is still open closes a circle."""
+    open_: list[str] = []
+    done: set[str] = set()
+    circles = []
+
+    def visit(name: str) -> None:
+        if name in open_:
+            circles.append(" -> ".join([*open_[open_.index(name) :], name]))
+        elif name not in done:
+            open_.append(name)
+            for other in sorted(GRAPH.get(name, ())):
+                visit(other)
+            open_.pop()
+            done.add(name)
+
+    for name in sorted(set(MODULES) - {"ev3x"}):
+        visit(name)
+    assert not circles
+
+
+def test_the_root_is_small():
+    entries = {p.name for p in PACKAGE.iterdir() if p.suffix in ("", ".py", ".typed") and not p.name.startswith("__py")}
+    assert len(entries) <= ENTRIES, sorted(entries)
+
+
+def code(path: Path) -> set[int]:
+    """The numbers of the lines that hold code: no docstrings, comments and blank lines."""
+    lines = {
+        i
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    }
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return lines
+
+
+def test_files_and_functions_are_short():
+    long = []
+    for path in FILES:
+        lines = code(path)
+        if len(lines) > MODULE_LINES:
+            long.append(f"{module(path)} has {len(lines)} lines of code")
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.FunctionDef):
+                length = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
+                if length > FUNCTION_LINES:
+                    long.append(f"{module(path)}.{node.name} has {length} lines of code")
+    assert not long
+
+
+def test_no_alias_of_arrays_and_trees_is_defined_twice():
+    aliases = ("Array", "PyTree", "Batch", "Variables", "Predictions", "Row")
+    homes = {
+        name: [module(path) for path in FILES if f"\n{name} = " in path.read_text(encoding="utf-8")] for name in aliases
+    }
+    assert homes == {n: ["ev3x.core.observe" if n == "Row" else "ev3x.core.types"] for n in aliases}
