@@ -21,6 +21,8 @@ from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core.loop import Limit, named
 
+pytestmark = pytest.mark.bits
+
 ROUNDS, STEPS = 4, 7
 OPTIMIZERS = {
     "adamw": ev3x.Optimizer("adamw", learning_rate=1e-2, weight_decay=0.1),
