@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_explain import ROWS, SUMMARY, put, row
+from sample_run import ROWS, SUMMARY, put, row
 from typer.testing import CliRunner
 
 from ev3x.builtin.tasks import mnist1d_teacher
