@@ -21,12 +21,14 @@ def needs(*tools: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(skip, reason=f"without {missing or 'x86-64 Linux'}")
 
 
-def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+def run(
+    command: Sequence[str | Path], *, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
 
 
-def passes(command: Sequence[str | Path], **environment: str) -> str:
-    done = run(command, **environment)
+def passes(command: Sequence[str | Path], *, cwd: Path | None = None, **environment: str) -> str:
+    done = run(command, cwd=cwd, **environment)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
     return done.stdout
 

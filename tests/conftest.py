@@ -7,7 +7,7 @@ import jax
 import pytest
 from installing import Site
 
-pytest_plugins = ["ev3x.testing.distribution"]
+pytest_plugins = ["ev3x.testing.session", "ev3x.testing.distribution"]
 
 
 @pytest.fixture(scope="session", autouse=True)

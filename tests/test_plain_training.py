@@ -21,7 +21,7 @@ from ev3x.builtin.adapters.accept import Accept
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core.loop import Limit, named
 
-pytestmark = pytest.mark.loose_types("flax and optax mix integers and floats")
+pytestmark = [pytest.mark.bits, pytest.mark.loose_types("flax and optax mix integers and floats")]
 
 ROUNDS, STEPS = 4, 7
 OPTIMIZERS = {

@@ -10,7 +10,7 @@ import pytest
 
 from ev3x.ops import native
 
-pytestmark = pytest.mark.loose_types("flax and optax mix integers and floats")
+pytestmark = [pytest.mark.loose_types("flax and optax mix integers and floats"), pytest.mark.bits]
 
 SETS = ["propose.0.length=3", "task.hidden=[8]"]
 PROGRAM = """

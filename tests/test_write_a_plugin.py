@@ -53,6 +53,7 @@ def test_the_page_is_what_this_test_takes_it_for():
     assert all(title for kind, title, _ in BLOCKS if kind == "python")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="its commands are for a POSIX shell")
 @pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip, which environments of uv lack")
 def test_what_the_page_says_happens(reader):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,9 +75,11 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
-        command = [sys.executable, "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
+        # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that happens to lie about here.
+        command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         with (Path(folder) / "stderr").open("w+b") as stderr:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment)
             try:
                 end = _end(plugin, _finished(process, file, timeout), stderr)
             except subprocess.TimeoutExpired:

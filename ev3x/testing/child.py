@@ -83,10 +83,11 @@ def ask(*requests: Request) -> list[dict[str, Any]]:
 
 def _told(requests: Sequence[Request], environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """What a child answers; when it dies of several requests, each is asked alone."""
+    # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that happens to lie about here.
     path = os.pathsep.join(p or os.getcwd() for p in sys.path)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", "from ev3x.testing.answers import main; main()"],
+            [sys.executable, "-P", "-c", "from ev3x.testing.answers import main; main()"],
             input=pickle.dumps(requests),
             env={**os.environ, **environment, "PYTHONPATH": path},
             capture_output=True,

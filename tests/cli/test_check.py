@@ -10,9 +10,8 @@ from ev3x.cli import app
 
 
 @pytest.fixture
-def check(site, monkeypatch):
+def check(site):
     """Checks a distribution: the exit code, and what was found, by what was looked at."""
-    monkeypatch.setenv("PYTHONPATH", str(site.folder))
 
     def run(*args):
         result = CliRunner().invoke(app, ["plugins", "check", *args, "--json"])
@@ -60,3 +59,15 @@ def test_a_sound_plugin_and_one_that_is_not(site, check):
     assert code == 1 and found["process"][1].startswith(
         "plugin 'leaving' of ev3x-leaving 1.5 ended the process that loaded it, as if all were well (exit code 0)"
     )
+
+
+def test_a_folder_that_happens_to_be_called_ev3x_is_not_imported(site, check, tmp_path_factory, monkeypatch):
+    clone = tmp_path_factory.mktemp("clone")
+    (clone / "ev3x").mkdir()
+    for name in ("ev3x/__init__.py", "jax.py"):
+        (clone / name).write_text("raise ImportError('sources, not what is installed')\n")
+    monkeypatch.chdir(clone)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    site("good", GOOD)
+    code, found = check("ev3x-good", "--no-kit")
+    assert (code, found["good:mine"]) == (0, (True, "Mine, 2 options"))

@@ -121,6 +121,7 @@ def training():
     return run, state, *run.rounds(state, 4)
 
 
+@pytest.mark.bits
 def test_the_same_key_gives_the_same_bits_and_another_key_others(training):
     run, _, after, records = training
     again, second = evolver(PAIR, SAMPLED).rounds(run.init(0), 4)
@@ -129,6 +130,7 @@ def test_the_same_key_gives_the_same_bits_and_another_key_others(training):
     assert not same(after.model.current, other.model.current)
 
 
+@pytest.mark.bits
 def test_rounds_in_parts_are_the_rounds_at_once(training):
     run, state, after, records = training
     half, first = run.rounds(state, 2)
@@ -156,6 +158,7 @@ def test_candidates_stand_in_the_order_of_their_labels(training):
     assert records.notes["hyperparameters"]["learning_rate"].shape == (4, 2)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_layouts_agree_to_the_tolerance_of_floats(training, chunk):
     _, state, _, records = training

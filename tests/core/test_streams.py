@@ -115,6 +115,7 @@ def whole():
     return state, *run.rounds(state, 6)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_a_resumed_run_ends_in_the_same_bits(whole, kind):
     start, end, records = whole
@@ -127,6 +128,7 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, kind):
     assert same(state, end) and same(records, jax.tree.map(lambda *x: jnp.concatenate(x), first, second))
 
 
+@pytest.mark.bits
 def test_rounds_on_a_feed_are_the_rounds_on_the_same_examples_on_the_device():
     """Decide examples are read in order in both cases; explore and assess stay on the device."""
     device = splits()

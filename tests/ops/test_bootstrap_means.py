@@ -14,6 +14,8 @@ from scipy import stats
 
 from ev3x.ops import bootstrap_means, native
 
+pytestmark = pytest.mark.bits
+
 module = importlib.import_module("ev3x.ops.bootstrap_means")
 TARGETS = ["ev3x_bootstrap_poisson", "ev3x_bootstrap_multinomial"]
 SCHEMES = ["poisson", "multinomial"]

@@ -9,6 +9,8 @@ import pytest
 
 from ev3x.ops import native, pareto_ranks, rank_metrics, score_moments, score_stats
 
+pytestmark = pytest.mark.bits
+
 if importlib.util.find_spec(native.MODULE) is None:
     pytest.skip("installed without native code", allow_module_level=True)
 module = importlib.import_module(native.MODULE)

@@ -12,6 +12,8 @@ from modes import strict_and_wide
 
 from ev3x.ops import ParetoRanks, native, pareto_ranks
 
+pytestmark = pytest.mark.bits
+
 definition = importlib.import_module("ev3x.ops.pareto_ranks").definition
 TARGET = "ev3x_pareto_ranks"
 SIZES = [0, 1, 2, 3, 7, 63, 64, 65, 127, 128, 129]

@@ -13,6 +13,8 @@ from scipy.stats import rankdata
 
 from ev3x.ops import RankMetrics, native, rank_metrics
 
+pytestmark = pytest.mark.bits
+
 definition = importlib.import_module("ev3x.ops.rank_metrics").definition
 TARGET = "ev3x_rank_metrics"
 SIZES = [0, 1, 2, 3, 7, 255, 256, 257, 1023, 1024, 1025]

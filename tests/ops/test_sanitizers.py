@@ -8,7 +8,7 @@ import pytest
 from building import build, needs, passes, run
 
 HERE = Path(__file__).parent / "native"
-pytestmark = needs("setarch")
+pytestmark = [needs("setarch"), pytest.mark.long]
 
 
 def preloaded(*names: str) -> str:

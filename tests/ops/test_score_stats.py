@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from ev3x.ops import ScoreMoments, ScoreStats, native, score_moments, score_stats
 
+pytestmark = pytest.mark.bits
+
 module = importlib.import_module("ev3x.ops.score_stats")
 definition = module.definition
 TARGETS = ["ev3x_score_stats", "ev3x_score_moments"]

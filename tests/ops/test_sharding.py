@@ -23,6 +23,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ev3x.ops import bootstrap_means, native, pareto_ranks, rank_metrics, score_moments, score_stats
 
+pytestmark = pytest.mark.bits
+
 SIZES = {"l": 8, "k": 8, "m": 2, "n": 512, "s": 2, "b": 16}  # l: a leading axis
 MESH = {"a": 2, "b": 4}
 
@@ -91,6 +93,8 @@ def layouts(name, call):
 
 
 CASES = [(o, call, name) for o in OPERATIONS for call in CALLS for name in layouts(o, call)]
+# Of every operation and of every way to call one; all others are long.
+QUICK = [case for case in CASES if case[1] == "jit" or (case[0] == "score_stats" and case[2] == "leading")]
 
 
 def draw(letters, kind, sizes, seed):
@@ -173,9 +177,11 @@ def key(case):
     return ", ".join(case)
 
 
-def main(cases):
+def main(quick):
     found = {}
-    for operation, call, layout in cases:
+    for operation, call, layout in CASES:
+        if ((operation, call, layout) in QUICK) != quick:
+            continue
         try:
             found[key((operation, call, layout))] = report(OPERATIONS[operation], call, LAYOUTS[layout])
         except Exception:
@@ -184,21 +190,23 @@ def main(cases):
 
 
 @functools.cache
-def outcome():
+def outcome(quick):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={math.prod(MESH.values())}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "EV3X_NATIVE": "require"}
-    done = subprocess.run([sys.executable, Path(__file__)], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, Path(__file__), str(quick)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.skipif(not native.ensure("ev3x_score_stats"), reason="native targets are not in use here")
-@pytest.mark.parametrize("case", CASES, ids=key)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in QUICK else pytest.mark.long, id=key(case)) for case in CASES]
+)
 def test_only_small_arrays_travel(case):
     if "explicit" in case[1] and tuple(map(int, jax.__version__.split(".")[:2])) < (0, 8):
         pytest.skip("jax < 0.8 cannot leave explicit axes to XLA for custom_partitioning")
-    assert outcome()[key(case)] == ""
+    assert outcome(case in QUICK)[key(case)] == ""
 
 
 if __name__ == "__main__":
-    main(CASES)
+    main(sys.argv[1] == "True")

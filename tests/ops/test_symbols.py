@@ -45,6 +45,7 @@ def strays(found: dict[str, int]) -> list[str]:
     return [f"{name}: level {found[name]}" for name in found if found[name] > allowed[name]]
 
 
+@pytest.mark.long
 def test_linked_module(tmp_path: Path):
     # The compiler's options are Release's; only that strips.
     build(tmp_path, "-DCMAKE_BUILD_TYPE=RelWithDebInfo")

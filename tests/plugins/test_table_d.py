@@ -31,6 +31,7 @@ def test_the_table_is_whole():
     assert len({case.id for case in CASES}) == len(CASES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_the_host_survives(results: Results, case: Case):
     state, words = results[case.id]

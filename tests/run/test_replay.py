@@ -86,6 +86,7 @@ def at(*place, by=None, to=None):
     return change
 
 
+@pytest.mark.bits
 def test_an_untouched_run_follows_from_its_records_to_the_bit_and_needs_no_data(whole):
     verdicts = [row["verdict"] for row in rows(whole)]
     assert verdicts[3:] == 3 * ["spent"] and "better" in verdicts[:3]

@@ -244,6 +244,7 @@ def test_a_run_needs_no_directory():
     assert summary["rounds"] == 2 and summary["directory"] is None
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("stops", [(2,), (1, 2, 5), (0,)])
 def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path, stops):
     run(setup(rounds=stops[0]), tmp_path)
@@ -458,7 +459,8 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
     assert_same_end(tmp_path, long)
 
 
-@pytest.mark.parametrize("after", [4, 15])
+@pytest.mark.bits
+@pytest.mark.parametrize("after", [4, pytest.param(15, marks=pytest.mark.long)])
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     """The long version is benchmarks/kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
@@ -578,6 +580,7 @@ def streamed(place):
     return {kind: place / kind for kind in ("functions", "counter")}
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("kind", ["functions", "counter"])
 def test_a_run_on_streams_resumes_to_the_same_bits(streamed, tmp_path, kind):
     assert run(on(kind, rounds=2), tmp_path)["rounds"] == 2
@@ -638,6 +641,7 @@ class Widen(ev3x.Adapter):
         return state, dataclasses.replace(form, task=task, model=dataclasses.replace(form.model, **wider))
 
 
+@pytest.mark.bits
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
     def growing(rounds):
         return setup(LoadedWide(), rounds=rounds, adapters=(Promote(), Widen()))
@@ -732,6 +736,7 @@ class Half(Loaded):
         return (batch["x"].astype(jnp.bfloat16) @ p["w"]) * variables["constants"]["scale"] + p["b"]
 
 
+@pytest.mark.bits
 @pytest.mark.loose_types("bfloat16 and float32 are mixed on purpose")
 def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_weights(tmp_path):
     run(setup(Half(), rounds=4), tmp_path / "whole")

@@ -268,6 +268,7 @@ def test_a_size_compiles_on_trial_and_alone():
     assert traced == [1, 2, 2]
 
 
+@pytest.mark.bits
 def test_many_rounds_in_one_call_are_the_same_rounds_one_by_one():
     proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.3, momentum=0.9)], length=5)
     a, b = (growing(proposer, patience=2) for _ in range(2))

@@ -316,6 +316,7 @@ def on_devices():
     return json.loads(done.stdout)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("devices", DEVICES[1:])
 def test_verdicts_on_recorded_scores_are_the_same_on_any_number_of_devices(devices):
     one, many = on_devices()["1"], on_devices()[str(devices)]

@@ -1,0 +1,49 @@
+"""What a session of tests and the processes that it starts share: compiled programs, options of XLA, what they import.
+
+In the top conftest.py: `pytest_plugins = ["ev3x.testing.session"]`. Tests compile many programs and run each a few
+times on a few examples, so most of their time is XLA's. What the user has not set in the environment is set there:
+
+- XLA optimises least, which compiles four times faster; sums may come in another order than in users' programs.
+  `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles as it does for users.
+- One compilation cache, in a temporary folder, serves all workers and child processes of the session.
+- A child `python -c`, `python -m` or `python FILE` does not look into the working directory or the file's folder for
+  modules: it imports the ev3x that its parent does, not the sources of a clone, which have no compiled module.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import jax
+import pytest
+
+LEVEL = "--xla_backend_optimization_level"
+# Emitting fusions takes as long as all optimisation; jaxlib 0.7 knows the option too.
+LEAST = f"{LEVEL}=0 --xla_cpu_use_fusion_emitters=false"
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set it for this process, before JAX's backend starts, and for its children."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
+        os.environ["XLA_FLAGS"] = f"{flags} {LEAST}".strip()
+    if CACHE not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="ev3x-compiled-")
+        config.add_cleanup(folder.cleanup)
+        _cache(**{CACHE: folder.name})
+        # By default JAX keeps only what took a second.
+        _cache(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.0, JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """How to run the tests that a project leaves out by `-m "not long"`."""
+    out = "tests marked long are left out: `-m long` runs them alone, `-m ''` all tests"
+    return [out] if config.option.markexpr == "not long" else []
+
+
+def _cache(**settings: str | float) -> None:
+    for name, value in settings.items():
+        os.environ[name] = str(value)
+        jax.config.update(name.lower(), value)  # JAX read the environment when it was imported
