@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lanes
+import confirmations
 import numpy as np
 import scipy.stats
-from lanes import Floats, Integers, Read, World
+from confirmations import Floats, Integers, Read, World
 from measure import write
 from null import Case
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def promotions(rule: str, world: World, alpha: Floats, seed: int) -> tuple[NDArr
     rng, flat = np.random.default_rng(seed), alpha.ravel()
     if rule in ANYTIME:
         assessor = ANYTIME[rule]
-        said = lanes.confirm(assessor, flat, world.reader(rng, assessor.block))
+        said = confirmations.confirm(assessor, flat, world.reader(rng, assessor.block))
         better, n = said.better, said.blocks * assessor.block
     else:
         fixed, size = PUBLISHED.get(rule, (Paired(), Paired().block * Paired().blocks))
@@ -82,9 +82,9 @@ def promotions(rule: str, world: World, alpha: Floats, seed: int) -> tuple[NDArr
         drawn = rng.multinomial(size, [wins, losses, both, 1 - wins - losses - both], size=flat.shape)
         won, lost, right = (np.asarray(x, np.float32) for x in drawn.T[:3])
         if isinstance(fixed, Paired):
-            better = lanes.paired(fixed, flat, won, lost)
+            better = confirmations.paired(fixed, flat, won, lost)
         else:
-            better = lanes.published(fixed, right + lost, won, lost, size)
+            better = confirmations.published(fixed, right + lost, won, lost, size)
         n = np.full(flat.shape, size)
     return better.reshape(alpha.shape), n.reshape(alpha.shape)
 
@@ -163,7 +163,7 @@ def shares(name: str, assessor: Anytime, repeats: int, copied: float, rounds: in
         ahead = rng.binomial(n - right, win[gain]) - rng.binomial(right, lose[gain])
         best = gain[np.arange(repeats), ahead.argmax(1)]
         alpha = np.asarray(_offer(budget, state))
-        said = lanes.confirm(assessor, alpha, _mixed(rng, worlds[best], assessor.block))
+        said = confirmations.confirm(assessor, alpha, _mixed(rng, worlds[best], assessor.block))
         state = _settle(budget, state, alpha, said.outcome.astype(np.int32), said.p_value)
         found += said.better
         false += said.better & (best == 0)
@@ -176,7 +176,7 @@ def shares(name: str, assessor: Anytime, repeats: int, copied: float, rounds: in
 
 
 def _mixed(rng: np.random.Generator, worlds: NDArray[np.object_], n: int) -> Read:
-    """Reads fresh blocks of n examples, of another world for each lane."""
+    """Reads fresh blocks of n examples, of another world for each trial."""
 
     def read(some: Integers, start: int, stop: int) -> tuple[Floats, Floats]:
         wins, losses = np.empty((2, len(some), stop - start), np.float32)
@@ -189,7 +189,7 @@ def _mixed(rng: np.random.Generator, worlds: NDArray[np.object_], n: int) -> Rea
 
 
 def _recorded(wins: Integers, losses: Integers, position: Integers) -> Read:
-    """Reads what stands there, from each lane's position on; after the last block the first comes again."""
+    """Reads what stands there, from each trial's position on; after the last block the first comes again."""
 
     def read(some: Integers, start: int, stop: int) -> tuple[Floats, Floats]:
         at = some[:, None], (position[some, None] + np.arange(start, stop)) % wins.shape[1]
@@ -216,7 +216,7 @@ def inflation(repeats: int, copied: float, *, reuse: bool, decide: int = 2048, r
         losses = rng.binomial(right, (1 - copied) * (1 - truth))
         wins = rng.binomial(block - right, (1 - copied) * truth)
         left = None if reuse else there - position
-        said = lanes.confirm(assessor, alpha[confirmed], _recorded(wins, losses, position), left)
+        said = confirmations.confirm(assessor, alpha[confirmed], _recorded(wins, losses, position), left)
         right += np.where(said.better[:, None], wins - losses, 0)
         order = (position[:, None] + np.arange(there)) % there
         counted = np.arange(there) < said.blocks[:, None]

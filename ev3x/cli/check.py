@@ -75,7 +75,7 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
-        # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that happens to lie about here.
+        # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that lies about here.
         command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         with (Path(folder) / "stderr").open("w+b") as stderr:

@@ -207,7 +207,7 @@ class Host:
             from ..ops import native
 
             owner = f"{plugin.distribution or plugin.value} {plugin.version}".rstrip()
-            offers = native.Source(str(plugin), owner, lambda platform: self._offered_targets(plugin.name, platform))
+            offers = native.Offers(str(plugin), owner, lambda platform: self._offered_targets(plugin.name, platform))
             native.registry.attach(offers)
 
     @contextlib.contextmanager

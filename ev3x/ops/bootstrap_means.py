@@ -84,10 +84,10 @@ def _means(scores: Array, seeds: Array, mask: Array | None, resamples: int, sche
     )
     arrays = ("kn", "s", "n")[: len(operands)]
     if scheme == "poisson":
-        layout = lowering.Layout(arrays, ("bk",), joined="n", across=across)
+        spread = lowering.Spread(arrays, ("bk",), joined="n", across=across)
     else:
-        layout = lowering.Layout(arrays, ("bk",), whole="n")
-    return lowering.choose(_TARGETS[scheme], call, portable, *operands, layout=layout)
+        spread = lowering.Spread(arrays, ("bk",), whole="n")
+    return lowering.choose(_TARGETS[scheme], call, portable, *operands, spread=spread)
 
 
 @_means.defjvp

@@ -22,7 +22,7 @@ _FACTORS = inspect.signature(custom_partitioning.def_partition).parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Spread:
     """How an operation may be split over devices: the last axes of its arrays, a letter each.
 
     Leading axes are shared by all arrays and may be split. So may the first operand's axes, but for those in
@@ -53,19 +53,19 @@ def choose(
     call: Callable[..., T],
     definition: Callable[..., T],
     *operands: Array,
-    layout: Layout | None = None,
+    spread: Spread | None = None,
 ) -> T:
     """Returns `call(*operands)` where it runs on a CPU and `target` is usable, else `definition(*operands)`.
 
-    With a layout, the native call is made on each device's part of sharded operands; without, they are gathered.
+    With a spread, the native call is made on each device's part of sharded operands; without, they are gathered.
     Inside shard_map, it is made on the part that the operation is given.
     """
     mesh = jax.sharding.get_abstract_mesh()
     manual = AxisType.Manual in mesh.axis_types
     usable = native.ensure(target)
     # Whether operands are split is known only when the program is compiled, too late to bring a target up.
-    if usable and layout and layout.targets and jax.device_count("cpu") > 1:
-        usable = all(map(native.ensure, layout.targets))
+    if usable and spread and spread.targets and jax.device_count("cpu") > 1:
+        usable = all(map(native.ensure, spread.targets))
     if not usable:
         run = definition
     elif manual:
@@ -74,13 +74,13 @@ def choose(
         run = functools.partial(lax.platform_dependent, cpu=native_call, default=portable)
     else:
         # Which platform a program is for is known when it is lowered, not here.
-        run = functools.partial(lax.platform_dependent, cpu=split(call, layout) if layout else call, default=definition)
-    if manual or layout is None or AxisType.Explicit not in mesh.axis_types:
+        run = functools.partial(lax.platform_dependent, cpu=split(call, spread) if spread else call, default=definition)
+    if manual or spread is None or AxisType.Explicit not in mesh.axis_types:
         return run(*operands)
 
     # The types of arrays say how they lie on such a mesh; within, XLA is free to choose, as it is elsewhere.
-    axes = layout.axes(mesh, jax.typeof(operands[0]).sharding.spec, operands[0].shape)
-    results = jax.tree.unflatten(_structure(call, operands), map(axes, layout.results))
+    axes = spread.axes(mesh, jax.typeof(operands[0]).sharding.spec, operands[0].shape)
+    results = jax.tree.unflatten(_structure(call, operands), map(axes, spread.results))
     return cast(T, jax.sharding.auto_axes(run, out_sharding=results)(*operands))
 
 
@@ -118,7 +118,7 @@ def custom_call(
     return jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")(*operands, **attributes)
 
 
-def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
+def split(call: Callable[..., T], spread: Spread) -> Callable[..., T]:
     """`call`, which takes any leading axes, run on each device's part of its operands."""
 
     def partition(mesh: Any, operands: Sequence[Any], results: Any) -> tuple[Any, ...]:
@@ -128,28 +128,28 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
         else:  # of operands without a place: all devices hold all
             mesh = Mesh(np.array(sorted(given.device_set, key=lambda device: device.id)), ("devices",))
             spec = ()
-        axes = layout.axes(mesh, spec, operands[0].shape)
+        axes = spread.axes(mesh, spec, operands[0].shape)
 
         def place(letters: str) -> NamedSharding:
             return NamedSharding(mesh, axes(letters))
 
-        joined = {letter: a for letter in layout.joined if (a := axes(letter)[-1]) is not None}
-        lower = functools.partial(layout.across, joined) if layout.across and joined else call
+        joined = {letter: a for letter in spread.joined if (a := axes(letter)[-1]) is not None}
+        lower = functools.partial(spread.across, joined) if spread.across and joined else call
         flat = lambda *parts: tuple(jax.tree.leaves(lower(*parts)))  # noqa: E731
-        return mesh, flat, tuple(map(place, layout.results)), tuple(map(place, layout.operands))
+        return mesh, flat, tuple(map(place, spread.results)), tuple(map(place, spread.operands))
 
     def rule(arrays: tuple[str, ...]) -> str:
         return ", ".join(" ".join(["...", *letters]) for letters in arrays)
 
     factors = {
-        "reduction_factors": tuple(letter for letter in layout.joined if not any(letter in r for r in layout.results)),
-        "need_replication_factors": tuple(layout.whole),
+        "reduction_factors": tuple(letter for letter in spread.joined if not any(letter in r for r in spread.results)),
+        "need_replication_factors": tuple(spread.whole),
     }
     # The partitioner gives no trees, only tuples of arrays; older JAX lacks some kinds of factors.
     partitioned = custom_partitioning(lambda *parts: tuple(jax.tree.leaves(call(*parts))))
     partitioned.def_partition(
         partition=partition,
-        sharding_rule=f"{rule(layout.operands)} -> {rule(layout.results)}",
+        sharding_rule=f"{rule(spread.operands)} -> {rule(spread.results)}",
         **{name: letters for name, letters in factors.items() if letters and name in _FACTORS},
     )
 
@@ -161,7 +161,7 @@ def split(call: Callable[..., T], layout: Layout) -> Callable[..., T]:
     @batched.def_vmap
     def _(size: int, split: list[bool], *operands: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
         full = (a if s else jnp.broadcast_to(a, (size, *a.shape)) for a, s in zip(operands, split, strict=True))
-        return batched(*full), (True,) * len(layout.results)
+        return batched(*full), (True,) * len(spread.results)
 
     def run(*operands: Array) -> T:
         return cast(T, jax.tree.unflatten(_structure(call, operands), batched(*operands)))

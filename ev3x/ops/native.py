@@ -60,8 +60,8 @@ class TargetStatus:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A plugin that may offer targets. `offers(platform)` is asked once per platform, when its backend is up."""
+class Offers:
+    """What a plugin offers as native targets. `offers(platform)` is asked once per platform, when its backend is up."""
 
     name: str
     owner: str
@@ -148,9 +148,9 @@ class Registry:
         self._load = load
         self._library: Library | Exception | None = None
         self._declared: dict[str, SelfTest] = {}
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, Offers] = {}
         self._asked: set[Key] = set()
-        self._offered: dict[Key, tuple[Source, FfiTarget]] = {}
+        self._offered: dict[Key, tuple[Offers, FfiTarget]] = {}
         self._waiting: dict[Key, str] = {}
         self._status: dict[Key, TargetStatus] = {}
         self._said: set[str] = set()
@@ -163,7 +163,7 @@ class Registry:
             raise ValueError(f"native target {target!r} is already declared")
         self._declared[target] = self_test
 
-    def attach(self, source: Source) -> None:
+    def attach(self, source: Offers) -> None:
         """Adds what a plugin offers; a second source of the same name changes nothing."""
         with self._lock:
             self._sources.setdefault(source.name, source)
@@ -257,7 +257,7 @@ class Registry:
                 elif not here(target.platform):
                     self._waiting[target.name, target.platform] = source.owner
 
-    def _offer(self, source: Source, target: FfiTarget) -> None:
+    def _offer(self, source: Offers, target: FfiTarget) -> None:
         """Adds one target. A name that is offered twice is used by nobody: whose handler it is would be chance."""
         key = (target.name, target.platform)
         if not self._bundled(key) and key not in self._offered:

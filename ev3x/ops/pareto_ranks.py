@@ -13,7 +13,7 @@ from .bits import flush
 from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_pareto_ranks"
-_LAYOUT = lowering.Layout(("km",), ("k", "k"), whole="km")
+_SPREAD = lowering.Spread(("km",), ("k", "k"), whole="km")
 
 
 class ParetoRanks(NamedTuple):
@@ -97,7 +97,7 @@ def _crowd(x: Array, rank: Array) -> Array:
 
 @jax.custom_jvp
 def _ranks(objectives: Array) -> ParetoRanks:
-    return lowering.choose(_TARGET, _call, definition, objectives, layout=_LAYOUT)
+    return lowering.choose(_TARGET, _call, definition, objectives, spread=_SPREAD)
 
 
 @_ranks.defjvp

@@ -13,7 +13,7 @@ from .bits import flush
 from .self_tests import Operands, StoredTest, declare
 
 _TARGET = "ev3x_rank_metrics"
-_LAYOUT = lowering.Layout(("kn", "n"), ("k", "k"), whole="n")
+_SPREAD = lowering.Spread(("kn", "n"), ("k", "k"), whole="n")
 
 
 class RankMetrics(NamedTuple):
@@ -42,7 +42,7 @@ def rank_metrics(scores: ArrayLike, labels: ArrayLike) -> RankMetrics:
     x = arguments.first("rank_metrics", "scores", scores, "K, n")
     row = (*x.shape[:-2], x.shape[-1])
     y = arguments.other("rank_metrics", "labels", labels, row, "bool", shape_is=arguments.SHARED)
-    return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, layout=_LAYOUT)
+    return lowering.choose(_TARGET, _call, definition, lax.stop_gradient(x), y, spread=_SPREAD)
 
 
 def definition(scores: Array, labels: Array, weights: Array | None = None) -> RankMetrics:

@@ -280,8 +280,8 @@ def _blocks(x: Array, size: int = 512) -> Array:
 def _stats(scores: Array, reference: Array, weights: Array | None, z: float) -> ScoreStats:
     operands = (scores, reference) if weights is None else (scores, reference, weights)
     portable = functools.partial(_portable, z=z)
-    layout = _layout(len(operands), _RESULTS, functools.partial(_call_across, z=z), joined="kn")
-    return lowering.choose(_STATS, functools.partial(_call, z=z), portable, *operands, layout=layout)
+    spread = _spread(len(operands), _RESULTS, functools.partial(_call_across, z=z), joined="kn")
+    return lowering.choose(_STATS, functools.partial(_call, z=z), portable, *operands, spread=spread)
 
 
 def _portable(scores: Array, reference: Array, weights: Array | None = None, *, z: float) -> ScoreStats:
@@ -296,8 +296,8 @@ def _stats_jvp(z: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]
 @jax.custom_jvp
 def _moments(scores: Array, reference: Array, weights: Array | None) -> ScoreMoments:
     operands = (scores, reference) if weights is None else (scores, reference, weights)
-    layout = _layout(len(operands), _PARTS, _call_moments_across, joined="n")
-    return lowering.choose(_MOMENTS, _call_moments, _define_moments, *operands, layout=layout)
+    spread = _spread(len(operands), _PARTS, _call_moments_across, joined="n")
+    return lowering.choose(_MOMENTS, _call_moments, _define_moments, *operands, spread=spread)
 
 
 @_moments.defjvp
@@ -305,8 +305,8 @@ def _moments_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tup
     return jax.jvp(_define_moments, primals, tangents)
 
 
-def _layout(operands: int, results: tuple[str, ...], across: Callable[..., Any], joined: str) -> lowering.Layout:
-    return lowering.Layout(("kmn", "mn", "mn")[:operands], results, joined=joined, across=across, targets=(_MOMENTS,))
+def _spread(operands: int, results: tuple[str, ...], across: Callable[..., Any], joined: str) -> lowering.Spread:
+    return lowering.Spread(("kmn", "mn", "mn")[:operands], results, joined=joined, across=across, targets=(_MOMENTS,))
 
 
 def _call(*operands: Array, z: float, target: str = _STATS) -> ScoreStats:

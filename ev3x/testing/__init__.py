@@ -9,6 +9,9 @@ docs/testing.md lists the checks. Fixtures for pytest are in `ev3x.testing.fixtu
 belongs to tests: what is known to compile wrong sums is turned off in it, see `ev3x.wrong_sums`.
 """
 
+import warnings
+from typing import Any
+
 from .. import wrong_sums
 from .components import CHECKS as CHECKS
 from .components import MINIMUM as MINIMUM
@@ -21,9 +24,16 @@ from .components import check_observer as check_observer
 from .components import check_proposer as check_proposer
 from .components import check_task as check_task
 from .report import ConformanceError as ConformanceError
-from .report import Record as Record
+from .report import Finding as Finding
 from .report import Report as Report
 from .worlds import TinyTask as TinyTask
 from .worlds import splits as splits
 
 wrong_sums.spare()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Record":
+        warnings.warn("ev3x.testing.Record is called ev3x.testing.Finding now", DeprecationWarning, stacklevel=2)
+        return Finding
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,11 +35,11 @@ class AdapterBench(StateBench):
         self.metrics = self.task.metrics
         self.aims = tuple((1.0 if m.maximize else -1.0) / (i + 1) for i, m in enumerate(self.metrics))
 
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the decision, and the state after it."""
         component.accept(self.metrics, self.aims)
         decision, state = component.decide(
-            PLACE, lane["state"], lane["decision"], lane["selection"], lane["confirmation"]
+            PLACE, case["state"], case["decision"], case["selection"], case["confirmation"]
         )
         return {"fresh": component.init(self.site, self.metrics), "decision": decision, "state": state}
 
@@ -63,7 +63,7 @@ class AdapterBench(StateBench):
         return {"decision": decision, "selection": selection, "confirmation": confirmation}
 
     def decides(self, **other: Any) -> tuple[Decision, PyTree]:
-        """The decision and state of lane 1 with other entries."""
+        """The decision and state of case 1 with other entries."""
         said = self.jitted(self.component, {**self.inputs(1), **other}, self.fixed)
         return said["decision"], said["state"]
 
@@ -145,7 +145,7 @@ def prepare(bench: AdapterBench) -> None:
     """`prepare` returns an explore split that gives batches."""
     explore = bench.component.prepare(bench.inputs(0)["state"], bench.splits.explore)
     demand(isinstance(explore, Explore), "an Explore", type(explore).__name__, "use dataclasses.replace(explore, ...)")
-    jax.eval_shape(lambda e, k: e.batch(trees.lane(e.draw(k, 1), 0)), explore, keys(0, 1)[0])
+    jax.eval_shape(lambda e, k: e.batch(trees.row(e.draw(k, 1), 0)), explore, keys(0, 1)[0])
 
 
 @check("decision_shapes", "own_call", *common.SOUND)
@@ -163,7 +163,7 @@ def transition(bench: AdapterBench) -> None:
     word = bench.component.describe(call)
     demand(isinstance(word, str) and word, "a word from `describe`", repr(word), "say what the host is asked for")
     explore = bench.splits.explore
-    probe = explore.batch(trees.lane(explore.draw(key, 1), 0))
+    probe = explore.batch(trees.row(explore.draw(key, 1), 0))
     (after, changed), (_, again) = (bench.component.transform(key, call, state, form, p) for p in (probe, None))
     demand(
         isinstance(changed.task, Task), "a form with a task", repr(changed.task), "return Form(task, champion, model)"

@@ -34,32 +34,32 @@ class AssessorBench(RoundBench):
         self.metrics = worlds.METRICS if metrics is None else metrics
         self.blocks = min(component.blocks, BLOCKS)
 
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """The evidence of all blocks, whether it is enough, and what it says."""
         component.accept(self.metrics)
-        evidence = self.evidence(component, lane, range(self.blocks))
-        ask = self.question(lane)
+        evidence = self.evidence(component, case, range(self.blocks))
+        ask = self.question(case)
         return {
             "evidence": evidence,
             "enough": component.enough(evidence, ask, self.metrics),
             "assessment": component.conclude(evidence, ask, self.metrics),
         }
 
-    def evidence(self, component: Any, lane: PyTree, blocks: Any) -> PyTree:
+    def evidence(self, component: Any, case: PyTree, blocks: Any) -> PyTree:
         """The evidence of these blocks."""
-        evidence = component.begin(lane["eligible"].shape[0], self.metrics)
+        evidence = component.begin(case["eligible"].shape[0], self.metrics)
         for i in blocks:
-            weights = None if lane["weights"] is None else lane["weights"][i]
-            block = Block(lane["scores"][i], lane["reference"][i], weights, None, jnp.int32(i))
-            evidence = component.observe(evidence, block, self.question(lane), self.metrics)
+            weights = None if case["weights"] is None else case["weights"][i]
+            block = Block(case["scores"][i], case["reference"][i], weights, None, jnp.int32(i))
+            evidence = component.observe(evidence, block, self.question(case), self.metrics)
         return evidence
 
-    def question(self, lane: PyTree) -> Question:
+    def question(self, case: PyTree) -> Question:
         """What the assessor is asked."""
-        return Question(lane["key"], lane["alpha"], lane["aims"], lane["eligible"])
+        return Question(case["key"], case["alpha"], case["aims"], case["eligible"])
 
     def draw(self, i: int) -> PyTree:
-        """Other scores in every lane."""
+        """Other scores in every case."""
         n = self.component.block
         rng = np.random.default_rng(i)
         scores, reference = worlds.scores(rng, self.metrics, GAINS, 0.3, (self.blocks, n))
@@ -83,16 +83,16 @@ class AssessorBench(RoundBench):
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Scores and weights divided along the examples."""
-        lane = self.inputs(0)
-        long = {name: split.along(-1, lane[name]) for name in ("scores", "reference", "weights")}
-        return split.whole({n: x for n, x in lane.items() if n not in long}) | long, ()
+        case = self.inputs(0)
+        long = {name: split.along(-1, case[name]) for name in ("scores", "reference", "weights")}
+        return split.whole({n: x for n, x in case.items() if n not in long}) | long, ()
 
     def told(self, outcome: PyTree) -> PyTree:
         """All but the evidence, which is the assessor's own."""
         return {name: x for name, x in outcome.items() if name != "evidence"}
 
     def says(self, *, eagerly: bool = False, **other: Any) -> Assessment:
-        """The assessment of lane 0 with other entries; compiled, once for all of the same shapes, or eagerly."""
+        """The assessment of case 0 with other entries; compiled, once for all of the same shapes, or eagerly."""
         run: Any = self.run if eagerly else self.jitted
         answer: Assessment = run(self.component, {**self.inputs(0), **other}, self.fixed)["assessment"]
         return jax.tree.map(np.asarray, answer)
@@ -144,12 +144,12 @@ def merge(bench: AssessorBench) -> None:
 @check("zero_evidence", *common.SOUND)
 def evidence_adds(bench: AssessorBench) -> None:
     """The evidence of two blocks observed in sequence is the sum of what each gives alone, to 1e-4."""
-    lane = bench.inputs(0)
+    case = bench.inputs(0)
     if bench.blocks == 1:  # a second block in the same place would not be one of this round
-        parts = [bench.evidence(bench.component, lane, range(1)), bench.component.begin(len(GAINS), bench.metrics)]
+        parts = [bench.evidence(bench.component, case, range(1)), bench.component.begin(len(GAINS), bench.metrics)]
     else:
-        parts = [bench.evidence(bench.component, lane, [i]) for i in (0, 1)]
-    together = bench.evidence(bench.component, lane, range(len(parts[: bench.blocks])))
+        parts = [bench.evidence(bench.component, case, [i]) for i in (0, 1)]
+    together = bench.evidence(bench.component, case, range(len(parts[: bench.blocks])))
     fault = trees.far(jax.tree.map(jnp.add, *parts), together)
     demand(fault is None, "evidence that adds", fault, "keep sums, counts, or slots by block.index; no running maximum")
 
@@ -157,13 +157,13 @@ def evidence_adds(bench: AssessorBench) -> None:
 @check("assessment_shapes", "same_key_same_bits", *common.SOUND)
 def masked(bench: AssessorBench) -> None:
     """Examples of weight 0 do not count, whatever their scores: a short last block is filled up with old examples."""
-    lane = bench.inputs(0)
-    hidden = jnp.zeros_like(lane["weights"]) == lane["weights"]
+    case = bench.inputs(0)
+    hidden = jnp.zeros_like(case["weights"]) == case["weights"]
     low = [m.low if np.isfinite(m.low) else -3.0 for m in bench.metrics]
     other = jnp.array(low, jnp.float32)[None, :, None]
     said = bench.says(
-        scores=jnp.where(hidden[:, None], other[:, None], lane["scores"]),
-        reference=jnp.where(hidden, other, lane["reference"]),
+        scores=jnp.where(hidden[:, None], other[:, None], case["scores"]),
+        reference=jnp.where(hidden, other, case["reference"]),
     )
     fault = trees.far(bench.says(), said)
     demand(
@@ -184,13 +184,13 @@ def unweighted(bench: AssessorBench) -> None:
 @check("assessment_shapes", "same_key_same_bits", "evidence_adds", "masked", *common.SOUND)
 def means(bench: AssessorBench) -> None:
     """`mean`, `reference` and `difference` are the weighted means that records and pictures show, to 1e-4."""
-    lane = jax.tree.map(
+    case = jax.tree.map(
         lambda x: np.asarray(x, np.float64), {n: bench.inputs(0)[n] for n in ("scores", "reference", "weights")}
     )
-    w = lane["weights"]
+    w = case["weights"]
     total = w.sum((0, 2))
-    reference = (w * lane["reference"]).sum((0, 2)) / total
-    mean = (w[:, None] * lane["scores"]).sum((0, 3)) / total
+    reference = (w * case["reference"]).sum((0, 2)) / total
+    mean = (w[:, None] * case["scores"]).sum((0, 3)) / total
     said = bench.says()
     for name, want in (("reference", reference), ("mean", mean), ("difference", mean - reference)):
         fault = trees.far(want, np.asarray(getattr(said, name), np.float64))
@@ -272,8 +272,8 @@ def non_finite(bench: AssessorBench) -> None:
 @check("assessment_shapes", "same_key_same_bits", *common.SOUND)
 def single(bench: AssessorBench) -> None:
     """One contender alone is assessed too."""
-    lane = bench.inputs(0)
-    said = bench.says(scores=lane["scores"][:, BEST:], eligible=jnp.ones(1, bool))
+    case = bench.inputs(0)
+    said = bench.says(scores=case["scores"][:, BEST:], eligible=jnp.ones(1, bool))
     demand(said.winner == 0 and said.value.shape == (1,), "the only contender to win", said.winner, "allow K = 1")
 
 

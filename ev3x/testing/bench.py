@@ -1,6 +1,6 @@
 """A component on the bench: what it does in a round as one function of arrays, traced and compiled once for all checks.
 
-A lane is one set of inputs; lanes differ in keys and values, never in shapes.
+A case is one set of inputs; cases differ in keys and values, never in shapes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..host.side_effects import VARIABLES
 from .trees import rebuilt
 from .worlds import TinyTask, loaded
 
-LANES = 3
+CASES = 3
 
 
 class Bench:
@@ -40,7 +40,7 @@ class Bench:
 
 
 class RoundBench(Bench, abc.ABC):
-    """What all roles share that run inside a round: lanes, and the program that is run on them."""
+    """What all roles share that run inside a round: cases, and the program that is run on them."""
 
     def __init__(self, component: Component, **given: Any) -> None:
         super().__init__(component, **given)
@@ -49,16 +49,16 @@ class RoundBench(Bench, abc.ABC):
         self.jitted = jax.jit(self._counted, static_argnums=0)
 
     @abc.abstractmethod
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """All that the component does in a round, as arrays: the program that is checked."""
 
     @abc.abstractmethod
     def draw(self, i: int) -> PyTree:
-        """The arrays of lane i; `inputs` keeps them."""
+        """The arrays of case i; `inputs` keeps them."""
 
     @property
     def fixed(self) -> PyTree:
-        """The arrays that all lanes share."""
+        """The arrays that all cases share."""
         return ()
 
     def states(self) -> list[tuple[str, PyTree, PyTree]]:
@@ -66,11 +66,11 @@ class RoundBench(Bench, abc.ABC):
         return []
 
     def following(self) -> PyTree | None:
-        """Lane 0 with the state that the round before left; None when there is no state."""
+        """Case 0 with the state that the round before left; None when there is no state."""
         return None
 
     def sharded(self, axis: Any) -> tuple[PyTree, PyTree]:
-        """Lane 0 and the fixed arrays, divided over the devices of a mesh axis (a `Split`) as large data would be."""
+        """Case 0 and the fixed arrays, divided over the devices of a mesh axis (a `Split`) as large data would be."""
         raise NotImplementedError
 
     def told(self, outcome: PyTree) -> PyTree:
@@ -79,30 +79,30 @@ class RoundBench(Bench, abc.ABC):
 
     @functools.cached_property
     def outcome(self) -> list[PyTree]:
-        """What comes out of every lane."""
-        return [self.jitted(self.component, self.inputs(i), self.fixed) for i in range(LANES)]
+        """What comes out of every case."""
+        return [self.jitted(self.component, self.inputs(i), self.fixed) for i in range(CASES)]
 
     @functools.cached_property
     def eager(self) -> tuple[PyTree, bool]:
-        """What comes out of lane 0 op by op, and whether its containers still hold what they held."""
-        lane = rebuilt(self.inputs(0))
-        leaves, structure = jax.tree.flatten(lane)
-        outcome = jax.tree.map(jnp.asarray, self.run(self.component, lane, self.fixed))
-        later: tuple[list[Any], Any] = jax.tree.flatten(lane)
+        """What comes out of case 0 op by op, and whether its containers still hold what they held."""
+        case = rebuilt(self.inputs(0))
+        leaves, structure = jax.tree.flatten(case)
+        outcome = jax.tree.map(jnp.asarray, self.run(self.component, case, self.fixed))
+        later: tuple[list[Any], Any] = jax.tree.flatten(case)
         same = later[1] == structure and all(x is y for x, y in zip(later[0], leaves, strict=True))
         return outcome, same
 
     def shape(self) -> PyTree:
         """The shapes of what comes out; traces anew."""
-        return jax.eval_shape(lambda lane, fixed: self.run(self.component, lane, fixed), self.inputs(0), self.fixed)
+        return jax.eval_shape(lambda case, fixed: self.run(self.component, case, fixed), self.inputs(0), self.fixed)
 
-    def _counted(self, component: Component, lane: PyTree, fixed: PyTree) -> PyTree:
+    def _counted(self, component: Component, case: PyTree, fixed: PyTree) -> PyTree:
         self.traces += 1
-        return self.run(component, lane, fixed)
+        return self.run(component, case, fixed)
 
 
 class StateBench(RoundBench):
-    """Around a component with state: lanes and what comes out of them have it under "state"."""
+    """Around a component with state: cases and what comes out of them have it under "state"."""
 
     def __init__(self, component: Component, task: Task | None = None, splits: Splits | None = None) -> None:
         super().__init__(component, task=task, splits=splits)
@@ -174,7 +174,7 @@ class Split:
 
 
 def keys(i: int, n: int) -> Array:
-    """n keys of lane i."""
+    """n keys of case i."""
     return jax.random.split(jax.random.fold_in(jax.random.key(20_231_018), i), n)
 
 

@@ -26,11 +26,11 @@ class BudgetBench(StateBench):
     role = "budget"
     component: Budget
 
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the level that is offered, and state and figures after the confirmation at that level."""
-        alpha = component.offer(lane["state"], lane["level"])
-        state = component.settle(lane["state"], alpha, lane["confirmation"])
-        account = component.account(state, lane["level"])
+        alpha = component.offer(case["state"], case["level"])
+        state = component.settle(case["state"], alpha, case["confirmation"])
+        account = component.account(state, case["level"])
         return {"fresh": component.init(), "alpha": alpha, "state": state, "account": account}
 
     def draw(self, i: int) -> PyTree:

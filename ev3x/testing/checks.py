@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..component import unknown
-from .report import ConformanceError, Record, Report
+from .report import ConformanceError, Finding, Report
 
 HERE = Path(__file__).parent
 
@@ -69,7 +69,7 @@ def run(bench: Any, checks: Sequence[Check], least: int, excuse: Mapping[str, st
             raise ValueError(f"excuse: {unknown('check', name, names)}")
         if not isinstance(reason, str) or not reason.strip():
             raise ValueError(f"excuse: {name!r} needs a reason in words, got {reason!r}")
-    records: dict[str, Record] = {}
+    records: dict[str, Finding] = {}
     try:
         for one in checks:
             records[one.name] = _record(one, bench, records, excuse)
@@ -88,21 +88,21 @@ def run(bench: Any, checks: Sequence[Check], least: int, excuse: Mapping[str, st
     return report
 
 
-def _record(one: Check, bench: Any, records: Mapping[str, Record], excuse: Mapping[str, str]) -> Record:
+def _record(one: Check, bench: Any, records: Mapping[str, Finding], excuse: Mapping[str, str]) -> Finding:
     if one.name in excuse:
-        return Record(one.name, "excused", excuse[one.name].strip())
+        return Finding(one.name, "excused", excuse[one.name].strip())
     broken = [a for a in one.after if a in records and records[a].status in ("failed", "blocked")]
     if broken:
-        return Record(one.name, "blocked", f"after {broken[0]}")
+        return Finding(one.name, "blocked", f"after {broken[0]}")
     try:
         note = one.run(bench)
     except Unmet as unmet:
-        return Record(one.name, "failed", str(unmet))
+        return Finding(one.name, "failed", str(unmet))
     except NothingToCheck as reason:
-        return Record(one.name, "excused", str(reason))
+        return Finding(one.name, "excused", str(reason))
     except Exception as error:
-        return Record(one.name, "failed", f"expected no exception; got {_told(error)}; mend what raises it")
-    return Record(one.name, "passed", note or "")
+        return Finding(one.name, "failed", f"expected no exception; got {_told(error)}; mend what raises it")
+    return Finding(one.name, "passed", note or "")
 
 
 def _told(error: Exception) -> str:

@@ -83,7 +83,7 @@ def ask(*requests: Request) -> list[dict[str, Any]]:
 
 def _told(requests: Sequence[Request], environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """What a child answers; when it dies of several requests, each is asked alone."""
-    # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that happens to lie about here.
+    # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that lies about here.
     path = os.pathsep.join(p or os.getcwd() for p in sys.path)
     try:
         done = subprocess.run(

@@ -24,7 +24,7 @@ from ..core.propose import Proposer
 from ..core.types import Array, Candidates, PyTree
 from ..run import checkpoint
 from . import child, trees
-from .bench import LANES, Bench, RoundBench, Setting, Split, rebuild
+from .bench import CASES, Bench, RoundBench, Setting, Split, rebuild
 from .checks import NothingToCheck, Unmet, check, demand
 
 SOUND = ("options", "traces", "no_config_change", "nothing_on_self", "stable_tree")
@@ -126,8 +126,8 @@ def no_tracer_leak(bench: Any) -> None:
 @check("options", "traces", "no_config_change")
 def no_callbacks(bench: Any) -> None:
     """It calls nothing on the host from inside a round: that stops the device and cannot be replayed."""
-    lane = bench.inputs(0)
-    text = str(jax.make_jaxpr(lambda lane, fixed: bench.run(bench.component, lane, fixed))(lane, bench.fixed))
+    case = bench.inputs(0)
+    text = str(jax.make_jaxpr(lambda case, fixed: bench.run(bench.component, case, fixed))(case, bench.fixed))
     found = sorted(set(re.findall(r"\b(\w*callback|debug_print)\[", text)))
     demand(not found, "a program without callbacks", ", ".join(found), "remove jax.debug.print and callbacks")
 
@@ -150,13 +150,13 @@ def inputs_untouched(bench: Any) -> None:
 @check(*SOUND)
 def same_key_same_bits(bench: Any) -> None:
     """The same key and the same inputs give the same bits, traced anew and run again: a run can be repeated."""
-    lane, fixed = bench.inputs(0), bench.fixed
+    case, fixed = bench.inputs(0), bench.fixed
     once = bench.outcome[0]
-    fault = trees.differ(once, bench.jitted(bench.component, lane, fixed))
+    fault = trees.differ(once, bench.jitted(bench.component, case, fixed))
     demand(fault is None, "the same bits from one program twice", fault, "draw from the given key alone")
-    texts = [_fresh(bench).lower(lane, fixed).as_text() for _ in range(2)]
+    texts = [_fresh(bench).lower(case, fixed).as_text() for _ in range(2)]
     if texts[0] != texts[1]:
-        fault = trees.differ(*(_fresh(bench)(lane, fixed) for _ in range(2)))
+        fault = trees.differ(*(_fresh(bench)(case, fixed) for _ in range(2)))
         demand(fault is None, "the same bits when traced anew", fault, "no numpy.random, time or counters in a trace")
 
 
@@ -172,10 +172,10 @@ def jit_equals_eager(bench: Any) -> None:
 @check("same_key_same_bits", *SOUND)
 def vmap_equals_loop(bench: Any) -> None:
     """Under `jax.vmap` over keys, states and values it gives what it gives one by one, to 1e-4: seeds in one call."""
-    lanes = trees.stack([bench.inputs(i) for i in range(LANES)])
-    mapped = jax.jit(jax.vmap(lambda lane, fixed: bench.run(bench.component, lane, fixed), in_axes=(0, None)))
-    fault = trees.far(trees.stack(bench.outcome), mapped(lanes, bench.fixed))
-    demand(fault is None, "the same for every lane", fault, "reduce over named axes; give ffi_call a vmap_method")
+    cases = trees.stack([bench.inputs(i) for i in range(CASES)])
+    mapped = jax.jit(jax.vmap(lambda case, fixed: bench.run(bench.component, case, fixed), in_axes=(0, None)))
+    fault = trees.far(trees.stack(bench.outcome), mapped(cases, bench.fixed))
+    demand(fault is None, "the same for every case", fault, "reduce over named axes; give ffi_call a vmap_method")
 
 
 @check("same_key_same_bits", *SOUND)
@@ -212,8 +212,8 @@ def sharded(bench: Any) -> None:
 @check("same_key_same_bits", *SOUND)
 def checkpoint_round_trip(bench: Any) -> None:
     """Its state goes through a checkpoint and gives the same bits from there on: a killed run resumes."""
-    lane = bench.following()
-    before = lane["state"]
+    case = bench.following()
+    before = case["state"]
     state = loop.init(_plan(bench), jax.random.key(0))
     state = dataclasses.replace(state, **_placed(bench, before))
     ids = {"kit": "kit:it", "select": "ev3:mean_bounds", "other": "ev3:accept", "budget": "kit:it"}
@@ -225,8 +225,8 @@ def checkpoint_round_trip(bench: Any) -> None:
     restored = saved.state(state, ids)
     back = restored.budget if bench.role == "budget" else getattr(restored, f"{bench.role}s")["kit"]
     fault = trees.differ(before, back) or trees.differ(
-        bench.jitted(bench.component, lane, bench.fixed),
-        bench.jitted(bench.component, {**lane, "state": back}, bench.fixed),
+        bench.jitted(bench.component, case, bench.fixed),
+        bench.jitted(bench.component, {**case, "state": back}, bench.fixed),
     )
     demand(fault is None, "the same bits from a restored state", fault, "let the state hold arrays only")
 
@@ -272,7 +272,7 @@ def _placed(bench: Any, state: PyTree) -> dict[str, Any]:
 
 
 def _fresh(bench: RoundBench) -> Any:
-    return jax.jit(lambda lane, fixed: bench.run(bench.component, lane, fixed))
+    return jax.jit(lambda case, fixed: bench.run(bench.component, case, fixed))
 
 
 def changed(bench: Bench, work: Callable[[], object]) -> list[str]:

@@ -16,7 +16,7 @@ from . import common, trees
 from .bench import Split, StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand
 
-# What becomes of a round, lane by lane: the first candidate is promoted; nobody could win; the incumbent is restored.
+# What becomes of a round, case by case: the first candidate is promoted; nobody could win; the incumbent is restored.
 FATES = (
     (Move.TAKE, Outcome.BETTER, True),
     (Move.KEEP, Outcome.UNDECIDED, False),
@@ -40,13 +40,13 @@ class ProposerBench(StateBench):
         """The explore split."""
         return self.splits.explore
 
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the candidates, and the state after their fate is known."""
         check_needs(type(component).__name__, component, self.task, fixed)
-        one, two, three = lane["keys"]
-        made = component.propose(self.site, one, lane["current"], lane["state"], fixed)
-        state = component.learn(self.site, two, lane["state"], made, lane["feedback"])
-        fresh = component.init(self.site, three, lane["current"])
+        one, two, three = case["keys"]
+        made = component.propose(self.site, one, case["current"], case["state"], fixed)
+        state = component.learn(self.site, two, case["state"], made, case["feedback"])
+        fresh = component.init(self.site, three, case["current"])
         return {"fresh": fresh, "candidates": _shown(made), "state": state}
 
     def draw(self, i: int) -> PyTree:
@@ -75,17 +75,17 @@ class ProposerBench(StateBench):
 
     def states(self) -> list[tuple[str, PyTree, PyTree]]:
         """The state, and what it notes."""
-        lane, first = self.inputs(0), self.shape()
+        case, first = self.inputs(0), self.shape()
         second = jax.eval_shape(
-            lambda lane, fixed: self.run(self.component, lane, fixed), {**lane, "state": first["state"]}, self.fixed
+            lambda case, fixed: self.run(self.component, case, fixed), {**case, "state": first["state"]}, self.fixed
         )
         notes = [tree["candidates"]["notes"] for tree in (first, second)]
         return [*super().states(), ("notes", *notes)]
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Variables divided along their last axes, all else everywhere."""
-        lane = self.inputs(0)
-        return split.whole(lane) | {"current": split.along(-1, lane["current"])}, split.whole(self.fixed)
+        case = self.inputs(0)
+        return split.whole(case) | {"current": split.along(-1, case["current"])}, split.whole(self.fixed)
 
     @functools.cached_property
     def _start(self) -> Any:
@@ -110,15 +110,15 @@ def candidates_match(bench: ProposerBench) -> None:
 
     `eligible` is bool[K] and `steps` an i32[]; notes have one entry for each candidate.
     """
-    lane, k = bench.inputs(0), bench.k
+    case, k = bench.inputs(0), bench.k
     name = type(bench.component).__name__
 
-    def propose(lane: PyTree, fixed: PyTree) -> Candidates:
-        made = bench.component.propose(bench.site, lane["keys"][0], lane["current"], lane["state"], fixed)
-        return checked(name, made, lane["current"], k)
+    def propose(case: PyTree, fixed: PyTree) -> Candidates:
+        made = bench.component.propose(bench.site, case["keys"][0], case["current"], case["state"], fixed)
+        return checked(name, made, case["current"], k)
 
     try:
-        made = jax.eval_shape(lambda *a: _shown(propose(*a)), lane, bench.fixed)
+        made = jax.eval_shape(lambda *a: _shown(propose(*a)), case, bench.fixed)
     except ValueError as error:
         if not str(error).startswith(f"proposer {name!r}"):
             raise
@@ -138,8 +138,8 @@ def candidates_match(bench: ProposerBench) -> None:
 @check("candidates_match", "same_key_same_bits", *common.SOUND)
 def other_key_differs(bench: ProposerBench) -> None:
     """Another key gives other candidates. Excuse it where nothing is drawn."""
-    lane = bench.inputs(0)
-    other = bench.jitted(bench.component, {**lane, "keys": bench.inputs(1)["keys"]}, bench.fixed)
+    case = bench.inputs(0)
+    other = bench.jitted(bench.component, {**case, "keys": bench.inputs(1)["keys"]}, bench.fixed)
     same = trees.differ(bench.outcome[0]["candidates"]["variables"], other["candidates"]["variables"]) is None
     demand(not same, "other candidates under another key", "the same", "draw from the key, or excuse: nothing is drawn")
 
@@ -147,10 +147,10 @@ def other_key_differs(bench: ProposerBench) -> None:
 @check("candidates_match", "same_key_same_bits", *common.SOUND)
 def non_finite(bench: ProposerBench) -> None:
     """A round whose candidates are all NaN, and lose, leaves a state that is finite after the next sound round."""
-    lane = bench.inputs(1)
-    sick = {**lane, "current": trees.inexact(lambda x: jnp.full_like(x, jnp.nan), lane["current"])}
+    case = bench.inputs(1)
+    sick = {**case, "current": trees.inexact(lambda x: jnp.full_like(x, jnp.nan), case["current"])}
     ends = []
-    for first in (lane, sick):
+    for first in (case, sick):
         after = bench.jitted(bench.component, first, bench.fixed)["state"]
         ends.append(bench.jitted(bench.component, {**bench.inputs(0), "state": after}, bench.fixed)["state"])
     fault = trees.poisoned(*ends)
@@ -160,18 +160,18 @@ def non_finite(bench: ProposerBench) -> None:
 @check("candidates_match", *common.SOUND)
 def resize(bench: ProposerBench) -> None:
     """After the model grew, `resize` gives a state from which it proposes candidates of the new shape."""
-    lane = bench.inputs(0)
+    case = bench.inputs(0)
     if not bench.task.growths:
         raise NothingToCheck("the task cannot grow")
-    task, current = bench.task.grow(bench.task.growths[0], lane["keys"][0], lane["current"])
+    task, current = bench.task.grow(bench.task.growths[0], case["keys"][0], case["current"])
     site, name = Site(task), type(bench.component).__name__
     for fresh in (False, True):
-        state = bench.component.resize(site, lane["keys"][1], current, lane["state"], fresh=fresh)
+        state = bench.component.resize(site, case["keys"][1], current, case["state"], fresh=fresh)
         try:
             jax.eval_shape(
                 lambda state, fixed: _shown(
                     checked(
-                        name, bench.component.propose(site, lane["keys"][2], current, state, fixed), current, bench.k
+                        name, bench.component.propose(site, case["keys"][2], current, state, fixed), current, bench.k
                     )
                 ),
                 state,

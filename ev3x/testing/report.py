@@ -9,7 +9,7 @@ Status = Literal["passed", "failed", "excused", "blocked"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class Finding:
     """What became of one check.
 
     `blocked`: it was not run because one that it builds on failed, so that one fault is reported once. `excused`: by
@@ -27,9 +27,9 @@ class Report:
 
     role: str
     component: str
-    records: tuple[Record, ...]
+    records: tuple[Finding, ...]
 
-    def having(self, *status: Status) -> tuple[Record, ...]:
+    def having(self, *status: Status) -> tuple[Finding, ...]:
         """The records with one of these statuses."""
         return tuple(record for record in self.records if record.status in status)
 

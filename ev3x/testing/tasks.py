@@ -44,9 +44,9 @@ class TaskBench(RoundBench):
             raise Unmet("splits", "a task that loads none", "hand them over: check_task(task, splits=...)")
         return self.data.splits
 
-    def run(self, component: Any, lane: PyTree, fixed: PyTree) -> PyTree:
+    def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """Fresh variables, predictions, scores, weights, and every loss with the moved variables."""
-        key, batch, seen = lane["key"], lane["batch"], lane["seen"]
+        key, batch, seen = case["key"], case["batch"], case["seen"]
         variables = component.init(key)
         losses = {name: self.loss(component, name, variables, batch, key) for name in component.losses}
         return {
@@ -71,7 +71,7 @@ class TaskBench(RoundBench):
         """A key, an explore batch and as many examples of the assess split."""
         key, drawn = keys(i, 2)
         explore = self.splits.explore
-        batch = explore.batch(trees.lane(explore.draw(drawn, 1), 0))
+        batch = explore.batch(trees.row(explore.draw(drawn, 1), 0))
         seen, _ = self.splits.assess.block(i, explore.batch_size)
         return {"key": key, "batch": batch, "seen": seen}
 
@@ -82,9 +82,9 @@ class TaskBench(RoundBench):
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Batches divided along the examples."""
-        lane = self.inputs(0)
-        long = {name: split.along(0, lane[name]) for name in ("batch", "seen")}
-        return long | {"key": split.whole(lane["key"])}, ()
+        case = self.inputs(0)
+        long = {name: split.along(0, case[name]) for name in ("batch", "seen")}
+        return long | {"key": split.whole(case["key"])}, ()
 
     @property
     def n(self) -> int:
@@ -188,9 +188,9 @@ def examples_apart(bench: TaskBench) -> None:
 
     Batch normalization, say, must use its running means in `predict`.
     """
-    lane, order = bench.inputs(0), np.random.default_rng(0).permutation(bench.n)
+    case, order = bench.inputs(0), np.random.default_rng(0).permutation(bench.n)
     made = bench.outcome[0]["variables"]
-    seen = lane["seen"]
+    seen = case["seen"]
     predict = jax.jit(bench.component.predict)
     whole = predict(made, seen)
     half = np.concatenate([order[: bench.n // 2]] * 2)[: bench.n]
@@ -222,17 +222,17 @@ def loads(bench: TaskBench) -> str:
 @check("variables", *common.SOUND)
 def growths(bench: TaskBench) -> None:
     """Every growth gives a larger task whose variables fit it and predict the same, to 1e-3 of max(1, |prediction|)."""
-    task, lane = bench.component, bench.inputs(0)
+    task, case = bench.component, bench.inputs(0)
     if not task.growths:
         raise NothingToCheck("it names no growths")
     made = bench.outcome[0]["variables"]
-    before = task.predict(made, lane["seen"])
+    before = task.predict(made, case["seen"])
     for name in task.growths:
-        larger, wider = task.grow(name, lane["key"], made)
+        larger, wider = task.grow(name, case["key"], made)
         demand(isinstance(larger, Task) and larger != task, f"another task from {name!r}", larger, "change its options")
-        fault = trees.unlike(jax.eval_shape(larger.init, lane["key"]), wider)
+        fault = trees.unlike(jax.eval_shape(larger.init, case["key"]), wider)
         demand(fault is None, f"variables that fit the task grown by {name!r}", fault, "grow both alike")
-        fault = trees.far(before, larger.predict(wider, lane["seen"]), MORPHISM)
+        fault = trees.far(before, larger.predict(wider, case["seen"]), MORPHISM)
         demand(fault is None, f"the same predictions after {name!r}", fault, "begin what is new at zero")
 
 

@@ -79,7 +79,7 @@ def stack(trees: list[PyTree]) -> PyTree:
     return jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
 
-def lane(tree: PyTree, i: int) -> PyTree:
+def row(tree: PyTree, i: int) -> PyTree:
     """Entry i of the leading axis."""
     return jax.tree.map(lambda x: x[i], tree)
 

@@ -58,7 +58,7 @@ def registry(load, *names, self_test=agrees):
 
 def plugin(*targets, name="toy"):
     """A source with these targets, as a host attaches it."""
-    return native.Source(f"plugin '{name}' of ev3x-{name} 1.5", f"ev3x-{name} 1.5", lambda platform: targets)
+    return native.Offers(f"plugin '{name}' of ev3x-{name} 1.5", f"ev3x-{name} 1.5", lambda platform: targets)
 
 
 def offered(*sources):
@@ -146,7 +146,7 @@ def test_a_misspelt_platform_is_refused():
 def test_of_a_platform_that_is_not_here_nobody_is_asked(monkeypatch):
     monkeypatch.setattr(native, "here", lambda platform: platform == "cpu")
     monkeypatch.setenv("EV3X_NATIVE", "require")
-    source = native.Source("plugin", "ev3x-toy 1.5", lambda platform: pytest.fail(platform))
+    source = native.Offers("plugin", "ev3x-toy 1.5", lambda platform: pytest.fail(platform))
     assert not offered(source).ensure("ev3x_toy_gpu", "CUDA")
 
 
@@ -355,7 +355,7 @@ def test_a_target_that_nobody_offers_is_no_fault_and_may_come_later(monkeypatch)
 
 def test_a_plugin_is_asked_once_per_platform():
     asked = []
-    source = native.Source("plugin", "ev3x-toy 1.5", lambda platform: asked.append(platform) or [])
+    source = native.Offers("plugin", "ev3x-toy 1.5", lambda platform: asked.append(platform) or [])
     made = offered(source, source)
     made.status()
     made.status()

@@ -6,7 +6,7 @@ after every block: fast, from the wins and losses of each, which tests/benchmark
 """
 
 import assurance
-import lanes
+import confirmations
 import null
 import numpy as np
 import pytest
@@ -63,8 +63,8 @@ def told(row):
 def test_looking_after_every_block_promotes_who_is_no_better_at_the_level_at_most(assessor, copied):
     """At the largest level that can be offered, and without giving up, which would but spare false promotions."""
     never_gives_up = type(assessor)(futility=0.0, blocks=64)
-    read = lanes.World(0.0, copied).reader(np.random.default_rng(0), assessor.block)
-    said = lanes.confirm(never_gives_up, np.full(2_000, assessor.level), read)
+    read = confirmations.World(0.0, copied).reader(np.random.default_rng(0), assessor.block)
+    said = confirmations.confirm(never_gives_up, np.full(2_000, assessor.level), read)
     found = assurance.rate(int(said.better.sum()), 2_000)
     assert found["low"] <= assessor.level, f"promoted {told(found)}"
     assert found["high"] > assessor.level / 5, "a test that never promotes would be honest too"

@@ -61,11 +61,11 @@ def test_labels_are_the_pairs_loss_by_loss(grid):
     assert candidates.eligible.all() and int(candidates.steps) == 36
 
 
-@pytest.mark.parametrize("lane", [0, 1, 5, 6, 8])
-def test_a_pair_trained_in_a_group_ends_where_it_ends_alone(grid, lane):
+@pytest.mark.parametrize("place", [0, 1, 5, 6, 8])
+def test_a_pair_trained_in_a_group_ends_where_it_ends_alone(grid, place):
     _, _, candidates = grid
-    alone = Trajectories(losses=[LOSSES[lane // 3]], optimizers=[STEPPERS[lane % 3]], length=4)
-    close(row(candidates.variables, lane), row(propose(alone)[1].variables, 0))
+    alone = Trajectories(losses=[LOSSES[place // 3]], optimizers=[STEPPERS[place % 3]], length=4)
+    close(row(candidates.variables, place), row(propose(alone)[1].variables, 0))
 
 
 def by_hand(loss, optimizer, opt_state, steps):
@@ -99,11 +99,11 @@ def test_optimizer_states_of_losers_are_rewound_or_inherit_the_winners(losers, w
     learned = proposer.learn(site(), KEY, state, candidates, feedback(2, winner))
     fresh = optax.adam(0.1).init(current()["params"])
     ends = [by_hand("xent", optax.adam(lr), fresh, 3) for lr in (0.1, 0.2)]
-    for lane in range(2):
-        close(row(candidates.variables, lane)["params"], ends[lane][0])
-        from_lane = lane if losers == "rewind" else winner
-        expected = ends[from_lane][1] if winner == from_lane >= 0 else fresh
-        close(jax.tree.leaves(row(learned.optimizers[0], lane)), jax.tree.leaves(expected))
+    for place in range(2):
+        close(row(candidates.variables, place)["params"], ends[place][0])
+        from_place = place if losers == "rewind" else winner
+        expected = ends[from_place][1] if winner == from_place >= 0 else fresh
+        close(jax.tree.leaves(row(learned.optimizers[0], place)), jax.tree.leaves(expected))
     if winner == -1:
         assert same(learned.optimizers, state.optimizers)
 

@@ -27,7 +27,7 @@ from ev3x.stats.betting import PowerSums, growth
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
-# Wins and losses f32[lanes, blocks] of some lanes in the blocks from one to another.
+# Wins and losses f32[trials, blocks] of some trials in the blocks from one to another.
 Read = Callable[[Integers, int, int], tuple[Floats, Floats]]
 
 BLOCKS_AT_ONCE, LANES_AT_ONCE, FEWEST = 16, 4096, 256
@@ -62,7 +62,7 @@ class World:
 
     def reader(self, rng: np.random.Generator, n: int) -> Read:
         """Reads fresh blocks of n examples."""
-        return lambda lanes, start, stop: self.draw(rng, n, (len(lanes), stop - start))
+        return lambda trials, start, stop: self.draw(rng, n, (len(trials), stop - start))
 
 
 @functools.lru_cache(maxsize=16)
@@ -81,7 +81,7 @@ def _table(chances: tuple[float, float], n: int) -> tuple[Floats, Floats, Floats
 
 @dataclasses.dataclass(frozen=True)
 class Confirmed:
-    """What became of each lane."""
+    """What became of each trial."""
 
     outcome: Integers  # an ev3x.Outcome
     blocks: Integers  # read
@@ -94,7 +94,7 @@ class Confirmed:
 
 
 def confirm(assessor: Anytime, alpha: Floats, read: Read, left: Integers | None = None) -> Confirmed:
-    """What an anytime-valid assessor says of every lane at its level; `left` limits the blocks of each lane."""
+    """What an anytime-valid assessor says of every trial at its level; `left` limits the blocks of each trial."""
     most = np.minimum(np.full(len(alpha), assessor.blocks) if left is None else left, assessor.blocks)
     with np.errstate(divide="ignore"):  # futility 0 is never reached
         needed = [-np.log(np.float32(x)) for x in (alpha, assessor.level, assessor.futility)]
@@ -108,57 +108,57 @@ def confirm(assessor: Anytime, alpha: Floats, read: Read, left: Integers | None 
         still = np.zeros(len(open_), bool)
         for first in range(0, len(open_), LANES_AT_ONCE):
             some = slice(first, first + LANES_AT_ONCE)
-            lanes = open_[some]
-            wealth, before[lanes], won[lanes] = _look(
-                assessor, before[lanes], won[lanes], wins[some], losses[some], start
+            trials = open_[some]
+            wealth, before[trials], won[trials] = _look(
+                assessor, before[trials], won[trials], wins[some], losses[some], start
             )
-            still[some] = ~_close(done, lanes, wealth, (needed[0][lanes], *needed[1:]), start, most[lanes])
+            still[some] = ~_close(done, trials, wealth, (needed[0][trials], *needed[1:]), start, most[trials])
         open_ = open_[still]
     return done
 
 
 def _close(
-    done: Confirmed, lanes: Integers, wealth: Floats, needed: tuple[Floats, ...], start: int, most: Integers
+    done: Confirmed, trials: Integers, wealth: Floats, needed: tuple[Floats, ...], start: int, most: Integers
 ) -> NDArray[np.bool_]:
-    """Which lanes end in these blocks, where the first verdict is clear or nothing is left; what they end with."""
-    up, down, below = wealth  # f32[lanes, blocks] each
+    """Which trials end in these blocks, where the first verdict is clear or nothing is left; what they end with."""
+    up, down, below = wealth  # f32[trials, blocks] each
     better, worse = up >= needed[0][:, None], down >= needed[1]
     clear = better | worse | (below >= needed[2])
     clear &= start + np.arange(up.shape[1]) < most[:, None]
     ended = clear.any(1) | (most <= start + up.shape[1])
     last = np.where(clear.any(1), clear.argmax(1), np.minimum(most - start, up.shape[1]) - 1)
-    at = np.arange(len(lanes)), last
+    at = np.arange(len(trials)), last
     verdict = np.select([better[at], worse[at]], [int(ev3x.Outcome.BETTER), int(ev3x.Outcome.WORSE)], 0)
-    done.outcome[lanes[ended]] = verdict[ended]
-    done.blocks[lanes[ended]] = start + last[ended] + 1
-    done.p_value[lanes[ended]] = np.exp(-np.maximum(up[at], 0.0))[ended]
+    done.outcome[trials[ended]] = verdict[ended]
+    done.blocks[trials[ended]] = start + last[ended] + 1
+    done.p_value[trials[ended]] = np.exp(-np.maximum(up[at], 0.0))[ended]
     return ended
 
 
 def _look(
     assessor: Anytime, before: Floats, won: Floats, wins: Floats, losses: Floats, start: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Log-wealth f32[3, lanes, blocks] after each block, and what to go on with."""
-    lanes = len(wins)
-    width = max(FEWEST, 1 << (lanes - 1).bit_length())  # few widths, so that few programs are compiled
-    padded = [np.pad(x, ((0, width - lanes), (0, 0))) for x in (before, won, wins, losses)]
+    """Log-wealth f32[3, trials, blocks] after each block, and what to go on with."""
+    trials = len(wins)
+    width = max(FEWEST, 1 << (trials - 1).bit_length())  # few widths, so that few programs are compiled
+    padded = [np.pad(x, ((0, width - trials), (0, 0))) for x in (before, won, wins, losses)]
     wealth, before, won = _wealth(assessor, *padded, np.float32(start * assessor.block))
-    return np.asarray(wealth)[:, :lanes], np.asarray(before)[:lanes], np.asarray(won)[:lanes]
+    return np.asarray(wealth)[:, :trials], np.asarray(before)[:trials], np.asarray(won)[:trials]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _wealth(
     assessor: Anytime, before: jax.Array, won: jax.Array, wins: jax.Array, losses: jax.Array, read: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `_look`: lanes are contenders, and their first slot holds all blocks before these."""
-    lanes, blocks = wins.shape
+    """As `_look`: trials are contenders, and their first slot holds all blocks before these."""
+    trials, blocks = wins.shape
     apart = jnp.concatenate([before.T[:, None], jnp.stack([(wins - losses).T, (wins + losses).T])], axis=1)
     sums = PowerSums(
         gains=jnp.stack([apart[0], apart[1], apart[0], apart[1]], -1)[:, :, None],
-        scores=jnp.zeros((blocks + 1, lanes, 1, 2)),
+        scores=jnp.zeros((blocks + 1, trials, 1, 2)),
         reference=jnp.zeros((blocks + 1, 1, 2)),
         weight=jnp.full((blocks + 1, 1), float(assessor.block)).at[0].set(read),
-        faults=jnp.zeros((blocks + 1, lanes, 1)),
+        faults=jnp.zeros((blocks + 1, trials, 1)),
     )
     ranges, least = assessor.ranges((ACCURACY,)), jnp.float32(assessor.min_gain)
     bets = least * jnp.array(assessor.bets, jnp.float32)[:, None]
@@ -171,7 +171,7 @@ def _wealth(
         return total + more, total + more
 
     won, paths = jax.lax.scan(add, won.T, jnp.moveaxis(each, 1, 0))
-    paths = jnp.moveaxis(paths, 0, -1)  # [bettors, lanes, blocks]
+    paths = jnp.moveaxis(paths, 0, -1)  # [bettors, trials, blocks]
     j = len(assessor.bets)
     wealth = [logsumexp(x, axis=0) - jnp.log(jnp.float32(len(x))) for x in (paths[:j], paths[j:-1], paths[-1:])]
     return jnp.stack(wealth), apart.sum(1).T, won.T

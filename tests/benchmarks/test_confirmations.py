@@ -4,7 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import lanes
+import confirmations
 import numpy as np
 import pytest
 import scipy.stats
@@ -17,8 +17,8 @@ from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.published import Published
 from ev3x.stats.betting import MOST_EXACT, PRIOR, PRIOR_EXAMPLES
 
-LANES, BLOCK, BLOCKS = 96, 64, 24
-METRICS = (lanes.ACCURACY,)
+TRIALS, BLOCK, BLOCKS = 96, 64, 24
+METRICS = (confirmations.ACCURACY,)
 
 
 def question(alpha):
@@ -27,7 +27,7 @@ def question(alpha):
 
 @functools.partial(jax.jit, static_argnums=0)
 def confirmed(assessor, scores, reference, alpha):
-    """Outcome, blocks and p-value of each lane, by the loop of a round; scores are bool[lanes, blocks, n]."""
+    """Outcome, blocks and p-value of each trial, by the loop of a round; scores are bool[trials, blocks, n]."""
 
     def one(scores, reference, alpha):
         both = jnp.stack([scores, reference], 1)[:, :, None].astype(jnp.float32)
@@ -48,7 +48,7 @@ def confirmed(assessor, scores, reference, alpha):
 
 
 def outcomes(seed, gains, copied, n):
-    """Whether candidates and their incumbents are right: bool[lanes, n] each."""
+    """Whether candidates and their incumbents are right: bool[trials, n] each."""
     rng = np.random.default_rng(seed)
     reference = rng.random((len(gains), n)) < 0.7
     fresh = rng.random(reference.shape) < 0.7 + gains[:, None] / (1 - copied)
@@ -65,13 +65,15 @@ def outcomes(seed, gains, copied, n):
 )
 def test_lanes_end_where_the_loop_ends_and_with_its_verdict(assessor):
     rng = np.random.default_rng(0)
-    gains = rng.choice([-0.1, -0.02, 0.0, 0.05, 0.1], LANES)
-    alpha = np.float32(rng.choice([0.05, 0.02, 0.001], LANES))
-    scores, reference = (x.reshape(LANES, BLOCKS, BLOCK) for x in outcomes(1, gains, 0.6, BLOCKS * BLOCK))
+    gains = rng.choice([-0.1, -0.02, 0.0, 0.05, 0.1], TRIALS)
+    alpha = np.float32(rng.choice([0.05, 0.02, 0.001], TRIALS))
+    scores, reference = (x.reshape(TRIALS, BLOCKS, BLOCK) for x in outcomes(1, gains, 0.6, BLOCKS * BLOCK))
     outcome, read, p_value = map(np.asarray, confirmed(assessor, scores, reference, alpha))
 
     wins, losses = (np.float32(x.sum(-1)) for x in (scores & ~reference, ~scores & reference))
-    got = lanes.confirm(assessor, alpha, lambda some, start, stop: (wins[some, start:stop], losses[some, start:stop]))
+    got = confirmations.confirm(
+        assessor, alpha, lambda some, start, stop: (wins[some, start:stop], losses[some, start:stop])
+    )
     np.testing.assert_array_equal(got.outcome, outcome)
     np.testing.assert_array_equal(got.blocks, read)
     np.testing.assert_allclose(got.p_value, p_value, rtol=1e-4)
@@ -80,15 +82,15 @@ def test_lanes_end_where_the_loop_ends_and_with_its_verdict(assessor):
 
 def test_lanes_read_no_more_than_is_left():
     left = np.array([0, 1, 5, 17, 40])
-    world = lanes.World(0.0, 0.8)
+    world = confirmations.World(0.0, 0.8)
     assessor = Betting(block=BLOCK, blocks=BLOCKS)
-    got = lanes.confirm(assessor, np.full(5, 1e-9), world.reader(np.random.default_rng(0), BLOCK), left)
+    got = confirmations.confirm(assessor, np.full(5, 1e-9), world.reader(np.random.default_rng(0), BLOCK), left)
     np.testing.assert_array_equal(got.blocks, [0, 1, 5, 17, 24])
 
 
 @pytest.mark.parametrize(("gain", "copied"), [(0.0, 0.0), (-0.002, 0.98), (0.01, 0.8)])
 def test_wins_and_losses_are_those_of_outcomes(gain, copied):
-    world, n, repeats = lanes.World(gain, copied), 64, 20_000
+    world, n, repeats = confirmations.World(gain, copied), 64, 20_000
     counts = world.draw(np.random.default_rng(0), n, (repeats,))
     scores, reference = outcomes(1, np.full(repeats, gain), copied, n)
     by_hand = (scores & ~reference).sum(1), (~scores & reference).sum(1)
@@ -107,8 +109,10 @@ def test_fixed_samples_are_judged_as_by_their_assessors():
     wins, losses = (np.float32(x.sum(1)) for x in (scores & ~reference, ~scores & reference))
     alpha = np.float32(np.tile([0.05, 0.02, 0.01, 0.001, 1e-4], 20))
     rules = {
-        Paired(block=n, blocks=1): lanes.paired(Paired(), alpha, wins, losses),
-        Published(block=n, blocks=1, z=0.5): lanes.published(Published(z=0.5), reference.sum(1), wins, losses, n),
+        Paired(block=n, blocks=1): confirmations.paired(Paired(), alpha, wins, losses),
+        Published(block=n, blocks=1, z=0.5): confirmations.published(
+            Published(z=0.5), reference.sum(1), wins, losses, n
+        ),
     }
     for assessor, got in rules.items():
         outcome = confirmed(assessor, scores[:, None], reference[:, None], alpha)[0]
@@ -117,11 +121,11 @@ def test_fixed_samples_are_judged_as_by_their_assessors():
 
 
 def test_many_lanes_end_where_numpys_bettor_ends():
-    """With the defaults, in float64 and all at once: as many lanes as a program takes, and some more."""
+    """With the defaults, in float64 and all at once: as many trials as a program takes, and some more."""
     assessor, alpha, count = Betting(), 0.02, 4_200
-    world = lanes.World(0.01, 0.8)
+    world = confirmations.World(0.01, 0.8)
     wins, losses = world.draw(np.random.default_rng(0), assessor.block, (count, assessor.blocks))
-    got = lanes.confirm(
+    got = confirmations.confirm(
         assessor, np.full(count, alpha), lambda some, start, stop: (wins[some, start:stop], losses[some, start:stop])
     )
     won, lost = np.float64(wins), np.float64(losses)
