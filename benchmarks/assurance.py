@@ -15,9 +15,9 @@ import functools
 import time
 from typing import Any
 
+import confirmations
 import jax
 import jax.numpy as jnp
-import confirmations
 import numpy as np
 import scipy.stats
 from confirmations import Floats, Integers, Read, World

@@ -2,9 +2,9 @@
 
 import functools
 
+import confirmations
 import jax
 import jax.numpy as jnp
-import confirmations
 import numpy as np
 import pytest
 import scipy.stats
