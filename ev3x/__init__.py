@@ -69,47 +69,17 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
 _HOMES = {
-    "component": (
-        "Component",
-        "OptionError",
-    ),
-    "core.adapt": (
-        "Adapter",
-        "Form",
-        "TransformError",
-    ),
+    "component": ("Component", "OptionError"),
+    "core.adapt": ("Adapter", "Form", "TransformError"),
     "core.assess": ("Assessor",),
     "core.budget": ("Budget",),
-    "core.data": (
-        "Arrays",
-        "Assess",
-        "Decide",
-        "Explore",
-        "Generated",
-        "Splits",
-        "Teacher",
-        "Varied",
-    ),
-    "core.layout": (
-        "Layout",
-        "Site",
-    ),
+    "core.data": ("Arrays", "Assess", "Decide", "Explore", "Generated", "Splits", "Teacher", "Varied"),
+    "core.layout": ("Layout", "Site"),
     "core.observe": ("Limits", "Observer", "Progress", "RunInfo"),
-    "core.plan": (
-        "Method",
-        "Plan",
-    ),
+    "core.plan": ("Method", "Plan"),
     "core.propose": ("Proposer",),
-    "core.streams": (
-        "Feed",
-        "Stream",
-    ),
-    "core.task": (
-        "Data",
-        "Metric",
-        "Task",
-        "make_task",
-    ),
+    "core.streams": ("Feed", "Stream"),
+    "core.task": ("Data", "Metric", "Task", "make_task"),
     "core.types": (
         "Assessment",
         "Block",
@@ -125,25 +95,12 @@ _HOMES = {
     ),
     "evolver": ("Evolver",),
     "ffi": ("FfiTarget",),
-    "host.hookspecs": (
-        "Offer",
-        "Plugin",
-        "hookimpl",
-    ),
-    "host.host": (
-        "Host",
-        "PluginError",
-    ),
+    "host.hookspecs": ("Offer", "Plugin", "hookimpl"),
+    "host.host": ("Host", "PluginError"),
     "host.policy": ("PluginPolicy",),
     "training.losses": ("Loss",),
-    "training.optimizers": (
-        "Optimizer",
-        "Rule",
-    ),
-    "training.ranges": (
-        "Range",
-        "Ranges",
-    ),
+    "training.optimizers": ("Optimizer", "Rule"),
+    "training.ranges": ("Range", "Ranges"),
 }
 _MODULES = ("component", "methods", "metrics", "networks", "ops", "training")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
