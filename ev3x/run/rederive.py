@@ -70,10 +70,12 @@ class Derivation:
 
     def round(self, record: Record) -> None:
         """Derive the next round, and compare it with this record of it."""
+        # What was recorded of earlier steps goes in, never what was derived: one changed value shows in one place.
         derived, carried = _round(self._plan, self._key, jnp.int32(self._done), self._carried, record)
         hidden = self._hidden(record)
         self._compare(self._done, "", _recorded(record), derived, hidden)
         self._carried, self._done = carried, self._done + 1
+        # A host transition follows from the decision; its hidden parts can only be taken from the record.
         made = {name: x for name, x in vars(derived["decision"]).items() if f"decision/{name}" not in hidden}
         decision = dataclasses.replace(record.decision, **jax.device_get(made))
         if bool(loop.called(self._plan, decision)):
@@ -104,6 +106,7 @@ class Derivation:
                 self.differences.append(Difference(round_, what, plain(there), plain(value)))
                 continue
             close = _close(there, value, RELATIVE)
+            # Equal to rounding only: not a difference, but people are told how often.
             self._rounded += int((close & ~_close(there, value, 0.0)).sum())
             for at in np.argwhere(~close)[:1].tolist():
                 place = f"[{', '.join(map(str, at))}]" if at else ""
@@ -138,6 +141,7 @@ class Derivation:
 
         Whatever of the adapters' states comes out otherwise with others again is unknown from here on.
         """
+        # No record has weights, and tracing needs some: fresh ones have the right shapes.
         before = self._stand_in or loop.init(self._plan, self._key)
         model = dataclasses.replace(before.model, aims=self._carried.aims)
         leaves, structure = jax.tree.flatten(self._carried.adapters)
@@ -145,7 +149,9 @@ class Derivation:
         state = dataclasses.replace(before, round=jnp.int32(self._done), model=model, adapters=self._carried.adapters)
         plan, self._stand_in = loop.transition(self._plan, state, decision)
         after = self._stand_in.adapters
-        if decision.calls.any():
+        if (
+            decision.calls.any()
+        ):  # done twice, with weights that differ everywhere: what differs after it, hangs on them
             model = dataclasses.replace(
                 model, current=jax.tree.map(_other, model.current), incumbent=jax.tree.map(_other, model.incumbent)
             )

@@ -125,6 +125,7 @@ def observe(sums: PowerSums, block: Block, ranges: MetricRanges) -> PowerSums:
         weight=w.sum(-1),
         faults=jnp.broadcast_to(bad, scores.shape).astype(jnp.float32).sum(-1),
     )
+    # Into an empty slot, so that evidence of other blocks, also from other devices, merges by adding leaf by leaf.
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), sums, found)
 
 
@@ -139,6 +140,7 @@ def log_wealth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array,
     blocks = jnp.moveaxis(growth(sums, ranges, theta, side, distances), -3, 0)
     # Added in the order of the blocks, and not by `sum`, which some versions of XLA get wrong: see wrong_sums.py.
     won = jax.lax.fori_loop(0, len(blocks), lambda i, total: total + blocks[i], jnp.zeros_like(blocks[0]))
+    # Each bettor's wealth is a supermartingale, and so is their mean: whoever turns out to bet best pays for the others.
     wealth = logsumexp(won, axis=-3) - jnp.log(jnp.float32(distances.shape[-2]))
     sound = ranges.known & (sums.faults.sum(0) == 0) & jnp.isfinite(wealth)
     return jnp.where(sound, wealth, -jnp.inf)
@@ -149,13 +151,15 @@ def growth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array, dis
     """How much every block adds to the log-wealth of each bettor: f32[..., J, B, K, M]; arguments of `log_wealth`."""
     s0 = sums.weight[:, None]  # [B, 1, M]
     s1, s2, s3, s4 = jnp.moveaxis(sums.gains, -1, 0)  # [B, K, M]
+    # Bets depend on earlier blocks alone: one that had seen its own block could win on chance.
     square = _before(s2, PRIOR * PRIOR_EXAMPLES) / _before(s0, PRIOR_EXAMPLES)
     at, way = theta[..., None, None, :, :], side[..., None, None, :, :]  # [..., J, B, K, M]
-    reach = 1 + jnp.abs(at)
+    reach = 1 + jnp.abs(at)  # how far a gain in [-1, 1] can lie from theta: no example takes more than `most`
     most = jnp.where(ranges.exact, MOST_EXACT, MOST) / reach
     bet = jnp.minimum(distances[..., :, None, None, :] / square, most)
 
     signed = way * bet
+    # Gains of 0/1 metrics are -1, 0 or 1: two sums count them, and log(1 + ...) need not be bounded.
     wins, losses = (s2 + s1) / 2, (s2 - s1) / 2
     exact = (
         wins * jnp.log1p(signed * (1 - at))
@@ -164,6 +168,7 @@ def growth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array, dis
     )
     # For z >= -v: log(1 + z) >= z - rest(v, 2) z^2 (Fan, Grama and Liu 2015, the root of empirical Bernstein bounds),
     # and in the same way >= z - z^2/2 + z^3/3 - rest(v, 4) z^4; both are equalities at -v.
+    # A bound from below keeps the claim: real wealth is at least what is computed here.
     rest = _rest(bet * reach, ranges.order)
     z1 = signed * (s1 - at * s0)
     z2 = bet**2 * (s2 - 2 * at * s1 + at**2 * s0)
@@ -179,6 +184,7 @@ def growth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array, dis
 def _rest(v: Array, order: int) -> Array:
     """The series of -log(1 - v) from v^order on, over v^order: for v up to 1/2."""
     total = jnp.zeros_like(v)
+    # Horner's rule; at v = 1/2 the terms after the 26th are below float32's rounding.
     for p in range(26, order - 1, -1):
         total = total * v + 1 / p
     return total
@@ -207,6 +213,7 @@ def gain_bounds(sums: PowerSums, ranges: MetricRanges, distances: Array, level: 
         refuted = log_wealth(sums, ranges, middle, sides, distances) >= needed
         return jnp.where(refuted, middle, out), jnp.where(refuted, kept, middle)
 
+    # 20 halvings leave 2e-6 of the range. What is returned is the refuted end, which errs towards wider bounds.
     out, _ = jax.lax.fori_loop(0, 20, halve, (-sides, jnp.stack([start, start])))
     return out[0], out[1]
 
@@ -219,6 +226,7 @@ def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     3.2): around the mean of the blocks before, with lambda = sqrt(2 log(1/level) / (v t log(1 + t))).
     """
     n, s1, s2 = sums.weight[:, None], sums.scores[..., 0], sums.scores[..., 1]
+    # One made-up example of value 1/2 and variance 1/4, the largest there is, stands before the first block.
     count = _before(n, 1.0)
     centre = _before(s1, 0.5) / count
     spread = jnp.maximum(_before(s2, 0.5) / count - centre**2, 0.0) + 0.25 / count

@@ -179,6 +179,7 @@ class Bootstrap(Assessor):
             (down <= self.level, Outcome.WORSE),
             ((low > -metric.margin) & (high < metric.margin), Outcome.EQUIVALENT),
         ]
+        # Metrics beside the tested one are shown with the bounds of their means; they decide nothing.
         t = t_quantile(self.level, p.examples - 1)[None]
         off = t * p.difference_error
         lower, upper = own_bounds(p, t * p.error, self.level, metrics)
@@ -239,6 +240,7 @@ class Bootstrap(Assessor):
         mask, n = weights > 0, weights.size
         models = jnp.concatenate([sample.scores, sample.reference[:, None]], 1)  # [blocks, K + 1, R, n]
         values = jnp.moveaxis(models, 0, 2).reshape(*models.shape[1:3], n)
+        # A model with a score that is not finite proves nothing, and must not spoil the sums of the others.
         fit = jnp.isfinite(values).all((1, 2))
         values = jnp.where(fit[:, None, None], values, 0.0)
         count, shift = mask.sum().astype(jnp.float32), jnp.float32(0)
@@ -258,9 +260,10 @@ class Bootstrap(Assessor):
         else:
             statistic = weighted.means(values[:, 0])
 
+        # All models are resampled by the same draws: the difference of a pair keeps what the two have in common.
         each = statistic(weights[None])[0]
         seeds = jax.random.bits(key, (2,), jnp.uint32)
-        if self.statistic in ("mean", "ratio"):
+        if self.statistic in ("mean", "ratio"):  # linear in the weights: one native pass for all resamples
             sums = bootstrap_means(values.reshape(-1, n), seeds, self.resamples, mask=mask)
             rows = sums.reshape(self.resamples, *values.shape[:2])
             drawn = rows[..., 0] / rows[..., 1] if self.statistic == "ratio" else rows[..., 0]
@@ -290,6 +293,7 @@ class Bootstrap(Assessor):
         """The one-sided p-value of way * difference > 0: f32[K]."""
         gains, gain = way * r.differences, (way * r.difference)[:, None]
         against = (~(gains > 0)).sum(-1)
+        # The sample itself counts as one resample, so that no p-value is 0 (Davison and Hinkley 1997, 4.2).
         share = (1 + against).astype(jnp.float32) / (self.resamples + 1)
         if self.interval == "percentile":
             return share
@@ -348,7 +352,7 @@ def _acceleration(statistic: weighted.Statistic, weights: Array, size: int) -> A
     left = left[:, :-1] - left[:, -1:]
     there = (jnp.zeros(number).at[group].add(weights) > 0)[:, None]
     mean = jnp.where(there, left, 0.0).sum(0) / jnp.maximum(there.sum(), 1).astype(jnp.float32)
-    adds = jnp.where(there, mean[None] - left, 0.0)
+    adds = jnp.where(there, mean[None] - left, 0.0)  # groups without any example that counts add nothing
     scale = jnp.sqrt(jnp.square(adds).sum(0))
     return ((adds / jnp.where(scale > 0, scale, 1.0)[None]) ** 3).sum(0) / 6
 
