@@ -140,7 +140,7 @@ def log_wealth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array,
     blocks = jnp.moveaxis(growth(sums, ranges, theta, side, distances), -3, 0)
     # Added in the order of the blocks, and not by `sum`, which some versions of XLA get wrong: see wrong_sums.py.
     won = jax.lax.fori_loop(0, len(blocks), lambda i, total: total + blocks[i], jnp.zeros_like(blocks[0]))
-    # Each bettor's wealth is a supermartingale, and so is their mean: whoever turns out to bet best pays for the others.
+    # Each bettor's wealth is a supermartingale, so their mean is one too: the best bettor pays for the others.
     wealth = logsumexp(won, axis=-3) - jnp.log(jnp.float32(distances.shape[-2]))
     sound = ranges.known & (sums.faults.sum(0) == 0) & jnp.isfinite(wealth)
     return jnp.where(sound, wealth, -jnp.inf)

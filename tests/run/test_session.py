@@ -440,7 +440,7 @@ def long(place):
 def interrupted(directory, number, after):
     """A run in a process of its own that got a signal after so many chunks: its exit code and last line."""
     code = "import sys, test_session; test_session.work(sys.argv[1])"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen([sys.executable, "-c", code, directory], stdout=subprocess.PIPE, env=env, text=True) as child:
         for _ in range(after):
             child.stdout.readline()

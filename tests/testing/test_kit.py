@@ -31,7 +31,7 @@ EXCUSES = {
 }
 LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
-# What takes longest; it is left out for mutants that other checks must find.
+# What takes longest. It is left out for mutants that other checks must find; of what ships, long tests have it.
 SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
 
 
@@ -41,13 +41,21 @@ def builtin():
         for name, kind in host.offers(role, "ev3").items():
             if name in LARGE:
                 continue
-            yield pytest.param(kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {}), id=name)
+            component, excuse = kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {})
+            there = {check.name for check in CHECKS[role]}
+            quick = {check: "a long test has it" for check in SLOW if check in there and check not in excuse}
+            yield pytest.param(component, excuse | quick, id=name)
+            yield pytest.param(component, excuse, id=f"{name}, all of it", marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def asked():
-    """Two child processes for all components of this file, instead of two for each."""
-    ask_ahead([p.values[0] for p in builtin() if "sharded" not in p.values[1]] + [*SOUND])
+def asked(request):
+    """Two child processes for all components that are checked here, instead of two for each."""
+    here = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    shipped = [p for p in here if "excuse" in p and "component" in p]
+    ask_ahead([p["component"] for p in shipped], devices=False)
+    ask_ahead([p["component"] for p in shipped if "sharded" not in p["excuse"]])
+    ask_ahead(SOUND)
     ask_ahead([kind() for kind in MUTANTS if MUTANTS[kind] != "options"], devices=False)
 
 

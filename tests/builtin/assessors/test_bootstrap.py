@@ -127,11 +127,16 @@ def test_what_is_told_of_the_tested_metric_is_the_statistic(statistic):
     ("statistic", "interval", "n"),
     [
         ("mean", "percentile", 150),
-        ("median", "bca", 150),
         ("ratio", "bca", 150),
-        ("auroc", "bca", 150),
-        ("mean", "bca", 1100),
-        ("median", "percentile", 1100),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in [
+                ("median", "bca", 150),
+                ("auroc", "bca", 150),
+                ("mean", "bca", 1100),
+                ("median", "percentile", 1100),
+            ]
+        ),
     ],
 )
 def test_intervals_are_those_of_scipy(statistic, interval, n):
@@ -393,7 +398,12 @@ def promotions(assessor, world, gain, repeats, at_once=20):
 
 
 @pytest.mark.parametrize(
-    ("statistic", "world", "gain"), [("median", skewed, 0.4), ("ratio", rates, 0.3), ("auroc", classes, 1.0)]
+    ("statistic", "world", "gain"),
+    [
+        pytest.param("median", skewed, 0.4, marks=pytest.mark.long),
+        ("ratio", rates, 0.3),
+        pytest.param("auroc", classes, 1.0, marks=pytest.mark.long),
+    ],
 )
 def test_who_is_no_better_is_promoted_at_the_stated_rate_and_true_gains_are_found(statistic, world, gain):
     assessor = build(statistic, 200, resamples=99)
