@@ -41,22 +41,6 @@ def forgotten():
     Not after each file: that takes seconds, and the next ones may run the same programs.
     """
     yield
-<<<<<<< HEAD
-    jax.clear_caches()
-    gc.collect()
-=======
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
         gc.collect()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "loose_types(reason): runs without jax_numpy_dtype_promotion='strict'")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item):
-    loose = item.get_closest_marker("loose_types") or any(item.path.is_relative_to(p) for p in LOOSE)
-    with jax.numpy_dtype_promotion("standard" if loose else "strict"):
-        return (yield)
->>>>>>> quick
