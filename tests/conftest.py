@@ -2,11 +2,13 @@
 
 import gc
 import importlib.metadata
+from pathlib import Path
 
 import jax
 import pytest
 from installing import Site
 
+MAPS = Path("/proc/self/maps")  # Linux has it
 pytest_plugins = ["ev3x.testing.session", "ev3x.testing.distribution"]
 
 
@@ -29,9 +31,6 @@ def alone():
 def site(tmp_path, monkeypatch):
     """A folder on sys.path; `site(plugin, source, ...)` installs a distribution with that plugin into it."""
     return Site(tmp_path, monkeypatch)
-
-
-MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module", autouse=True)
