@@ -1,4 +1,4 @@
-"""Where files are kept that can be made again."""
+"""The folder of cached files, all of which can be made again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def directory() -> Path:
-    """$EV3X_CACHE, else $XDG_CACHE_HOME/ev3x, else ~/.cache/ev3x. It need not exist, nor be writable.
+    """The cache folder: $EV3X_CACHE, else $XDG_CACHE_HOME/ev3x, else ~/.cache/ev3x. It may be missing or read-only.
 
-    A user without a home, as in many containers, has a path where nothing can be: reading finds nothing there, and
-    writing is an OSError.
+    A user without a home, as in many containers, gets a path that cannot exist: reading finds nothing there, and
+    writing raises OSError.
     """
     if own := os.environ.get("EV3X_CACHE"):
         return Path(own)

@@ -1,4 +1,4 @@
-"""What every component is: a frozen dataclass whose fields are its options."""
+"""The base of every component: a frozen dataclass whose fields are its options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fault:
 
 
 class OptionError(ValueError):
-    """Options that a component cannot accept; `faults` holds all of them, not only the first."""
+    """A component cannot accept its options; `faults` holds everything that is wrong, not only the first fault."""
 
     def __init__(self, component: str, faults: list[Fault]) -> None:
         super().__init__(f"{component}: " + "; ".join(map(str, faults)))
@@ -43,7 +43,7 @@ class OptionError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a user may set on a component, as `ev3x plugins show` prints it."""
+    """An option that a user may set on a component, as `ev3x plugins show` prints it."""
 
     name: str
     type: str
@@ -56,8 +56,8 @@ class Option:
 class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
     """Base of proposers, assessors, adapters, budgets, tasks and observers.
 
-    Subclasses are frozen dataclasses. Their fields are options, checked when the component is built (in Python as
-    from a config, by the same code); their methods are pure, and nothing is ever kept on `self`.
+    Subclasses are frozen dataclasses. Their fields are options, which the same code checks whether a component is built
+    in Python or from a config; their methods are pure and store nothing on `self`.
     """
 
     role: ClassVar[str] = ""
@@ -77,7 +77,7 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
             raise OptionError(cls.__name__, faults)
 
     def check(self) -> list[Fault]:
-        """What is wrong between options that are each valid alone; nothing by default."""
+        """Faults between options that are each valid alone; none by default."""
         return []
 
     @classmethod
@@ -99,7 +99,7 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
         return cls(**options)
 
     def to_config(self) -> dict[str, Any]:
-        """The options as a config would say them, defaults included; those that are None are left out."""
+        """The options as a config writes them, defaults included; options that are None are left out."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return {name: to_config(value) for name, value in values.items() if value is not None}
 
@@ -126,7 +126,7 @@ def json_schema(cls: type[Component]) -> dict[str, Any]:
 
 
 def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
-    """The sentence for a name that nobody knows, with the nearest known one when there is one."""
+    """The message for an unknown name; suggests the nearest known name if one is near."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices) or 'none'}"
@@ -134,7 +134,7 @@ def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
 
 
 def to_config(value: Any) -> Any:
-    """An option's value as a config would say it: plain numbers, strings, lists and tables."""
+    """An option's value as a config writes it: plain numbers, strings, lists and tables."""
     if hasattr(value, "to_config"):
         return value.to_config()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -165,18 +165,18 @@ def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
 
 
 def _schema(cls: type, name: str) -> dict[str, Any]:
-    """The JSON schema of one option, any value where pydantic cannot tell."""
+    """The JSON schema of one option; it allows any value where pydantic cannot make a schema."""
     try:
         schema = _validator(cls, name).json_schema()
     except pydantic.errors.PydanticInvalidForJsonSchema:
         return {}
-    if "$defs" in schema:  # each option stands alone
+    if "$defs" in schema:  # the schema of an option must not refer to another one
         schema = _inlined(schema, schema.pop("$defs"))
     return schema
 
 
 def _inlined(schema: Any, known: Mapping[str, Any]) -> Any:
-    """The schema with what it refers to in place."""
+    """The schema with every reference replaced by its target."""
     if isinstance(schema, Mapping):
         if ref := schema.get("$ref"):
             return _inlined(known[str(ref).rpartition("/")[2]], known)

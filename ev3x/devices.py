@@ -7,6 +7,6 @@ from typing import Any
 
 
 def backend_is_up() -> bool:
-    """Whether this process has initialised a backend of JAX, after which many of its settings are ignored."""
+    """Whether this process has started a backend of JAX, after which JAX ignores changes of many settings."""
     bridge: Any = sys.modules.get("jax._src.xla_bridge")  # JAX has no public name for it
     return bridge is not None and bool(bridge.backends_are_initialized())

@@ -26,8 +26,8 @@ class Evolver:
         state = evolver.init(0)
         state, records = evolver.rounds(state, 60)
 
-    All that a run needs to go on is in `state`, except for the plan, which changes when the model grows. `native`:
-    "off" keeps to jax.numpy, "require" makes it an error when native code that a round asks for cannot be used.
+    `state` holds all that a run needs to go on, except for the plan, which changes when the model grows. `native`:
+    "off" uses only jax.numpy, "require" makes it an error when native code that a round needs cannot be used.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Evolver:
     ) -> None:
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
-        self._fresh = True  # the first block of a feed is searched for shared examples; all would cost too much
+        self._fresh = True  # only a feed's first block is searched for shared examples: all would cost too much
         wrong_sums.warn()
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
@@ -61,9 +61,9 @@ class Evolver:
     def rounds(self, state: State, n: int) -> tuple[State, Record]:
         """The state after n rounds and their records on a leading axis.
 
-        With data on the device this is one XLA program, interrupted only by host transitions that adapters call for.
-        Streamed data are one call per block, and n must be a number of whole blocks. Fewer than n rounds come back
-        when a stream ends or fails: then the next call raises.
+        With data on the device this is one XLA program, interrupted only by host transitions that adapters ask for.
+        Streamed data take one call per block, and n must be the rounds of whole blocks. When a stream ends or fails,
+        fewer than n rounds come back, and the next call raises.
         """
         each = self.data.rounds if isinstance(self.data, Feed) else 1
         if n < 1:
@@ -86,8 +86,9 @@ class Evolver:
     def chunk(self, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record]:
         """The state after one call of the compiled program, up to the limit, and the records of the rounds that ran.
 
-        `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once. Of a
-        feed, a call uses up one block, whatever the limit on rounds: what is trained on must not depend on the calls.
+        `capacity`, the most rounds of a call, is compiled in; `limit` is not. Host transitions follow at once. A call
+        uses up one block of a feed, whatever the limit on rounds: the data of a round must not depend on how rounds are
+        divided into calls.
         """
         if isinstance(self.data, Splits):
             state, records, _ = self._call(self.data, state, limit, capacity)
@@ -95,7 +96,7 @@ class Evolver:
         splits, parts, left, called = self.data.next(state.spent), [], self.data.rounds, True
         self.plan.check(splits, disjoint=self._fresh, rounds=self.data.rounds)
         self._fresh = False
-        while left and called:  # after a transition, the rest of the block
+        while left and called:  # after a transition, run the rest of the block
             limit = dataclasses.replace(limit, rounds=jnp.int32(left))
             state, records, called = self._call(splits, state, limit, self.data.rounds)
             parts.append(records)
@@ -103,7 +104,7 @@ class Evolver:
         return state, _joined(parts)
 
     def _call(self, splits: Splits, state: State, limit: Limit, capacity: int) -> tuple[State, Record, bool]:
-        """One call of the program and its host transition, and whether there was any."""
+        """The state and records of one call of the program, with its host transition, and whether there was one."""
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
@@ -111,7 +112,7 @@ class Evolver:
             return state, records, False
         last = jax.tree.map(lambda x: x[-1], records.decision)
         probe = None
-        if last.calls.any():  # a promotion across shapes tries nothing out
+        if last.calls.any():  # a promotion across shapes alone needs no probe
             probe = splits.explore.batch(jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1)))
         self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records, True

@@ -1,4 +1,4 @@
-"""A native target as data, and what its handler says of itself before XLA sees it. Nothing here imports jax."""
+"""A native target as data, and the FFI version that its handler reports. Nothing here imports jax."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 from collections.abc import Callable, Mapping
 
-# XLA's own platform names: register_ffi_target takes any other in silence.
+# XLA's own platform names: register_ffi_target accepts any other name without an error.
 PLATFORMS = ("cpu", "CUDA", "ROCM")
 STAGES = ("instantiate", "prepare", "initialize", "execute")
 
@@ -20,7 +20,7 @@ class FfiTarget:
 
     `handler` is a capsule with the handler, or a dict of capsules by stage, of which "execute" must be one.
     `self_test(name)` compares the custom call with its definition on a tiny input, and raises if they differ; see
-    `ev3x.ops.agree` and `ev3x.ops.StoredTest`. `platform` is XLA's name for where the handler runs.
+    `ev3x.ops.agree` and `ev3x.ops.StoredTest`. `platform` is XLA's name of the platform that the handler runs on.
     """
 
     name: str
@@ -32,8 +32,8 @@ class FfiTarget:
 def probe(handler: object) -> Version:
     """The FFI version (major, minor) of the headers that a handler was built with; of several stages, the newest.
 
-    The handler is called with a frame that asks for its metadata and nothing else: it runs none of its own code, and
-    XLA need not know it. Raises TypeError, ValueError or RuntimeError for what is no usable handler.
+    The handler is called with a frame that asks only for its metadata: it runs none of its own code, and XLA need not
+    know it. Raises TypeError, ValueError or RuntimeError if the handler is not usable.
     """
     stages = handler if isinstance(handler, Mapping) else {"execute": handler}
     if unknown := [stage for stage in stages if stage not in STAGES]:
@@ -55,9 +55,9 @@ def check_version(built: Version, running: Version, way: str) -> None:
         )
 
 
-# What follows mirrors xla/ffi/api/c_api.h, which is the same here from 0.1 (jaxlib 0.7) to 0.5 (jaxlib 0.12). A handler
-# wants a call frame of just the size that its headers say, and other structs of at least that size: newer headers add
-# to their end, so they have room there that reads as zeros.
+# The structs below mirror xla/ffi/api/c_api.h, whose relevant part is the same from 0.1 (jaxlib 0.7) to 0.5 (jaxlib
+# 0.12). A handler wants a call frame of exactly the size in its headers, and other structs of at least that size. Newer
+# headers add fields at the end, so these structs have spare room there, filled with zeros.
 _FRAME_SIZE = 168
 _ROOM = ctypes.c_byte * 1024
 _METADATA = 1  # XLA_FFI_Extension_Metadata
@@ -118,12 +118,12 @@ class _ErrorArgs(ctypes.Structure):
 
 
 def _version(pointer: int) -> Version:
-    """What the handler at this address answers when it is asked for its metadata."""
+    """The FFI version that the handler at this address reports when it is asked for its metadata."""
     said: list[str] = []
 
     def create_error(address: int) -> int:
         said.append((_ErrorArgs.from_address(address).message or b"").decode(errors="replace"))
-        return 1  # any address but null, never followed
+        return 1  # any address but null: it is never read
 
     metadata = _Metadata(struct_size=ctypes.sizeof(_Metadata), version=_ApiVersion(major=-1, minor=-1))
     extension = _Extension(ctypes.sizeof(_Extension), _METADATA, None, ctypes.pointer(metadata))
@@ -137,7 +137,7 @@ def _version(pointer: int) -> Version:
 
 
 def _pointer(capsule: object) -> int:
-    """The address in a capsule, whatever its name: each binding library has its own, and XLA accepts all."""
+    """The address in a capsule of any name: each binding library uses its own name, and XLA accepts all."""
     if type(capsule).__name__ != "PyCapsule":
         raise TypeError(f"a handler must be a PyCapsule, or a dict of them by stage, got {capsule!r}")
     name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))

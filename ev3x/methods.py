@@ -26,8 +26,8 @@ def ev3(
 ) -> Method:
     """EV3 with the defaults of `ev3x run`: trajectories, ranking by the mean, confirmation by betting, promotion.
 
-    `level` is the chance of any false promotion in the run, `examples` how many a confirmation reads at most; further
-    options are those of `Trajectories`. The first metric must declare its range; `paired` confirms without.
+    `level` is the chance of any false promotion in the run, `examples` is the most that a confirmation reads; further
+    options are those of `Trajectories`. The first metric must declare its range; without one, confirm with `paired`.
     """
     values = tuple(Loss(loss) if isinstance(loss, str) else loss for loss in losses)
     trajectories = Trajectories(losses=values, optimizers=tuple(optimizers), length=length, **options)

@@ -1,6 +1,6 @@
 """Functions for `Metric(fn=...)`: logits f32[n, classes] and a batch with the class {"y": i32[n]}.
 
-Where a logit is NaN the model is wrong, and numbers other than right or wrong are NaN.
+Where a logit is NaN, metrics of right and wrong count the example as wrong, and other metrics are NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .ops.rank_metrics import definition as weighted_rank_metrics
 
 
 def accuracy(logits: Array, batch: Mapping[str, Any]) -> Array:
-    """Whether the class has the largest logit: bool[n]. Of equal ones the first counts."""
+    """Whether the class has the largest logit: bool[n]. Of equal logits the first counts as largest."""
     return (jnp.argmax(logits, axis=-1) == batch["y"]) & ~jnp.isnan(logits).any(axis=-1)
 
 
@@ -35,7 +35,7 @@ def brier(logits: Array, batch: Mapping[str, Any]) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class TopK:
-    """Whether the class is among the k largest logits: bool[n]. Of equal ones the first count."""
+    """Whether the class is among the k largest logits: bool[n]. Of equal logits the first count as larger."""
 
     k: int = 5
 
@@ -51,9 +51,9 @@ class TopK:
 def calibration_error(logits: Array, batch: Mapping[str, Any]) -> Array:
     """The expected calibration error of a set: f32[], between 0 and 1; for `Metric(kind="set")`.
 
-    The mean over examples of |share that is right - mean probability| of the bin that its largest probability lies
-    in: 15 bins (i/15, (i+1)/15] of equal width (Guo et al., arXiv 1706.04599, equation 3). Biased upwards for few
-    examples a bin.
+    Examples fall into 15 bins (i/15, (i+1)/15] by their largest probability. The result is the mean over examples of
+    |share of right examples - mean probability| of their bin (Guo et al., arXiv 1706.04599, equation 3). It is biased
+    upwards when bins hold few examples.
     """
     top = jax.nn.softmax(logits).max(axis=-1)
     place = jnp.clip(jnp.ceil(top * _BINS) - 1, 0, _BINS - 1).astype(jnp.int32)
@@ -64,16 +64,16 @@ def calibration_error(logits: Array, batch: Mapping[str, Any]) -> Array:
 def auroc(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
     """The area under the ROC curve of a set: f32[], ties counting one half; for `Metric(kind="set", low=0, high=1)`.
 
-    Logits f32[n], f32[n, 1] or f32[n, 2] are of two classes, of which 1 is the positive one. Of more, each class is
-    set apart from the rest by its log-odds, and the plain mean is taken over the classes that are there, but are not
-    alone (one-vs-rest, macro). NaN without two classes, and where a logit is NaN.
+    Logits f32[n], f32[n, 1] or f32[n, 2] mean two classes, of which 1 is the positive one. For more classes, the
+    log-odds of each class rank it against the rest, and the result is the plain mean over the classes that some but not
+    all examples have (one-vs-rest, macro). It is NaN when only one class occurs, or when a logit is NaN.
 
     `weights` f32[n] say how often each example counts: `lambda logits, batch: auroc(logits, batch, batch["w"])`.
-    `Task.weigh` does not reach what is measured on sets. Weighted sums are in float32.
+    `Task.weigh` does not affect set-level metrics. Weighted sums are in float32.
 
-    It is the mean over blocks that is reported, so let `block` be large. To confirm: of two classes, without weights,
-    `bootstrap` with statistic = "auroc" and a metric of examples whose values are the scores; else `paired` on many
-    blocks, whose unit is the block.
+    Reports give the mean over blocks, so let `block` be large. To confirm two classes without weights, use `bootstrap`
+    with statistic = "auroc" and a metric of examples whose values are the scores. Otherwise use `paired` on many
+    blocks: its unit is then the block.
     """
     found, positive, negative = _ranked(logits, batch, weights)
     return _mean(found.auroc, positive & negative)
@@ -82,8 +82,8 @@ def auroc(logits: Array, batch: Mapping[str, Any], weights: Array | None = None)
 def average_precision(logits: Array, batch: Mapping[str, Any], weights: Array | None = None) -> Array:
     """The average precision of a set: f32[], the step-wise sum; for `Metric(kind="set", low=0, high=1)`.
 
-    Classes, weights and NaN as for `auroc`, but a class that is alone has one: 1. To confirm: `paired` on many blocks,
-    whose unit is the block; `bootstrap` has no such statistic.
+    Classes, weights and NaN are as for `auroc`, except that a class that all examples have scores 1. To confirm, use
+    `paired` on many blocks: its unit is then the block. `bootstrap` has no such statistic.
     """
     found, positive, _ = _ranked(logits, batch, weights)
     return _mean(found.average_precision, positive)
@@ -91,7 +91,7 @@ def average_precision(logits: Array, batch: Mapping[str, Any], weights: Array | 
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """The same value for every example, f32[n]: the size of a model, a price."""
+    """A metric with the same value for every example, f32[n]: the size of a model, a price."""
 
     value: float
 
@@ -107,7 +107,7 @@ def _ranked(logits: Array, batch: Mapping[str, Any], weights: Array | None) -> t
     """The RankMetrics [C, 1] of C classes against the rest, and whether there are positives and others: bool[C]."""
     x = logits.astype(jnp.float32).reshape(logits.shape[0], -1)
     if x.shape[1] > 2:
-        # log p - log(1 - p) keeps apart what a probability near 1 does not.
+        # Log-odds, log p - log(1 - p), distinguish examples whose probabilities all round to 1.
         none = jnp.full_like(x[:, :1], -jnp.inf)
         before = jax.lax.cumlogsumexp(jnp.concatenate([none, x[:, :-1]], 1), 1)
         after = jax.lax.cumlogsumexp(jnp.concatenate([x[:, 1:], none], 1), 1, reverse=True)

@@ -1,10 +1,10 @@
-"""What is known of sums that XLA compiles wrongly for CPUs, and what to do about it.
+"""Detects sums that XLA compiles wrongly for CPUs, and turns off the code that does it.
 
-jaxlib 0.10.2 to 0.12.0 (the newest when this was written) hand some sums to a library in a form that gives wrong
-numbers without a word: sums over products of broadcast arrays, from some thousand elements on (jax-ml/jax issue 39103,
-and the wealth of many bettors, where every contender became better). A flag turns that library off. It must be set
-before JAX's backend starts, so it is for whom the process belongs to: the command line of ev3x sets it, a library can
-but tell.
+jaxlib 0.10.2 to 0.12.0 (the newest when this was written) pass some sums to a library in a form that gives wrong
+numbers without an error: sums over products of broadcast arrays of some thousand elements or more (jax-ml/jax issue
+39103; also the wealth of many bettors, where every contender became better). A flag turns that library off. It must be
+set before JAX's backend starts, so only the owner of the process can set it: the command line of ev3x does, while a
+library can only warn.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class WrongSums(UserWarning):
 
 
 def spare(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Turn off what compiles wrong sums, in a process that has not imported JAX; what XLA_FLAGS says of it stays."""
+    """Turn off the faulty library, in a process that has not imported JAX; a choice in XLA_FLAGS is kept."""
     flags = environment.get("XLA_FLAGS", "")
     if concerned() and OPTION not in flags:
         environment["XLA_FLAGS"] = f"{flags} {OPTION}=".strip()
 
 
 def concerned() -> bool:
-    """Whether this jaxlib is one whose sums may be wrong; an older one does not know the option."""
+    """Whether sums of this jaxlib may be wrong; older versions do not know the option."""
     return tuple(int(part) for part in version("jaxlib").split(".")[:3] if part.isdecimal()) >= FIRST
 
 
@@ -43,7 +43,7 @@ def warn() -> None:
 
 @functools.cache
 def wrong() -> bool:
-    """Whether the sum of issue 39103 is wrong in this process: it is tried, once, where this can be."""
+    """Whether the sum of issue 39103 is wrong in this process; computes it once, if this jaxlib is concerned."""
     import jax
     import jax.numpy as jnp
 
@@ -58,7 +58,7 @@ def wrong() -> bool:
 
 
 def advice() -> str:
-    """What to do, in words."""
+    """What the user can do, in words."""
     return f'set XLA_FLAGS="{OPTION}=" before JAX starts, or use a jaxlib before 0.10.2'
 
 

@@ -36,7 +36,7 @@ def ev3x_assessors() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_adapters() -> Iterable[Offer]:
-    """Promotion on evidence, in the shadow, or without a gate; growth, on trial or in passes; weights by progress."""
+    """Promotion on evidence, in shadow mode, or without a gate; growth, on trial or in passes; weights by progress."""
     from .adapters.accept import Accept
     from .adapters.grow import Grow
     from .adapters.promote import Promote

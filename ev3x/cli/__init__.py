@@ -31,7 +31,7 @@ app.add_typer(config.app, name="config")
 
 
 def main() -> None:
-    """The console script. An error that the broken metadata of a stranger cause anywhere is put in words."""
+    """The console script. Errors from broken metadata of any distribution become messages in words."""
     wrong_sums.spare()
     try:
         app()

@@ -47,7 +47,7 @@ def check(
 
 
 def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Iterator[dict[str, Any]]:
-    """What the metadata tell, without importing anything."""
+    """The findings in the metadata, without importing anything."""
     from ..host.discovery import claimed
 
     if not found:
@@ -65,7 +65,7 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
 
 
 def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
-    """What a process that loads the plugin finds, and how it ended."""
+    """The findings of a process that loads the plugin, and how that process ended."""
     import subprocess
     import tempfile
 
@@ -75,7 +75,7 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings"
         file.touch()
-        # It imports what this process does: -P keeps it from a folder `ev3x` or a jax.py that lies about here.
+        # It must import what this process imports: with -P it ignores a folder `ev3x` or a jax.py in this directory.
         command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         with (Path(folder) / "stderr").open("w+b") as stderr:
@@ -100,7 +100,7 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
 
 
 def _finished(process: subprocess.Popen[bytes], file: Path, timeout: float) -> int:
-    """The exit code of a process; TimeoutExpired if it writes nothing to the file for so many seconds."""
+    """The exit code of a process; raises TimeoutExpired if it writes nothing to the file for `timeout` seconds."""
     import subprocess
 
     seen = -1
@@ -114,7 +114,7 @@ def _finished(process: subprocess.Popen[bytes], file: Path, timeout: float) -> i
 
 
 def _end(plugin: PluginInfo, code: int, stderr: IO[bytes]) -> str | None:
-    """How a process ended that should have ended well; None if it did."""
+    """How a process ended, if not normally; None if normally."""
     import signal
 
     if code == 0:

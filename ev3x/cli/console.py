@@ -1,4 +1,4 @@
-"""What all commands share: where they write, which errors they put in words, and how they end."""
+"""Shared by all commands: where they write, which errors they put in words, and how they end."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 PACKAGE = Path(__file__).parents[1]
-# Known errors by name, so that nobody need import jax to catch them.
+# Known errors by name, so that no command must import jax to catch them.
 KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
 BAD_INPUT, DIFFERS, INTERRUPTED = 2, 3, 130
 
 
 class _Quick:
-    """Typer imports pydantic (a tenth of a second) to convert the value of `--help`, unless it begins with one."""
+    """A command with a default for `--help`: without one, Typer imports pydantic (0.1 s) to convert the value."""
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The option, with a value."""
+        """The `--help` option, with a value."""
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
             option.default = False
@@ -32,18 +32,18 @@ class _Quick:
 
 
 class Quick(_Quick, TyperCommand):
-    """A command that begins at once."""
+    """A command that starts without importing pydantic."""
 
 
 class QuickGroup(_Quick, TyperGroup):
-    """A group whose commands can."""
+    """A group that starts without importing pydantic."""
 
 
 class Guarded(QuickGroup):
     """A group whose commands end with a message, not a traceback, when the user can do something about it."""
 
     def invoke(self, ctx: Any) -> Any:
-        """What the command returns."""
+        """The result of the command; errors that the user can mend end it with a message."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def say(text: str, style: str = "") -> None:
 
 
 def note_everything() -> None:
-    """From here on, what ev3x notes by the way goes to standard error."""
+    """From here on, ev3x's log messages of level info go to standard error."""
     import logging
 
     logger = logging.getLogger("ev3x")
@@ -79,10 +79,10 @@ def note_everything() -> None:
 
 @contextlib.contextmanager
 def quietly(*, stdout: bool = False) -> Iterator[TextIO]:
-    """The real standard output, while the notes that libraries write are kept out of the way.
+    """The real standard output, while notes of libraries are kept out of it.
 
-    Warnings become single lines on standard error, deprecations none; with `stdout`, so does everything that
-    anyone prints.
+    Warnings become single lines on standard error, deprecations are dropped; with `stdout`, whatever anyone prints goes
+    to standard error too.
     """
     import logging
 

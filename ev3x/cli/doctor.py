@@ -44,7 +44,7 @@ def doctor(
 
 
 def _look(plugins: Iterable[str], everything: bool) -> tuple[dict[str, Any], list[TargetStatus]]:
-    """What there is, and what became of every target; faults are those of plugins as a whole."""
+    """Versions, devices and faults of whole plugins, and the status of every target."""
     import jax
 
     from .. import wrong_sums
@@ -87,7 +87,7 @@ def _versions() -> dict[str, str]:
 
 
 def _module() -> dict[str, Any]:
-    """How the bundled native module was built and what runs of it here, or why nothing does."""
+    """How the bundled native module was built and which of it runs here, or why nothing does."""
     from ..ops import native
 
     if os.environ.get("EV3X_NATIVE", "").lower() == "off":

@@ -18,23 +18,23 @@ from ..component import Component, OptionError
 from ..devices import backend_is_up
 from ..host.host import ROLES, Host, PluginError
 
-END = "end"  # the last finding of a process that came to its end
+END = "end"  # the last finding of a process that ended normally
 
 
 class Findings:
-    """A file of findings: what is looked at, whether it is good (None: only noted), and what was seen."""
+    """A file of findings: the thing examined, whether it is good (None: only a note), and what was seen."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, what: str, good: bool | None, text: str) -> None:
-        """One more finding."""
+        """Append a finding."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"what": what, "good": good, "text": text}) + "\n")
 
     @contextlib.contextmanager
     def under(self, what: str) -> Iterator[None]:
-        """A fault of the plugin inside becomes a finding."""
+        """Turns a fault of the plugin inside the body into a finding."""
         try:
             yield
         except PluginError as error:
@@ -43,7 +43,7 @@ class Findings:
 
 def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
     """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`."""
-    import jax  # noqa: F401, its cost is nobody's
+    import jax  # noqa: F401, so that no plugin is charged for its time
 
     host, said = Host(), io.StringIO()
     logging.getLogger("ev3x.plugins").addHandler(handler := logging.StreamHandler(said))
@@ -70,7 +70,7 @@ def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
 
 
 def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings) -> None:
-    """Adds the component with its defaults, if it has them all."""
+    """Adds the component with its defaults, if every option has one."""
     try:
         components[use] = kind.build({})
     except OptionError as error:

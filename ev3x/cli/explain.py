@@ -34,7 +34,7 @@ def explain(
 
 
 def _overview(found: dict[str, Any]) -> None:
-    """The facts of the run, and a line per round."""
+    """Print the facts of the run, and a line per round."""
     decide = found["decide"]
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdicts"].items())
     examples = f"{decide['examples']:,} decide examples were read"
@@ -58,7 +58,7 @@ def _cells(line: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _round(found: dict[str, Any]) -> None:
-    """All candidates, the confirmation by metric, and the ledger of a round."""
+    """Print all candidates, the confirmation by metric, and the ledger of a round."""
     row, confirm = found["row"], found["row"]["confirm"]
     end = ("promoted; " if row["promoted"] else "") + f"move: {row['move']}"
     if shadow := row.get("shadow"):
@@ -120,7 +120,7 @@ def _figure(x: float | None) -> str:
 
 
 def _figures(ledger: dict[str, float | None]) -> str:
-    """What a ledger says, in one line."""
+    """The figures of a ledger in one line."""
     return ", ".join(f"{name} {_figure(x)}" for name, x in ledger.items()) or "no account"
 
 

@@ -1,4 +1,4 @@
-"""The options that all commands share which load plugins."""
+"""The options of all commands that load plugins."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def new(
 
 
 def _command(tool: str) -> str:
-    """The tool of the Python that runs this: by its name where a shell finds just that one."""
+    """The command for a tool of this Python: its bare name if a shell would find this very tool."""
     found = shutil.which(tool)
     if found is not None and Path(found).parent == Path(sys.executable).parent:
         return tool
@@ -59,5 +59,5 @@ def _command(tool: str) -> str:
 
 
 def _local(folder: Path) -> str:
-    """The folder as pip takes it for one, and not for the name of a distribution."""
+    """The folder in a form that pip takes for a folder, not for the name of a distribution."""
     return str(folder) if folder.is_absolute() or folder.parts[0] == ".." else f"./{folder}"

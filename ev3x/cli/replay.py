@@ -47,7 +47,7 @@ def replay(
 
 
 def _tell(found: Replayed) -> None:
-    """The differences, or that there are none; then what could not be derived."""
+    """Print the differences, or that there are none; then what could not be derived."""
     rounds = f"{found.rounds} round{'' if found.rounds == 1 else 's'} replayed"
     if found.differences:
         from . import tables

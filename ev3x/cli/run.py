@@ -102,7 +102,7 @@ def export(
 
 
 def read(target: str | None, set_: list[str] | None) -> tuple[Path | None, list[Override]]:
-    """The config file, if the target is one, and the overrides: the task's name comes first if it is not."""
+    """The config file, if the target is one, and the overrides; else the target is a task, the first override."""
     from ..config import Override
 
     overrides = [Override.parse(text) for text in set_ or ()]
@@ -114,7 +114,7 @@ def read(target: str | None, set_: list[str] | None) -> tuple[Path | None, list[
 
 
 def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> None:
-    """Run, and say what came of it."""
+    """Run, and print the summary."""
     with quietly(stdout=as_json) as stdout:
         summary = start()
     if as_json:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 def console() -> Console:
-    """Standard output; wide when it is no terminal, so that lines stay whole."""
+    """Standard output; wide if it is not a terminal, so that lines are not broken."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
@@ -26,7 +26,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def summary(s: dict[str, Any]) -> None:
-    """What came of a run: the test metrics of the first model and of the last incumbent, and what it took."""
+    """Print the summary of a run: test metrics of the first model and of the last incumbent, and what it cost."""
     screen = console()
     title = f"{s['task']}, seed {s['seed']}: {s['reason']}"
     screen.print(Text(title, style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)

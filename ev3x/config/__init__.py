@@ -42,7 +42,7 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
     if path is None:
         source = parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
         source.defaulted.update(source.tree)
-        if {o.path for o in overrides} & set(STOPS):  # who says when to stop need not also undo the default
+        if {o.path for o in overrides} & set(STOPS):  # a user who sets a stop need not also undo the default one
             source.tree.pop("rounds", None)
     else:
         try:
@@ -55,7 +55,7 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
 
 
 def _built(source: Document, overrides: Sequence[Override], host: Host | None) -> tuple[Setup, list[Part]]:
-    """The run of this source. Where other processes wait for this one, they are told of its problems."""
+    """The setup of this source, and its parts. Other processes that wait for this one learn of its problems."""
     try:
         return Builder(source, overrides, host or Host()).build()
     except ConfigError as error:

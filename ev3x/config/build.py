@@ -1,4 +1,4 @@
-"""Values of a config become components; everything that is wrong with them is told at once."""
+"""Builds components from the values of a config, and reports everything that is wrong with them at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .source import Document, at, exact
 from .toml_lines import Path as Key
 
 C = TypeVar("C", bound=Component)
-LAST = 10**9  # where problems with overrides stand, after those with lines
+LAST = 10**9  # problems with overrides are sorted behind those with lines
 
 
 class Builder:
@@ -60,7 +60,7 @@ class Builder:
                 source.origins[path] = (LAST, override.origin)
 
     def build(self) -> tuple[Setup, list[Part]]:
-        """The run, and its parts; ConfigError says all that is wrong, faults in the code of plugins included."""
+        """The setup, and its parts; ConfigError lists all that is wrong, faults in the code of plugins included."""
         try:
             return self._build()
         except ConfigError:
@@ -74,7 +74,7 @@ class Builder:
 
     def _build(self) -> tuple[Setup, list[Part]]:
         plugins = self._options(Plugins, ("plugins",), self.tree.get("plugins", {}))
-        if plugins is None:  # nothing is imported by rules that nobody can read
+        if plugins is None:  # import nothing while the rules are unreadable
             raise self._all()
         self._narrow(plugins)
         run = self._options(Run, (), self._top())
@@ -115,7 +115,7 @@ class Builder:
         return setup, parts
 
     def _narrow(self, plugins: Plugins) -> None:
-        """From here on, only the plugins that the config enables; those that it requires are loaded."""
+        """Restrict the host to the plugins that the config enables, and load those that it requires."""
         installed = self.host.index.distributions
         for option in ("enable", "disable"):
             for i, name in enumerate(getattr(plugins, option) or ()):
@@ -168,7 +168,7 @@ class Builder:
         return innermost(error, owner)
 
     def _top(self) -> dict[str, Any]:
-        """The options outside of sections; unknown names are problems."""
+        """The options outside of sections; each unknown name is a problem."""
         sections = {*ONE, *MANY, "layout", "plugins"}
         known = {o.name for o in Run.options()}
         for name in self.tree.keys() - sections - known:
@@ -209,7 +209,7 @@ class Builder:
         return components
 
     def _label(self, name: str) -> str:
-        """This name, or with a number when another component of the method has it already."""
+        """This name, with a number added if another component of the method has it already."""
         taken = {*self.ids, *ONE}
         return next(n for n in (name, *(f"{name}#{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
@@ -250,7 +250,7 @@ class Builder:
             return None
 
     def _default_losses(self, task: Task | None) -> None:
-        """Default proposers train another task than the default one with the losses that it has."""
+        """For a task other than the default one, give default proposers the losses that the task has."""
         if task is None or "propose" not in self.source.defaulted:
             return
         for i, table in enumerate(self.tree["propose"]):
@@ -266,7 +266,7 @@ class Builder:
         assessors: Mapping[str, Assessor | None],
         adapters: Sequence[tuple[str, Adapter] | None],
     ) -> None:
-        """Whether the components suit the task, as far as can be said without its data."""
+        """Whether the components suit the task, as far as that is known without its data."""
         for section, assessor in assessors.items():
             if assessor is not None:
                 with self._told((section,)):
@@ -297,7 +297,7 @@ class Builder:
         select: Assessor | None,
         adapters: Sequence[tuple[str, Adapter] | None],
     ) -> None:
-        """Whether the weights suit the task and the selection, and the adapters these weights."""
+        """Whether the weights suit the task and the selection, and whether the adapters suit the weights."""
         with self._told(("weights",)):
             first = aims(weights, task.metrics, select)
             for i, labelled in enumerate(adapters):
@@ -314,7 +314,7 @@ class Builder:
 
     @contextlib.contextmanager
     def _told(self, path: Key) -> Iterator[None]:
-        """Errors that components raise about what they were given become problems here."""
+        """Turns errors that components raise about their inputs into problems at this path."""
         try:
             yield
         except ValueError as error:
@@ -326,7 +326,7 @@ class Builder:
 
     @contextlib.contextmanager
     def _told_by_plugins(self, path: Key) -> Iterator[None]:
-        """Faults of plugins become problems where the config names them."""
+        """Turns faults of plugins into problems at the place where the config names the plugin."""
         try:
             yield
         except PluginError as error:

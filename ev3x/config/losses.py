@@ -14,7 +14,7 @@ from .toml_lines import Path
 
 
 def known(task: Task, tables: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of these losses that the task has; if it has none of them, all of its own."""
+    """The given losses that the task has; if it has none of them, all of the task's losses."""
     found = [t for t in tables if not check_loss(task, Loss(t["name"], **{n: v for n, v in t.items() if n != "name"}))]
     return found or [{"name": name} for name in task.losses]
 

@@ -16,7 +16,7 @@ MANY = {"propose": "proposer", "adapt": "adapter", "observe": "observer"}
 
 
 class ConfigError(Exception):
-    """A config that cannot be used; `problems` holds a line for everything that is wrong with it."""
+    """A config cannot be used; `problems` holds a line for everything that is wrong with it."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -61,7 +61,7 @@ def apply(tree: dict[str, Any], override: Override) -> Path:
 
 
 def named(section: str, value: Any) -> Any:
-    """The value of a section in which a component that is named by a string alone has a table."""
+    """The value of a section, with a table in place of each component that is given by its name alone."""
     if section in MANY and isinstance(value, str):
         value = [value]
     if section in MANY and isinstance(value, list):

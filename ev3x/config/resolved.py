@@ -1,4 +1,4 @@
-"""A config with everything decided: its text with all defaults written out, and with explanations if wanted."""
+"""The text of a config with all defaults written out, and with explanations if wanted."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from .sections import Plugins, Run
 
 
 def schema(host: Host) -> tuple[dict[str, Any], list[str]]:
-    """The schema (JSON Schema 2020-12), and the faults of plugins that are left out of it."""
+    """The schema (JSON Schema 2020-12), and the faults of plugins that it leaves out."""
     faults: list[str] = []
     properties = json_schema(Run)["properties"]
     for section, role in ONE.items():
         properties[section] = {"anyOf": _components(host, role, faults)}
     for section, role in MANY.items():
         some = _components(host, role, faults)
-        alone = [one for one in some if "enum" in one]  # a single one may be told by its name
+        alone = [one for one in some if "enum" in one]  # a single component may be given by its name
         properties[section] = {"anyOf": [{"type": "array", "items": {"anyOf": some}}, *alone]}
     properties |= {"layout": json_schema(Layout), "plugins": json_schema(Plugins)}
     made = {
@@ -36,7 +36,7 @@ def schema(host: Host) -> tuple[dict[str, Any], list[str]]:
 
 
 def _components(host: Host, role: str, faults: list[str]) -> list[dict[str, Any]]:
-    """What a section for this role may hold: a component's table, or the name alone of one without required options."""
+    """The schemas of a section for this role: a component's table, or its name if it has no required options."""
     tables, names = [], []
     for plugin in host.plugins:
         try:
@@ -49,7 +49,7 @@ def _components(host: Host, role: str, faults: list[str]) -> list[dict[str, Any]
             try:
                 table = json_schema(kind)
                 json.dumps(table)
-            except Exception as error:  # of types and defaults that anyone may have written
+            except Exception as error:  # anyone may have written these types and defaults
                 faults.append(f"{host.plugins[plugin]}: the options of {name!r} have no schema: {cause(error)}")
                 continue
             table["properties"] = {"use": {"enum": ids}, **table["properties"]}

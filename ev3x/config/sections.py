@@ -1,4 +1,4 @@
-"""The options of a config that are no component's: those at its top, and [plugins]."""
+"""The options of a config that belong to no component: those at its top, and [plugins]."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Run(Component):
     ] = None
 
     def check(self) -> list[Fault]:
-        """Something must end the run."""
+        """A fault when nothing ends the run."""
         if any(getattr(self, name) is not None for name in STOPS):
             return []
         also = "; a target alone may never be reached" if self.target is not None else ""

@@ -1,4 +1,4 @@
-"""A config as it was read: its values, with the default sections where it has none, and where each comes from."""
+"""A config as it was read: its values, default sections where it has none, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT = Path(__file__).with_name("default.toml")
 
 @dataclasses.dataclass
 class Document:
-    """A config's values, and where each comes from: a line to sort by, and words."""
+    """A config's values, and the origin of each: a line number to sort by, and words."""
 
     name: str
     tree: dict[str, Any]
@@ -26,7 +26,7 @@ class Document:
     defaulted: set[str] = dataclasses.field(default_factory=set)
 
     def where(self, path: Key) -> tuple[int, str]:
-        """The origin of the value at this path, or of what it is in."""
+        """The origin of the value at this path, or of the nearest value around it."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, (1, f"{self.name}:1"))
@@ -44,7 +44,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def with_defaults(text: str, name: str) -> Document:
-    """A config with the sections that it leaves out; what ends a run it must say itself."""
+    """A config with default sections for those that it leaves out; it must itself say what ends the run."""
     source, default = parse(text, name), parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
     source.defaulted = {s for s in (*ONE, *MANY, "layout") if s not in source.tree}
     for section in source.defaulted:
@@ -54,7 +54,7 @@ def with_defaults(text: str, name: str) -> Document:
 
 
 def exact(options: Any, path: Key, text: str) -> Key:
-    """The path, or that of the key or entry inside its value which the text speaks of."""
+    """The path of the key or entry inside this value that the text is about; else the path itself."""
     for inner, value in _walk(at(options, path)):
         name = str(inner[-1])
         unknown_key = re.search(rf"unknown \w+ {re.escape(repr(name))}", text)
@@ -67,7 +67,7 @@ def exact(options: Any, path: Key, text: str) -> Key:
 
 
 def at(value: Any, path: Key) -> Any:
-    """What is at this path of plain values; None if there is nothing."""
+    """The value at this path of plain values; None if there is nothing."""
     for step in path:
         if isinstance(value, dict):
             value = value.get(step)
@@ -79,7 +79,7 @@ def at(value: Any, path: Key) -> Any:
 
 
 def _walk(value: Any) -> Iterator[tuple[Key, Any]]:
-    """Everything inside of plain values, and its path."""
+    """Every value inside of plain values, with its path."""
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, inner in steps:
         yield (step,), inner

@@ -1,4 +1,4 @@
-"""Where things stand in a TOML text, which `tomllib` does not tell: the line of every key and of every list entry."""
+"""The line of every key and list entry of a TOML text, which `tomllib` does not give."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Scanner:
         return self.text[self.at : self.at + 1]
 
     def _skip(self, pattern: re.Pattern[str]) -> bool:
-        """Whether anything is left after what the pattern matches."""
+        """Skips what the pattern matches; whether any text is left after it."""
         self._take(pattern)
         return self.at < len(self.text)
 

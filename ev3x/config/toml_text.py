@@ -1,4 +1,4 @@
-"""Plain values as TOML text. Only what configs hold; `tomllib` reads back what is written here."""
+"""Plain values as TOML text: only the kinds that configs hold. `tomllib` reads the text back."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def key(name: str) -> str:
 
 
 def _inline(x: Any) -> str:
-    """On one line, as inside of inline tables."""
+    """One value on one line, as inside of inline tables."""
     return f"[{', '.join(map(_inline, x))}]" if isinstance(x, list | tuple) else value(x)

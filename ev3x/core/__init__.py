@@ -1,5 +1,5 @@
 """The six roles, the records that travel, and the round that calls them: all that a plugin author has to read.
 
 From bottom to top: `types`, `data`, `streams`, `task`, `layout`, `propose`, `assess`, `budget`, `adapt`, `observe`,
-`objectives`, `contract`, `plan`, `loop`. Nothing here knows an implementation, nor the plugin host.
+`objectives`, `contract`, `plan`, `loop`. Nothing here imports an implementation or the plugin host.
 """

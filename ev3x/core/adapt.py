@@ -17,16 +17,16 @@ from .types import Array, Assessment, Batch, Decision, Model, Move, PyTree, Vari
 
 
 class TransformError(ValueError):
-    """A host transition that is refused, in words for the user."""
+    """An adapter refuses a host transition; the text is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What a host transition may change: the model, and the tasks that its variables belong to.
 
-    `task` is that of the current variables. `champion` is that of the incumbent while a promotion is a host transition
-    (it has another shape, or the current variables were drawn anew), else None.
-    `fresh` says that the current variables were drawn anew, so optimizer states must be reset.
+    `task` is the task of the current variables. `champion` is the task of the incumbent while a promotion needs a host
+    transition (because its shape differs, or because the current variables were drawn anew), else None. `fresh` says
+    that the current variables were drawn anew, so optimizer states must be reset.
     """
 
     task: Task
@@ -37,10 +37,10 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter(Component):
-    """Refines the decision of a round. Several form a chain: each gets what the one before decided.
+    """Refines the decision of a round. Several adapters form a chain: each gets the decision of the one before.
 
-    `promotes` says that it sets the move or a promotion; `follows`, that it reads them: adapters that follow stand
-    after all that promote. `grows` says that it changes the shape of the model: a method has at most one such adapter.
+    `promotes` says that it sets `move` or `promote`; `follows` says that it reads them, so it must come after all
+    adapters that promote. `grows` says that it changes the shape of the model: a method has at most one such adapter.
     """
 
     role: ClassVar[str] = "adapter"
@@ -49,43 +49,51 @@ class Adapter(Component):
     grows: ClassVar[bool] = False
 
     def accept(self, metrics: tuple[Metric, ...], aims: tuple[float, ...]) -> None:
-        """Raise ValueError when nothing can be adapted for metrics with these aims, signs and weights."""
+        """Raise ValueError when this adapter cannot work with these metrics and aims (sign and weight of each)."""
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> PyTree:
-        """The first state."""
+        """The state before the first round, any pytree of arrays; `decide` keeps its structure, shapes, dtypes."""
         return ()
 
     def prepare(self, state: PyTree, explore: Explore) -> Explore:
-        """What proposers train on in the next round (further teachers, a curriculum); unchanged by default."""
+        """The explore split for the next round's proposers (with more teachers, say); unchanged by default."""
         return explore
 
     @abc.abstractmethod
     def decide(
         self, index: int, state: PyTree, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, PyTree]:
-        """The refined decision and the next state. `index` is this adapter's place in `decision.calls`."""
+        """The refined decision, and the next state in the structure, shapes and dtypes of `state`.
+
+        Args:
+            index: this adapter's place in `decision.calls`.
+            state: this adapter's state.
+            decision: what the adapters before this one decided; before the first: keep everything.
+            selection: all candidates, [K, M], against the current model, on the assess split.
+            confirmation: the winner and the current model, [2, M], against the incumbent, on the decide split.
+        """
         raise NotImplementedError
 
     def describe(self, call: int) -> str:
-        """What this call asks of the host, in a word, for the record."""
+        """What this call asks the host to do, in a word, for the record."""
         return "transition"
 
     def transform(self, key: Array, call: int, state: PyTree, form: Form, probe: Batch | None) -> tuple[PyTree, Form]:
-        """This adapter's state and the form after a host transition (growth, say) that `decide` raised `call` for.
+        """This adapter's state and the form after the host transition (growth, say) that `decide` asked for by `call`.
 
-        Runs on the host. `probe` is a training batch to try a new shape on. Shapes must follow from key, call, tasks
-        and shapes alone: a resumed run repeats its transitions, without a probe, before it has weights. What must not
-        go on raises TransformError; the run ends with the rounds before this call of the program kept.
+        Runs on the host. `probe` is a training batch to try a new shape on. Shapes must depend only on key, call, tasks
+        and shapes: a resumed run repeats its transitions, without a probe, before it has read the weights. Raise
+        TransformError to refuse: the run then ends, and the rounds before this call of the compiled program are kept.
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 
     def keeps(self, state: PyTree) -> Mapping[str, tuple[Task, Variables]]:
-        """Further models that are kept in this state, by name: the run's summary reports their test results."""
+        """Further models that this state holds, by name; the run's summary reports their test results."""
         return {}
 
 
 def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None:
-    """The first adapter that cannot stand where it does in this chain, and why; None when all can."""
+    """The index of the first adapter that is in the wrong place of the chain, and why; None when the order is right."""
     grown = None
     for i, (name, adapter) in enumerate(adapters):
         if adapter.follows and not any(a.promotes for _, a in adapters[:i]):
@@ -99,7 +107,7 @@ def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None
 
 
 def undecided(model: Model, adapters: int) -> Decision:
-    """The decision before any adapter spoke: keep everything."""
+    """The decision before the first adapter: keep everything."""
     return Decision(
         move=jnp.int32(Move.KEEP),
         promote=jnp.asarray(False),
@@ -110,19 +118,19 @@ def undecided(model: Model, adapters: int) -> Decision:
 
 
 def carried_out(decision: Decision, model: Model) -> Decision:
-    """What is done of a decision: nothing where it is not to be applied."""
+    """The decision that takes effect: this one, or to keep everything where this one is not to be applied."""
     return where(decision.applied, decision, undecided(model, decision.calls.shape[0]))
 
 
 def without_restore(decision: Decision) -> Decision:
-    """The decision where current and incumbent have different shapes: a rollback waits, training goes on."""
+    """The decision with TAKE in place of RESTORE, which must wait while current and incumbent differ in shape."""
     return dataclasses.replace(decision, move=jnp.where(decision.move == Move.RESTORE, Move.TAKE, decision.move))
 
 
 def move(model: Model, winner: PyTree, decision: Decision, *, succeeds: bool = True) -> Model:
-    """The model after the decision. The only place under jit where variables change hands.
+    """The model after the decision. Under jit, nothing else replaces the current variables or the incumbent.
 
-    Unless the winner `succeeds` the incumbent here, that stays as it is: its succession is a transition on the host.
+    With `succeeds=False` the incumbent stays as it is, because promoting then needs a host transition.
     """
     if not succeeds:
         return Model(where(decision.move == Move.TAKE, winner, model.current), model.incumbent, decision.aims)

@@ -1,4 +1,4 @@
-"""Assess: contenders meet a reference on the same blocks of examples, and an assessor says what follows.
+"""Assess: contenders and a reference are scored on the same blocks of examples, and an assessor compares them.
 
 The same fold serves both stages: *select* (many candidates, assess split) and *confirm* (the winner, decide split).
 """
@@ -27,8 +27,8 @@ ReadBlock = Callable[[Array, int], tuple[Batch, Array | None]]
 class Assessor(Component):
     """A fold over blocks of scores whose merge is a leafwise sum, so that evidence adds over blocks and devices.
 
-    `weighted` says that it goes by the weights of the metrics when it selects: others refuse to be given any.
-    `e_values` says that its p-values are 1 / e of e-values, which some budgets ask for.
+    `weighted` says that it uses the weights of the metrics in selection; other assessors refuse weights. `e_values`
+    says that its p-values are 1 / e of e-values, which some budgets require.
     """
 
     role: ClassVar[str] = "assessor"
@@ -40,14 +40,14 @@ class Assessor(Component):
 
     @property
     def promise(self) -> float:
-        """The chance of calling a contender better that is not, when asked at that level; 1.0 if none is stated."""
+        """The error level: at most this chance of calling a contender better that is not; 1.0 if none is stated."""
         return 1.0
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError when these metrics cannot be assessed in this way."""
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """What must be true for the promise to hold, in sentences, for the record."""
+        """What must be true for `promise` to hold, in sentences, for the summary."""
         return ()
 
     def leads(self, metrics: tuple[Metric, ...]) -> int:
@@ -56,29 +56,29 @@ class Assessor(Component):
 
     @abc.abstractmethod
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> Evidence:
-        """No evidence: zeros."""
+        """The evidence of no block about k contenders: a pytree of zeros."""
         raise NotImplementedError
 
     @abc.abstractmethod
     def observe(self, evidence: Evidence, block: Block, question: Question, metrics: tuple[Metric, ...]) -> Evidence:
-        """The evidence with one more block."""
+        """The evidence with one more block, in the same structure, shapes and dtypes."""
         raise NotImplementedError
 
     def merge(self, a: Evidence, b: Evidence) -> Evidence:
-        """The evidence of both."""
+        """The evidence of both together."""
         return jax.tree.map(jnp.add, a, b)
 
     def enough(self, evidence: Evidence, question: Question, metrics: tuple[Metric, ...]) -> Array:
-        """Whether the verdict on all eligible contenders is clear already: bool[]. False by default."""
+        """Whether the verdict on all eligible contenders is clear, so that reading stops: bool[]. False by default."""
         return jnp.asarray(False)
 
     @abc.abstractmethod
     def conclude(self, evidence: Evidence, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
-        """What the evidence says."""
+        """The assessment of all contenders that follows from the evidence."""
         raise NotImplementedError
 
     def remark(self, evidence: Evidence, assessment: Assessment, metrics: tuple[Metric, ...]) -> str:
-        """What else there is to say about the first contender, on the host, for the record; nothing by default."""
+        """A further remark on the first contender, for the record; "" by default. Runs on the host, after the round."""
         return ""
 
 
@@ -93,7 +93,7 @@ def assess(
 ) -> tuple[Assessment, Array, Evidence]:
     """The assessment of all stacked contenders against the reference, how many blocks were read, and the evidence.
 
-    `left` says how many blocks there are at most; None: enough.
+    `left`, i32[], is the number of blocks that can still be read; None: no limit.
     """
     site, incumbent = reference
     metrics = site.task.metrics

@@ -20,28 +20,28 @@ class Budget(Component):
     @property
     @abc.abstractmethod
     def words(self) -> str:
-        """What is promised, in words, with {level} where the level stands."""
+        """The promise as a sentence for people, with {level} in place of the level."""
         raise NotImplementedError
 
     def init(self) -> PyTree:
-        """The first state."""
+        """The state before the first confirmation, any pytree of arrays."""
         return ()
 
     def accept(self, confirm: Assessor) -> None:
-        """Raise ValueError when the promise cannot be kept with confirmations by this assessor."""
+        """Raise ValueError when this budget cannot keep its promise with confirmations by this assessor."""
 
     @abc.abstractmethod
     def offer(self, state: PyTree, level: Array) -> Array:
-        """The error level of the next confirmation, f32[], when the user asked for `level`."""
+        """The error level of the next confirmation, f32[]; `level`, f32[], is the one that the user set."""
         raise NotImplementedError
 
     def settle(self, state: PyTree, alpha: Array, confirmation: Assessment) -> PyTree:
-        """The next state, after a confirmation at the level `alpha` that took place.
+        """The next state, after a confirmation at the level `alpha`, f32[].
 
-        Rounds without a winner, or without fresh decide examples, cost nothing: it is not called for them.
+        Rounds without a winner, or without fresh decide examples, cost nothing: they leave the state as it was.
         """
         return state
 
     def account(self, state: PyTree, level: Array) -> dict[str, Array]:
-        """Figures for the record: what was spent, earned, and is left of the level."""
+        """Scalars for the record, by name: what was spent, what was earned, and what is left of the level."""
         return {}

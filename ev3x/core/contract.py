@@ -1,4 +1,4 @@
-"""What components hand back is checked where it comes back: at trace time, and with the component named."""
+"""Checks of what components return, at trace time; each error names the component."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS = {"f": "floats", "i": "integers", "b": "bools"}
 
 @dataclasses.dataclass(frozen=True)
 class Who:
-    """A component of a run, by its label; `role` tells those of several in messages."""
+    """A component of a run, by its label; messages add the `role` where a run may have several of it."""
 
     label: str
     role: str = ""
@@ -30,7 +30,7 @@ class Who:
 
 
 class BoundaryError(ValueError):
-    """What a component handed back is not what it must be; `who` is the component."""
+    """A component returned something that breaks its contract; `who` is the component."""
 
     def __init__(self, who: Who, text: str) -> None:
         super().__init__(f"{who}: {text}")
@@ -38,7 +38,7 @@ class BoundaryError(ValueError):
 
 
 def assessment(who: Who, got: Any, k: int, m: int) -> Assessment:
-    """This assessment of k contenders by m metrics, whole; BoundaryError says which field of it is not one."""
+    """This assessment of k contenders by m metrics, omitted fields filled in; BoundaryError names a wrong field."""
     if not isinstance(got, Assessment):
         raise BoundaryError(who, f"conclude must return an Assessment, got {type(got).__name__}")
     gaps = {"difference_lower": got.difference, "difference_upper": got.difference}
@@ -51,14 +51,14 @@ def assessment(who: Who, got: Any, k: int, m: int) -> Assessment:
 
 
 def pair(who: Who, got: Any) -> tuple[Any, Any]:
-    """What an adapter's decide returned: a decision and the next state, neither checked yet."""
+    """The pair that an adapter's `decide` returned: a decision and the next state, neither checked yet."""
     if not isinstance(got, tuple) or len(got) != 2:
         raise BoundaryError(who, f"decide must return a Decision and the next state, got {type(got).__name__}")
     return got
 
 
 def decision(who: Who, got: Any, m: int, adapters: int) -> Decision:
-    """This decision about m metrics by one of the adapters; BoundaryError says which field of it is not one."""
+    """This decision about m metrics by one of the adapters; BoundaryError names a wrong field."""
     if not isinstance(got, Decision):
         raise BoundaryError(who, f"decide must return a Decision and the next state, got {type(got).__name__}")
     _check(
@@ -77,7 +77,7 @@ def decision(who: Who, got: Any, m: int, adapters: int) -> Decision:
 
 
 def state(who: Who, after: Any, before: Any) -> Any:
-    """The state after; BoundaryError says where its structure, a shape or a dtype is not that of the state before."""
+    """The state `after`; BoundaryError says where its structure, a shape or a dtype differs from `before`."""
     old_structure: Any = jax.tree.structure(before)
     if old_structure != (structure := jax.tree.structure(after)):
         text = f"the next state must have the structure of the last, {old_structure}, got {structure}"

@@ -1,7 +1,7 @@
-"""The three splits of a round. They are different types with different verbs, so that they cannot be confused.
+"""The three splits of a round. They are different types with different methods, so that they cannot be confused.
 
 Explore draws training batches and may repeat; Assess reads blocks to choose among candidates; Decide reads blocks in
-order and spends them, because evidence counts only on examples that chose nothing.
+order and spends them, because evidence counts only on examples that took no part in a choice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Arrays:
     def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
         """Block `index` of n examples and a mask f32[n] (None when every block is full).
 
-        A short last block is filled up with examples of the block before, which the mask leaves out.
+        A short last block is filled up with examples of the block before, to which the mask gives 0.
         """
         n_read = min(n, self.size)
         start = jnp.minimum(jnp.asarray(index, jnp.int32) * n, self.size - n_read)
@@ -66,8 +66,8 @@ class Arrays:
 class Generated:
     """An endless stream of fresh examples, made on the device: `make(key, n)` returns n of them.
 
-    Block i of the stream depends on the key, i and n alone, so a position is one number and a resumed run sees the
-    same examples. `make` is hashed with the program: use a module-level function or a frozen dataclass.
+    Block i of the stream depends on the key, i and n alone, so a position is one number and a resumed run sees the same
+    examples. `make` is part of the key of the compile cache: use a module-level function or a frozen dataclass.
     """
 
     key: Array
@@ -94,7 +94,7 @@ Source = Arrays | Generated
 
 
 class Predictor(Protocol):
-    """What predicts from variables and a batch: a task, say."""
+    """Anything that predicts from variables and a batch: a task, say."""
 
     def predict(self, variables: Any, batch: Batch, /) -> Any:
         """The predictions."""
@@ -112,11 +112,11 @@ class Teacher:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """The split that proposers train on: it gives batches, as many and as often as they like.
+    """The split that proposers train on: it gives as many batches as they like.
 
-    `meta` is a second split, apart from the first, for methods that learn hyperparameters: it has batches of its own.
-    `teachers` predict on every batch as it is drawn. Their predictions become further entries of it, under these names:
-    those of one teacher as they are, those of several stacked on axis 1.
+    `meta` is a second split, with other examples and batches of its own, for methods that learn hyperparameters.
+    `teachers` predict on every batch. Their predictions are added to the batch under these names: those of one teacher
+    as they are, those of several stacked on axis 1.
     """
 
     source: Source
@@ -125,7 +125,7 @@ class Explore:
     teachers: Mapping[str, Teacher | tuple[Teacher, ...]] = dataclasses.field(default_factory=dict)
 
     def draw(self, key: Array, steps: int) -> Any:
-        """What `batch` needs for each of so many steps, with a leading axis of steps."""
+        """What `batch` needs for each step, with a leading axis of steps."""
         return self.source.draw(key, steps, self.batch_size)
 
     def batch(self, drawn: Any) -> Batch:
@@ -151,16 +151,17 @@ def _as_it_is(key: Array, batch: Batch) -> Batch:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Varied(Explore):
-    """An explore split whose batches are varied at random whenever they are read, by `vary(key, batch)`.
+    """An explore split that passes each batch through `vary(key, batch)` whenever it is read, with a fresh key.
 
-    `vary` is hashed with the program, like `Generated.make`. What the source holds beside the inputs, precomputed
-    logits for instance, stays that of the plain example unless `vary` changes it too; `teachers` see the varied one.
+    `vary` is part of the key of the compile cache, like `Generated.make`. Other entries of the source (precomputed
+    logits, for instance) stay those of the plain example unless `vary` changes them too; `teachers` see the varied
+    batch.
     """
 
     vary: Callable[[Array, Batch], Batch] = dataclasses.field(default=_as_it_is, metadata={"static": True})
 
     def draw(self, key: Array, steps: int) -> Any:
-        """What the source needs for each of so many steps, and a key for each."""
+        """What the source needs for each step, and a key for each."""
         return super().draw(key, steps), jax.random.split(jax.random.fold_in(key, 2**31 + 1), steps)
 
     def read(self, drawn: Any) -> Batch:
@@ -172,7 +173,7 @@ class Varied(Explore):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Assess:
-    """The split that candidates are compared on. A finite source is read in turn, round after round."""
+    """The split that candidates are compared on. A finite source is read block by block, again and again."""
 
     source: Source
 
@@ -185,7 +186,7 @@ class Assess:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Decide:
-    """The split that confirms a winner. Its blocks are read once, in order; what is read is spent.
+    """The split that confirms a winner. Its blocks are read once, in order; a block that was read is spent.
 
     With `reuse=True` a finite source starts over at its end, and every record says that its evidence is in-sample.
     `first` is the position at which this source begins (streamed data bring a new source with every block).
@@ -202,12 +203,12 @@ class Decide:
         return self.source.block(index if total is None else index % total, n)
 
     def left(self, position: Array | int, n: int) -> Array | None:
-        """How many blocks may still be read, i32[]; None where there is no end."""
+        """How many blocks can still be read, i32[]; None: no limit."""
         total = self.source.blocks(n)
         return None if total is None or self.reuse else jnp.maximum(jnp.int32(total) - (position - self.first), 0)
 
     def uses(self, position: Array | int, blocks: Array | int, n: int) -> Array:
-        """In how many passes before an example of these blocks was read, at most: i32[]."""
+        """The most earlier passes over the source in which an example of these blocks was read: i32[]."""
         total = self.source.blocks(n)
         last = jnp.asarray(position - self.first + blocks - 1, jnp.int32)
         return jnp.int32(0) if total is None else jnp.maximum(last // total, 0)
@@ -225,7 +226,7 @@ class Splits:
     def check(self, *, disjoint: bool = True) -> Splits:
         """These splits, or an error: wrong types, empty sources, batches larger than the data, shared examples.
 
-        Looking for shared examples reads all of them on the host; `disjoint=False` leaves that out.
+        The search for shared examples reads all data on the host; `disjoint=False` skips it.
         """
         for name, kind in (("explore", Explore), ("assess", Assess), ("decide", Decide)):
             value = getattr(self, name)
@@ -261,9 +262,9 @@ def _taught(of: Teacher | tuple[Teacher, ...], batch: Batch) -> Any:
 def _shuffled(key: Array, places: Array, size: int) -> Array:
     """What a shuffle of 0 ... size - 1 holds at these places: i32[len(places)], without sorting all of them.
 
-    A keyed bijection of the next power of two (odd multiplier, offset, xor of the upper half); what falls outside goes
-    through again (cycle walking, Black and Rogaway 2002). `jax.random.permutation` sorts the whole set: 50 times
-    slower for 60,000 examples. Pseudo-random: good for batches, not for tests that need every order equally likely.
+    A keyed bijection of 0 ... 2^bits - 1 (odd multiplier, offset, xor of the upper half); a result of `size` or more is
+    mapped again (cycle walking, Black and Rogaway 2002). `jax.random.permutation` sorts the whole set: 50 times slower
+    for 60,000 examples. Pseudo-random: good for batches, not for tests that need every order equally likely.
     """
     bits = max((size - 1).bit_length(), 1)
     mask, half = jnp.uint32(2**bits - 1), jnp.uint32((bits + 1) // 2)
@@ -318,9 +319,9 @@ def _key_bytes(source: Generated) -> bytes:
 
 
 def _common(sources: dict[str, Source]) -> set[Any]:
-    """The paths of the entries that tell examples apart: what more some sources hold, a teacher's logits say, does not.
+    """The paths of the entries by which examples are compared, without those that only some sources have (logits, say).
 
-    Those that all finite sources have, if they are all that one of them has; else all.
+    They are the entries that all finite sources have, provided that one source has no others; else all entries.
     """
     finite = [source.tree for source in sources.values() if isinstance(source, Arrays)]
     paths = [{path for path, _ in jax.tree_util.tree_leaves_with_path(tree)} for tree in finite]

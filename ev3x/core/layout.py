@@ -36,7 +36,7 @@ class Site:
     layout: Layout = Layout()
 
     def each(self, f: Callable[..., Any], *xs: PyTree) -> Any:
-        """f of every candidate in the leading axis of xs, stacked again; a single candidate is not batched at all."""
+        """f applied to each candidate on the leading axis of xs, results stacked; a single candidate is not batched."""
         return _each(f, xs, self.layout.chunk)
 
     def scores(self, stack: Variables, batch: Batch) -> Array:
@@ -55,7 +55,7 @@ def _each(f: Callable[..., Any], xs: tuple[PyTree, ...], chunk: int) -> Any:
 
 
 def pick(stacks: list[Variables], index: Array) -> Variables:
-    """Candidate `index` of several stacks, counted through; never concatenates them."""
+    """Candidate `index`, numbered across several stacks, which are never concatenated."""
     picked: Variables = None
     offset = 0
     for stack in stacks:

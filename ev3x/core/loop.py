@@ -1,4 +1,4 @@
-"""The round and the rounds, as one program each. Nothing here knows any implementation, nor the plugin host."""
+"""The round and the rounds, as one program each. Nothing here imports an implementation or the plugin host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 def _natively(f: Callable[Concatenate[Plan, P], R]) -> Callable[Concatenate[Plan, P], R]:
-    """The function, traced with native code as its plan says."""
+    """The function, traced with or without native code, as its plan says."""
 
     @functools.wraps(f)
     def wrapped(plan: Plan, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -123,7 +123,7 @@ def _eligible(trials: Mapping[str, Candidates]) -> Array:
 def _select(
     plan: Plan, splits: Splits, state: State, key: Array, trials: Mapping[str, Candidates]
 ) -> tuple[Assessment, Variables]:
-    """How all candidates compare with the current model, and the best one's variables (nobody: the current ones)."""
+    """The assessment of all candidates against the current model, and the winner's variables (none: current ones)."""
     select, site, model = plan.method.select, plan.site, state.model
     stacks = [t.variables for t in trials.values()]
     question = Question(named(key, "select"), jnp.float32(1.0), model.aims, _eligible(trials))
@@ -136,17 +136,17 @@ def _select(
 
 @dataclasses.dataclass(frozen=True)
 class _Confirmed:
-    """How the winner and the current model compare with the incumbent, and what that cost."""
+    """The assessment of the winner and the current model against the incumbent, and what it cost."""
 
     assessment: Assessment
     evidence: PyTree
-    alpha: Array  # f32[], the level that was offered
+    alpha: Array  # f32[], the level that the budget offered
     blocks: Array  # i32[], how many were read
     spent: Array  # bool[], no decide example was left
 
 
 def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Variables) -> _Confirmed:
-    """The winner and the current model against the incumbent, on decide examples that chose nothing."""
+    """The winner and the current model against the incumbent, on decide examples that did not choose them."""
     confirm, model = plan.method.confirm, state.model
     alpha = plan.method.budget.offer(state.budget, plan.level)
     left = splits.decide.left(state.spent, confirm.block)
@@ -164,7 +164,7 @@ def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Varia
 
 
 def _settle(plan: Plan, state: State, confirmed: _Confirmed, counts: Array) -> PyTree:
-    """The budget's next state; a round that confirmed nobody costs nothing."""
+    """The budget's next state; a round that tested nobody costs nothing."""
     settled = plan.method.budget.settle(state.budget, confirmed.alpha, confirmed.assessment)
     contract.state(contract.Who("budget"), settled, state.budget)
     return where(counts, settled, state.budget)
@@ -173,7 +173,7 @@ def _settle(plan: Plan, state: State, confirmed: _Confirmed, counts: Array) -> P
 def _adapt(
     plan: Plan, state: State, selection: Assessment, confirmation: Assessment, counts: Array
 ) -> tuple[Decision, dict[str, PyTree]]:
-    """What the adapters decide one after another, and their next states."""
+    """The decision of all adapters, called one after another, and their next states."""
     adapters, after = plan.method.adapters, {}
     decision = undecided(state.model, len(adapters))
     for i, (name, adapter) in enumerate(adapters):
@@ -196,7 +196,7 @@ def _learn(
     confirmation: Assessment,
     done: Decision,
 ) -> dict[str, PyTree]:
-    """The next states of the proposers, which are told what became of their candidates."""
+    """The next states of the proposers, which learn how their candidates did."""
     after, offset = {}, 0
     for name, p in plan.method.proposers:
         before, k = state.proposers[name], trials[name].eligible.shape[0]
@@ -221,8 +221,9 @@ class Limit:
 def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record, Array]:
     """The state after the rounds of one call (at most `capacity`), their stacked records, and how many there were.
 
-    Comes back early when an adapter calls for the host, when a model of another shape than the incumbent's is promoted,
-    or when a model is promoted whose score on the decide split reaches the target. Records past the count are zeros.
+    Returns early when an adapter asks for a host transition, when a model of another shape than the incumbent's is
+    promoted, or when a model is promoted whose score on the decide split reaches the target. Records past the count are
+    zeros.
     """
     metric = plan.task.metrics[0]
     shape = jax.eval_shape(round_, plan, splits, state)[1]
@@ -248,17 +249,17 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
 
 
 def called(plan: Plan, decision: Decision) -> Array:
-    """Whether a decision needs a transition on the host: bool, of any leading shape."""
+    """Whether a decision needs a host transition: bool, of any leading shape."""
     calls = (decision.calls != 0).any(-1)
     return decision.applied & (calls if plan.champion is None else calls | decision.promote)
 
 
 @_natively
 def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None = None) -> tuple[Plan, State]:
-    """The plan and state after a round whose decision `called`.
+    """The plan and state after the host transition that a round's decision needs (see `called`).
 
-    A promoted model of another shape succeeds the incumbent; adapters that called transform the model; then the states
-    of all proposers are resized.
+    A promoted model of another shape replaces the incumbent; adapters that asked for it transform the model; then the
+    states of all proposers are resized.
     """
     form = Form(plan.task, plan.champion, state.model)
     if form.champion is not None and bool(decision.promote):
@@ -285,7 +286,7 @@ def count(variables: Variables) -> int:
 
 
 def named(key: Array, name: str) -> Array:
-    """The key of that name: folding in a name keeps every other key as it is when a component comes or goes."""
+    """The key of this name: the other keys stay as they are when a component is added or removed."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 

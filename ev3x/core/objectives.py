@@ -1,4 +1,4 @@
-"""What counts: metrics that people name, with a number each."""
+"""Amounts for metrics by name, and the aims (sign and weight of each metric) that follow from weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Amounts(tuple[tuple[str, float], ...]):
-    """A number that is not negative for each of some names, hashable, in the order of the names.
+    """A number of at least 0 for each of some names; hashable, sorted by name.
 
     A config says `name = number` for each.
     """
@@ -30,7 +30,7 @@ class Amounts(tuple[tuple[str, float], ...]):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The amounts that a mapping, or a tuple of pairs, holds; ValueError says which is none."""
+        """The amounts that a mapping, or a tuple of pairs, holds; ValueError says what is wrong with one."""
         if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
             if len(dict(value)) < len(value):
                 raise ValueError(f"names something twice: {value!r}")
@@ -54,7 +54,7 @@ class Amounts(tuple[tuple[str, float], ...]):
 
 
 def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tuple[int, ...]:
-    """The places of the metrics that somebody names; ValueError when there is none of such a name."""
+    """The indices of the named metrics; ValueError when there is no metric of such a name."""
     places = {metric.name: i for i, metric in enumerate(metrics)}
     for name in names:
         if name not in places:
@@ -65,7 +65,7 @@ def find(asker: str, names: Collection[str], metrics: tuple[Metric, ...]) -> tup
 def aims(weights: Amounts | None, metrics: tuple[Metric, ...], select: Assessor | None) -> tuple[float, ...]:
     """The sign and weight of each metric in selection; without weights the first counts 1, the others nothing.
 
-    Raises ValueError when a weight is for no metric, none is above 0, or `select` does not go by them.
+    Raises ValueError when a weight names no metric, when none is above 0, or when `select` does not use weights.
     """
     if weights is not None and select is not None and not select.weighted:
         raise ValueError(f"weights: {type(select).__name__} does not select by weights: leave them out")

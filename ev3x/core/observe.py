@@ -1,4 +1,4 @@
-"""Observe: what watches a run from the host, between chunks of rounds. Observers see; they decide nothing."""
+"""Observe: observers watch a run from the host, between chunks of rounds. They decide nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]  # one round as plain JSON values, a line of rounds.jsonl
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """When a run stops: whichever comes first. `target` is a confirmed score of the first metric."""
+    """When a run stops: at the first limit that it reaches. `target` is a confirmed score of the first metric."""
 
     rounds: int | None = None
     seconds: float | None = None
@@ -39,11 +39,11 @@ class RunInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a run is. `seconds` counts all of its sessions, `left` is the estimate in seconds (None: unknown)."""
+    """How far a run is. `seconds` counts all of its sessions; `left` estimates the seconds to go (None: unknown)."""
 
     rounds: int
     promotions: int
-    transitions: Mapping[str, int]  # how often adapters asked the host for what: grow, undo
+    transitions: Mapping[str, int]  # how often each transition was asked of the host: grow, undo
     gradient_steps: int
     examples: int
     seconds: float
@@ -52,19 +52,19 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Observer(Component):
-    """Watches a run. What `start` returns is handed back to the other two; nothing is kept on the observer."""
+    """Watches a run. The other methods get the handle that `start` returned; the observer itself keeps nothing."""
 
     role: ClassVar[str] = "observer"
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Any:
-        """A handle of the observer's own; `rows` are the rounds before a resume."""
+        """The handle, any object of the observer's own; `rows` are the rounds before a resume."""
         return None
 
     def rounds(self, handle: Any, rows: Sequence[Row], progress: Progress) -> None:
-        """The rounds since the last call, as in rounds.jsonl."""
+        """Receive the rounds since the last call; each row is a line of rounds.jsonl."""
 
     def end(self, handle: Any, summary: dict[str, Any]) -> None:
-        """The run ended; `summary` is what summary.json holds."""
+        """Receive the end of the run; `summary` is what summary.json holds."""
 
     def fail(self, handle: Any, reason: str) -> None:
-        """The run ended with an error, in words: there is no summary, and `end` is not called."""
+        """Receive the reason why the run failed, in words: there is no summary, and `end` is not called."""

@@ -40,9 +40,9 @@ class Method:
         budget: Budget,
         weights: Mapping[str, float] | Amounts | None = None,
     ) -> None:
-        """Components, or pairs (label, component); without a label they go by the name of their class.
+        """Takes components, or pairs (label, component); the default label is the class name in lower case.
 
-        `weights` says by name what each metric counts in selection, those not named nothing; None: the first counts 1.
+        `weights` gives the weight of metrics in selection, by name; other metrics have weight 0. None: the first has 1.
         """
         for role, component, kind in (
             ("select", select, Assessor),
@@ -81,17 +81,17 @@ class Plan:
 
     @property
     def site(self) -> Site:
-        """Where the components work."""
+        """The site that components are called with: the current variables' task, and the layout."""
         return Site(self.task, self.layout)
 
     @property
     def incumbent_site(self) -> Site:
-        """Where the incumbent is at home."""
+        """The site of the incumbent, whose task may be another one (`champion`)."""
         return Site(self.champion or self.task, self.layout)
 
     @property
     def level(self) -> Array:
-        """The error level that the confirmation was asked for, f32[]."""
+        """The error level that the user set for the confirmation, f32[]."""
         return jnp.float32(self.method.confirm.promise)
 
     def labels(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class Plan:
     def check(self, splits: Splits, *, disjoint: bool = True, rounds: int = 0) -> Plan:
         """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`).
 
-        `rounds` says how many rounds the decide split must be able to feed; 0: as many as it can, then it is spent.
+        `rounds` is the number of rounds that the decide split must have examples for; 0: any number.
         """
         splits.check(disjoint=disjoint)
         metrics = self.task.metrics

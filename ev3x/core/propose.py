@@ -19,18 +19,18 @@ Need = Literal["meta", "hypers", "x64"]
 
 @dataclasses.dataclass(frozen=True)
 class Proposer(Component):
-    """Makes candidates. `propose` reads the proposer's state, only `learn` writes it, when their fate is known."""
+    """Makes candidates. `propose` reads the proposer's state; only `learn` writes it, after the round has a winner."""
 
     role: ClassVar[str] = "proposer"
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     @abc.abstractmethod
     def labels(self, site: Site) -> tuple[str, ...]:
-        """A name for each candidate, for people; their number is K."""
+        """The name of each candidate, for people; K is how many there are."""
         raise NotImplementedError
 
     def init(self, site: Site, key: Array, current: Variables) -> PyTree:
-        """The first state."""
+        """The state before the first round, any pytree of arrays; `learn` keeps its structure, shapes, dtypes."""
         return ()
 
     @abc.abstractmethod
@@ -51,14 +51,22 @@ class Proposer(Component):
         raise NotImplementedError
 
     def learn(self, site: Site, key: Array, state: PyTree, candidates: Candidates, feedback: Feedback) -> PyTree:
-        """The next state; unchanged by default, which forgets all that losers did."""
+        """The next state, in the structure, shapes and dtypes of `state`; by default `state`: losers leave no trace.
+
+        Args:
+            site: as for `propose`.
+            key: a typed key of this round and this proposer, another one than `propose` got.
+            state: the state that `propose` read.
+            candidates: what `propose` returned, non-finite candidates made ineligible.
+            feedback: how these candidates did: `value` f32[K], `mean` f32[K, M], `won` bool[K], and the decision.
+        """
         return state
 
     def resize(self, site: Site, key: Array, current: Variables, state: PyTree, *, fresh: bool) -> PyTree:
-        """The state for a model of another shape; a first state by default.
+        """The state for a model whose shape changed; by default the one that `init` returns.
 
-        Where an array of the model grew, its old entries lead. `fresh` says that the current variables do not go on
-        from those before.
+        Where an array of the model grew, its old entries come first. `fresh` says that the current variables were drawn
+        anew, instead of grown from the earlier ones.
         """
         return self.init(site, key, current)
 

@@ -1,4 +1,4 @@
-"""Streamed data: the user's own iterators, cut into blocks that are fetched one ahead of the rounds that use them."""
+"""Streamed data: the user's own iterators, cut into blocks; the next block is fetched while rounds use this one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Position = Mapping[str, np.ndarray[Any, Any]]
 
 @runtime_checkable
 class Resumable(Protocol):
-    """An iterator that can say where it is and go back there (grain's, tf.data's wrappers, a user's own)."""
+    """An iterator that can report its position and return to it (grain's, tf.data's wrappers, a user's own)."""
 
     def __iter__(self) -> Iterator[Batch]: ...
     def __next__(self) -> Batch: ...
@@ -36,11 +36,11 @@ class StreamEnded(Exception):
 
 
 class StreamFault(Exception):
-    """A stream raised; what was trained so far is kept."""
+    """A stream raised an error; what was trained so far is kept."""
 
 
 class Stream:
-    """An endless supply of batches for one split, `batches` of them to a block.
+    """An endless supply of batches for one split; a block is `batches` of them.
 
     `source` is a function that returns a fresh iterator, or an iterator with `get_state` and `set_state`: a run must
     be able to resume where it stopped, so a plain iterator is refused.
@@ -73,7 +73,7 @@ class Stream:
         return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x]), *parts)
 
     def position(self) -> np.ndarray[Any, Any]:
-        """Where the stream is, as bytes: u8[...]."""
+        """The position of the stream, as bytes: u8[...]."""
         if _is_factory(self._source):
             text = b"n" + str(self._count).encode()
         else:
@@ -82,7 +82,7 @@ class Stream:
         return np.frombuffer(text, np.uint8)
 
     def seek(self, position: np.ndarray[Any, Any], name: str) -> None:
-        """Go where `position` says; a fresh iterator is read up to there."""
+        """Go to this position; where the source is a function, a fresh iterator is read up to it."""
         kind, text = bytes(position[:1]), bytes(position[1:])
         if kind == b"n":
             self._iterator, self._count = iter(self._source()), 0  # type: ignore[operator]
@@ -100,7 +100,8 @@ class Stream:
 class Feed:
     """Splits from streams, block by block; splits that are not streamed stay as they are.
 
-    `rounds` are run on each block; a block of the decide stream must hold the examples of as many confirmations.
+    Each block serves `rounds` rounds, so a block of the decide stream must hold the examples of that many
+    confirmations.
     """
 
     explore: Stream | Explore
@@ -133,11 +134,11 @@ class Feed:
         )
 
     def position(self) -> Position:
-        """Where the blocks that were handed out end, stream by stream."""
+        """The position of each stream behind the last block that `next` returned."""
         return self._position
 
     def seek(self, position: Position) -> None:
-        """Continue after the blocks that had been handed out at `position`."""
+        """Continue behind the last block that `next` had returned at `position`."""
         if self._next is not None:
             self._next.cancel() or self._next.exception()
             self._next = None

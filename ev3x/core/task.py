@@ -23,12 +23,12 @@ class Metric:
     """A number per example (or per set of examples) that says how good a model is; it need not be differentiable.
 
     `fn(predictions, batch)` returns f32[n] or bool[n] for `kind="example"` and one number for `kind="set"` (AUROC, a
-    ratio). Set-level metrics are computed on each block of examples; what is reported is their mean over blocks, and
-    their uncertainty is that between blocks (a short last block is filled up from the one before). `low` and `high`
-    are the range of a single value; `binary` says that values are 0 or 1 only, which makes exact tests possible.
-    `margin` is the difference too small to care about. `constant` says that a model has the same value on every example
-    (its size, a price): a difference then needs no test.
-    `host=True` calls plain Python on numpy arrays through a callback: slow, outside XLA, but anything goes.
+    ratio). Set-level metrics are computed on each block of examples; reports give their mean over blocks, and their
+    uncertainty is estimated from the spread between blocks (a short last block is filled up from the one before). `low`
+    and `high` are the range of a single value; `binary` says that values are 0 or 1 only, which makes exact tests
+    possible. Differences below `margin` do not matter. `constant` says that a model has the same value on every example
+    (its size, a price): a difference then needs no test. `host=True` calls plain Python on numpy arrays through a
+    callback: slow, outside XLA, but any Python code will do.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Metric:
 class Task(Component):
     """What is trained: functions and metrics. Data are arguments, so that they never become constants of a program.
 
-    `variables` is a mapping of collections with at least "params"; optimizers move "params", a loss may move the rest
-    (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults: a number each, or a
-    pytree of arrays (a network that weighs examples, an angle per axis) that a proposer can learn.
+    `variables` is a mapping of collections with at least "params"; optimizers update "params", a loss may update the
+    rest (batch statistics). `hypers` declares the hyperparameters of the losses with their defaults: a number each, or
+    a pytree of arrays (a network that weighs examples, an angle per axis) that a proposer can learn.
     """
 
     role: ClassVar[str] = "task"
@@ -95,12 +95,12 @@ class Task(Component):
     @property
     @abc.abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics; the first is the one that decides, unless a method says otherwise."""
+        """The metrics; the first one decides, unless a method says otherwise."""
         raise NotImplementedError
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The names that `loss` knows; none by default: such a task is for proposers that need no gradients."""
+        """The names that `loss` accepts; none by default, for a task whose proposers need no gradients."""
         return ()
 
     @property
@@ -110,27 +110,27 @@ class Task(Component):
 
     @abc.abstractmethod
     def init(self, key: Array) -> Variables:
-        """Fresh variables."""
+        """Fresh variables: a mapping of collections with at least "params"."""
         raise NotImplementedError
 
     def loss(
         self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
     ) -> tuple[Array, Variables]:
-        """The loss of each example, f32[n], and the variables with all collections but "params" moved."""
+        """The loss of each example, f32[n], and the variables, in which all collections but "params" may be updated."""
         raise NotImplementedError(f"{type(self).__name__} has no `loss`")
 
     @abc.abstractmethod
     def predict(self, variables: Variables, batch: Batch) -> Predictions:
-        """What the metrics read."""
+        """The predictions for this batch, any pytree of arrays: what the metrics read."""
         raise NotImplementedError
 
     @property
     def growths(self) -> tuple[str, ...]:
-        """The names that `grow` knows; none by default."""
+        """The names that `grow` accepts as `how`; none by default."""
         return ()
 
     def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
-        """A larger task, and its variables that compute the same function."""
+        """A larger task, and variables for it that compute the same function as these."""
         raise NotImplementedError(f"{type(self).__name__} names growths but has no `grow`")
 
     def weigh(self, batch: Batch) -> Array | None:
@@ -184,7 +184,7 @@ def make_task(
 
 
 def score(task: Task, variables: Variables, batch: Batch) -> Array:
-    """The scores f32[M, n] of one model; a set-level metric fills its row with its one value."""
+    """The scores f32[M, n] of one model; the one value of a set-level metric fills its row."""
     n = _length(batch)
     predictions = task.predict(variables, batch)
     return jnp.stack([jnp.broadcast_to(m(predictions, batch, n), (n,)) for m in task.metrics])
@@ -221,7 +221,7 @@ class Data:
     about: str = ""
 
     def fingerprint(self) -> str:
-        """A digest of all examples and keys that are not streamed: resumed runs compare it."""
+        """A digest of all examples and keys that are not streamed; a resumed run compares it with the saved one."""
         digest = hashlib.sha256()
         parts = [getattr(self.splits, name) for name in ("explore", "assess", "decide")]
         held = [part for part in parts if isinstance(part, Explore | Assess | Decide)]

@@ -24,7 +24,7 @@ class Outcome(IntEnum):
     WORSE = 1
     EQUIVALENT = 2
     BETTER = 3
-    SPENT = 4  # nothing was read: no decide example is left that has taken part in no decision
+    SPENT = 4  # nothing was read: every decide example has already taken part in a decision
 
 
 class Move(IntEnum):
@@ -38,10 +38,10 @@ class Move(IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """What a proposer made: K variables stacked on a leading axis.
+    """The K candidates of one proposer: their variables stacked on a leading axis.
 
     `eligible` says which may win. `steps` counts the gradient steps spent. `memo` is private to the proposer: what its
-    `learn` needs when the fate of the candidates is known. `notes` are small arrays for the record (sampled values).
+    `learn` needs after the round has chosen a winner. `notes` are small arrays for the record (sampled values).
     """
 
     variables: Variables
@@ -54,9 +54,9 @@ class Candidates:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What an assessor is asked: at which error level, for which weights of the metrics, about which contenders.
+    """The question to an assessor: the error level, the weights of the metrics, and which contenders may win.
 
-    Contenders that are not eligible are measured only: they cannot win, and no block is read for their sake.
+    Contenders that are not eligible are only measured: they cannot win, and no further block is read because of them.
     """
 
     key: Array
@@ -68,7 +68,7 @@ class Question:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """The scores of one block of examples. The reference met the same examples."""
+    """The scores of one block of examples, of all contenders and of the reference."""
 
     scores: Array  # f32[K, M, n]
     reference: Array  # f32[M, n]
@@ -80,15 +80,16 @@ class Block:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Assessment:
-    """What an assessor concludes.
+    """What an assessor concludes about K contenders and M metrics.
 
-    `value` is what the ranking goes by (-inf: cannot win); `winner` is its best, -1 when nobody can win. `mean` is each
-    contender's own, `lower` and `upper` its bounds in the range of the metric; `difference` is its mean distance to the
-    reference on the same examples, `difference_lower` and `difference_upper` are its bounds. An assessor that tests
-    another statistic than the mean has that in their place. `p_values` are NaN for metrics that were not tested,
-    `p_value` is the largest of the others; of an e-process, they are 1 / e. `futile` says that reading ended because a
-    gain worth having was ruled out. The last three may be omitted. If you omit them, the loop sets both bounds equal to
-    `difference`, and `futile` to False.
+    Contenders are ranked by `value` (-inf: cannot win); `winner` is the index of the best, -1 when nobody can win.
+    `mean` is each contender's mean score, `lower` and `upper` are its bounds in the range of the metric; `difference`
+    is its mean difference to the reference on the same examples, `difference_lower` and `difference_upper` are its
+    bounds. An assessor that tests another statistic (a median, say) gives that statistic instead of the mean.
+    `p_values` are NaN for metrics that were not tested, `p_value` is the largest of the others; p-values of an
+    e-process are 1 / e. `futile` says that the assessor stopped reading because it had ruled out a gain worth having.
+    The last three may be omitted. If you omit them, the loop sets both bounds equal to `difference`, and `futile` to
+    False.
     """
 
     value: Array  # f32[K]
@@ -110,12 +111,12 @@ class Assessment:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What is to become of the model. Scalars only, so that a decision can be recorded, replayed, or not applied."""
+    """What to do with the model. Scalars only, so that a decision can be recorded, replayed, or not applied."""
 
     move: Array  # i32[], a Move
     promote: Array  # bool[]: the next current variables become the incumbent
     aims: Array  # f32[M] for the next round
-    calls: Array  # i32[A]: what each adapter wants of the host after this round, in its own numbers; 0 is nothing
+    calls: Array  # i32[A]: what each adapter asks the host to do after this round, a number of its own; 0: nothing
     # bool[]: False in shadow mode, where decisions are recorded and nothing changes
     applied: Array = dataclasses.field(default_factory=lambda: jnp.asarray(True))
 
@@ -123,7 +124,7 @@ class Decision:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Feedback:
-    """What became of a proposer's candidates."""
+    """How the candidates of one proposer did in the round."""
 
     value: Array  # f32[K]
     mean: Array  # f32[K, M]
@@ -135,7 +136,7 @@ class Feedback:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The variables in play: what exploration starts from, what was last promoted on evidence, and what counts."""
+    """The variables that exploration starts from, those last promoted on evidence, and the aims of selection."""
 
     current: Variables
     incumbent: Variables
@@ -145,7 +146,7 @@ class Model:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Everything that the next round needs. Save this, with the data, and the run goes on to the same bits."""
+    """Everything that the next round needs. A run that continues from it, on the same data, gives the same bits."""
 
     key: Array
     round: Array  # i32[]
@@ -166,11 +167,11 @@ class Record:
     eligible: Array  # bool[K]
     selection: Assessment  # of all candidates, in the order of the method
     confirmation: Assessment  # of (winner, current) against the incumbent
-    evidence: PyTree  # what the confirmation follows from
+    evidence: PyTree  # what the confirmation was concluded from
     ledger: dict[str, Array]  # the figures of the budget after this round
     decision: Decision
     steps: Array  # i32[], gradient steps
     parameters: Array  # i32[2], how many the candidates have, and the incumbent
-    notes: dict[str, dict[str, Array]]  # what each proposer notes
-    uses: Array  # i32[], in how many confirmations before a decide example of this one took part, at most
-    aims: Array  # f32[M], what this round selected by
+    notes: dict[str, dict[str, Array]]  # the notes of each proposer
+    uses: Array  # i32[], the most earlier confirmations that a decide example of this one took part in
+    aims: Array  # f32[M], the aims of this round's selection

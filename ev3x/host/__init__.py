@@ -1,4 +1,5 @@
 """Who may come in: how the name `plugin:component` becomes a component, and what a plugin may not change.
 
-In the order of use: `discovery`, `policy` and `lock`, `host` with `hookspecs`, `side_effects`, `faults`.
+The modules in the order in which a run uses them: `discovery`, `policy` and `lock`, `host` with `hookspecs`,
+`side_effects`, `faults`.
 """

@@ -13,17 +13,17 @@ from pathlib import Path
 
 GROUP, API_GROUP = "ev3x", "ev3x.api"
 BUILTIN = "ev3"
-# A plugin states the version of the plugin API that it was made for: here, OLDEST_API to API_VERSION will do.
+# A plugin states the version of the plugin API that it was made for. This ev3x runs OLDEST_API to API_VERSION.
 API_VERSION, OLDEST_API = 1, 1
 
 
 @dataclasses.dataclass(frozen=True)
 class PluginInfo:
-    """A plugin, before anything of it is imported.
+    """A plugin as its metadata describe it, before anything of it is imported.
 
-    `value` is its entry point, `module` or `module:object`. `distribution` is empty for one that was registered by hand
-    (a local file), whose `value` then says where it is from. `api` is what it states as the plugin API that it was made
-    for, as it is written; None if nothing is.
+    `value` is its entry point, `module` or `module:object`. `distribution` is empty for a plugin that was registered by
+    hand (a local file); its `value` then says where it comes from. `api` is the plugin API that it states, as written;
+    None if it states none.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PluginInfo:
 
     @property
     def incompatible(self) -> str | None:
-        """Why this plugin does not suit this ev3x, and which of the two must move; None if it does."""
+        """Why this plugin does not suit this ev3x, and which of the two to upgrade; None if it suits."""
         if self.api is None:
             return (
                 "it does not state the plugin API it was made for: its pyproject.toml needs "
@@ -55,10 +55,10 @@ class PluginInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What is installed: plugins by name, names that several distributions claim, and what cannot be used as it is.
+    """All installed plugins by name, names that several distributions claim, and distributions that cannot be used.
 
-    `broken` says by plugin name why its distribution cannot be read, as far as the name can be; `faults` are all that
-    was found to be wrong, in words; `copies` are further copies of a distribution on sys.path, which Python ignores.
+    `broken` says by plugin name why its distribution cannot be read (where the name itself is readable); `faults` lists
+    every fault found, in words; `copies` are further copies of a distribution on sys.path, which Python ignores.
     """
 
     plugins: Mapping[str, PluginInfo]
@@ -75,12 +75,12 @@ class Index:
 
     @property
     def all(self) -> tuple[PluginInfo, ...]:
-        """All plugins, those with names that several distributions claim included."""
+        """All plugins, including those whose name several distributions claim."""
         return (*self.plugins.values(), *(p for claims in self.conflicts.values() for p in claims))
 
     @property
     def distributions(self) -> frozenset[str]:
-        """The normalized names of all distributions that bring plugins, but ev3x itself."""
+        """The normalized names of all distributions that bring plugins, except ev3x itself."""
         return frozenset(normalized(p.distribution) for p in self.all if p.name != BUILTIN)
 
     def of(self, distribution: str) -> list[PluginInfo]:
@@ -94,7 +94,7 @@ def normalized(distribution: str) -> str:
 
 
 def builtin() -> PluginInfo:
-    """The built-in components, a plugin like any other; there even where ev3x has no metadata."""
+    """The built-in components, a plugin like any other; it exists even where ev3x has no metadata."""
     try:
         version = importlib.metadata.version("ev3x")
     except importlib.metadata.PackageNotFoundError:
@@ -105,13 +105,13 @@ def builtin() -> PluginInfo:
 def discover() -> Index:
     """The index of the entry-point group `ev3x`, in an order that does not depend on sys.path.
 
-    Each distribution is read by itself: the broken metadata of one, plugin or stranger, spoil no other. Of several
-    copies of a distribution on sys.path, the first counts, which is the one that Python imports, even if it is of
-    before it brought plugins.
+    Each distribution is read by itself: broken metadata of one, with or without plugins, do not affect the others. Of
+    several copies of a distribution on sys.path, the first counts, because Python imports that one, even if it is an
+    old version without plugins.
     """
     seen: dict[str, list[str]] = {}
     brought: set[str] = set()
-    folders: dict[Path, str] = {}  # where those of sys.path really lie
+    folders: dict[Path, str] = {}  # the folders of sys.path, links resolved
     claims: dict[str, list[PluginInfo]] = {}
     broken: dict[str, str] = {}
     faults: list[str] = []
@@ -135,7 +135,7 @@ def discover() -> Index:
             about = distribution.metadata
             if not (name := about["Name"]) or not (version := about["Version"]):
                 raise ValueError("METADATA is empty or missing")
-        except Exception as error:  # of a file that anyone may have written
+        except Exception as error:  # anyone may have written this file
             faults.append(f"{path}: unreadable metadata ({error or type(error).__name__}); skipped, reinstall it")
             broken |= dict.fromkeys(names, faults[-1])
             continue
@@ -158,9 +158,9 @@ def discover() -> Index:
 
 
 def unreadable(error: BaseException, index: Index) -> str | None:
-    """The sentence for an error that Python's own reading of entry points raised; None for any other.
+    """The sentence for an error that Python's own reader of entry points raised; None for any other error.
 
-    Other packages read them without a guard: JAX for its backends, pydantic for its plugins.
+    Other packages read entry points without a guard: JAX for its backends, pydantic for its plugins.
     """
     places = [f.filename for f in traceback.extract_tb(error.__traceback__)]
     if not places or not Path(places[-1]).is_relative_to(Path(importlib.metadata.__file__).parent):
@@ -176,10 +176,10 @@ def claimed(name: str, claims: tuple[PluginInfo, ...]) -> str:
 
 
 def _path(distribution: Distribution) -> Path:
-    """Where the metadata of a distribution lie."""
+    """The path of the metadata of a distribution."""
     return Path(str(getattr(distribution, "_path", "") or distribution.locate_file("")))  # within a zip file, too
 
 
 def _stem(path: Path) -> str:
-    """The normalized name of the distribution whose metadata lie there."""
+    """The normalized name of the distribution whose metadata are at this path."""
     return normalized(path.name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])

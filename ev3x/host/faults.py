@@ -1,4 +1,4 @@
-"""What an error of a plugin's code says: the words, the place, and the remedy where it is known."""
+"""Errors of a plugin's code in words: the message, the place, and the remedy where it is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
-    """What an error of a plugin's code says, with its place and, where it is known, the remedy."""
+    """The message of an error of a plugin's code, with its place and, where it is known, the remedy."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}){_place(error)}"
     said = " ".join(_words(error).split())
@@ -32,7 +32,7 @@ def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """What an error says, unless it cannot even say that."""
+    """The message of an error, or a note that even `str` of it raises."""
     try:
         return str(error)
     except Exception:
@@ -49,7 +49,7 @@ def _place(error: BaseException) -> str:
 
 
 def innermost(error: BaseException, owner: Callable[[FrameType, T | None], T | None]) -> T | None:
-    """Whose code is innermost in an error's traceback: the last answer of `owner` for a frame and its answer before."""
+    """The innermost owner in an error's traceback: the last answer of `owner(frame, owner so far)`."""
     found: T | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = owner(frame, found)

@@ -1,6 +1,6 @@
 """The whole extension surface. A plugin is a module, or an instance of a `Plugin`, with some of these hooks.
 
-Hooks take and return plain records and register nothing by themselves. They may be asked more than once.
+Hooks return plain records and register nothing by themselves. The host may call a hook more than once.
 """
 
 from __future__ import annotations
@@ -70,14 +70,15 @@ def ev3x_observers() -> Iterable[Offer]:
 def ev3x_ffi_targets(platform: str) -> Iterable[FfiTarget]:
     """Native targets for a platform ("cpu", "CUDA", "ROCM"), as data: the host registers them.
 
-    Asked once per platform that is here, after its backend is up. Names begin with the distribution's, in lower case
-    and with underscores: `ev3x_lexicase_...` for ev3x-lexicase. Targets of other platforms may come too; they wait.
+    The host calls this once for each platform of this process, after its backend has started. A target's name begins
+    with the distribution's name, in lower case and with underscores: `ev3x_lexicase_...` for ev3x-lexicase. A hook may
+    also return targets of other platforms; they are not used before their platform is asked for.
     """
     raise NotImplementedError
 
 
 class Plugin:
-    """A plugin as an object, for those who like type checkers: they know all hooks of this base, and what they return.
+    """A plugin as an object, which type checkers can check: this base declares all hooks and what they return.
 
         class Mine(ev3x.Plugin):
             @ev3x.hookimpl

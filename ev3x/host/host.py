@@ -1,6 +1,6 @@
-"""The plugin host: imports the plugins that a run names, guards itself against them, and builds their components.
+"""The plugin host: imports the plugins that a run names, contains their faults, and builds their components.
 
-What a loaded plugin offers as native code is handed to the registry of this process, which registers it with XLA.
+The host passes native code that a loaded plugin offers to the registry of this process, which registers it with XLA.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ HOOKS = (*(f"ev3x_{role}s" for role in ROLES), "ev3x_ffi_targets")
 
 
 class PluginError(Exception):
-    """A plugin that cannot be used; the text names plugin, distribution, version, cause and the way to go on."""
+    """A plugin cannot be used; the text names plugin, distribution, version, cause and what to do."""
 
 
 class Host:
     """Turns `plugin:component` and options into components. Each host has a plugin manager of its own.
 
-    `index` is what is installed, as it is when the host is made; `policy` which of it may be used, which the
-    environment can only narrow.
+    `index` lists what is installed when the host is made; `policy` says which of it may be used. The environment can
+    only narrow the policy.
     """
 
     def __init__(self, index: Index | None = None, policy: PluginPolicy | None = None) -> None:
@@ -52,19 +52,19 @@ class Host:
         self._manager.add_hookspecs(hookspecs)
 
     def narrowed(self, *policies: PluginPolicy) -> Host:
-        """This host, which shares what it has loaded with the new one, under further policies."""
+        """A host with further policies, which shares what this one has loaded."""
         host = copy.copy(self)
         host._policies = (*self._policies, *policies)
         return host
 
     @property
     def strict(self) -> bool:
-        """Whether a fault of a plugin ends what could go on without it."""
+        """Whether a fault of a plugin ends a run that could go on without the plugin."""
         return any(policy.strict for policy in self._policies)
 
     @property
     def plugins(self) -> dict[str, PluginInfo]:
-        """The plugins that may be used, by name; whether they can be loaded is not known before they are."""
+        """The plugins that may be used, by name; only loading shows whether they work."""
         usable = [p for p in (*self.index.all, *self._registered.values()) if self.refusal(p) is None]
         names = [p.name for p in usable]
         return {p.name: p for p in usable if names.count(p.name) == 1}
@@ -77,7 +77,7 @@ class Host:
         return next(filter(None, said), None)
 
     def refusal(self, plugin: PluginInfo) -> str | None:
-        """Why a plugin may not be loaded here, None if it may: it is not allowed, or for another ev3x."""
+        """Why a plugin may not be loaded here (not allowed, or made for another ev3x); None if it may."""
         return self.forbidden(plugin) or plugin.incompatible
 
     def resolve(self, name: str) -> PluginInfo:
@@ -102,7 +102,7 @@ class Host:
         return plugin
 
     def load(self, name: str) -> PluginInfo:
-        """The plugin, imported and registered; PluginError says why not, the same each time it is asked for."""
+        """The plugin, imported and registered; PluginError says why not, in the same words at every call."""
         plugin = self.resolve(name)
         if _key(plugin) in self._failed:
             raise self._failed[_key(plugin)]
@@ -115,7 +115,7 @@ class Host:
     def register(self, name: str, plugin: object) -> PluginInfo:
         """Registers a module or an instance with hooks by hand, as the plugin of this name; idempotent.
 
-        Raises PluginError when it is not one, or when the name is taken.
+        Raises PluginError when `plugin` has no hooks or wrong ones, or when the name is taken.
         """
         value = getattr(plugin, "__name__", type(plugin).__name__)
         return self._register(PluginInfo(name, value, "", "(registered)"), plugin)
@@ -136,7 +136,7 @@ class Host:
             if spec is None or spec.loader is None:
                 raise ImportError(f"{path} cannot be imported")
             module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses look there for the types of fields
+            sys.modules[spec.name] = module  # dataclasses look up the types of fields there
             spec.loader.exec_module(module)
         return self._register(plugin, module)
 
@@ -152,11 +152,11 @@ class Host:
             return {offer.name: offer.component for offer in offers}
 
     def targets(self, name: str, platform: str) -> list[FfiTarget]:
-        """The native targets that a plugin offers for a platform; nothing of them is known to XLA yet."""
+        """The native targets that a plugin offers for a platform; XLA does not know them yet."""
         return [target for target in self._offered_targets(name, platform) if target.platform == platform]
 
     def _offered_targets(self, name: str, platform: str) -> list[FfiTarget]:
-        """All that a plugin offers when it is asked for a platform, which may be for others, too."""
+        """All targets that a plugin returns when asked for a platform; some may be for other platforms."""
         plugin = self.load(name)
         hook: Any = self._manager.hook.ev3x_ffi_targets
         with self._guarded(plugin, "cannot offer its native targets"):
@@ -200,7 +200,7 @@ class Host:
         return plugin
 
     def _adopt(self, plugin: PluginInfo, content: object) -> None:
-        """Hands a plugin to the manager, all of it or nothing."""
+        """Registers a plugin with the manager, all of it or nothing."""
         _check_hooks(content)
         self._manager.register(content, _key(plugin))
         if hasattr(content, "ev3x_ffi_targets"):
@@ -212,7 +212,7 @@ class Host:
 
     @contextlib.contextmanager
     def _guarded(self, plugin: PluginInfo, what: str, *, keep: bool = False) -> Iterator[None]:
-        """Whatever the code of a plugin raises becomes a PluginError; `keep` remembers it as the plugin's own."""
+        """Turns whatever a plugin's code raises into a PluginError; with `keep`, later loads raise the same one."""
         try:
             if plugin.name == BUILTIN:
                 yield
@@ -221,7 +221,7 @@ class Host:
                     yield
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # sys.exit, and whatever else a plugin comes up with
+        except BaseException as error:  # a plugin may raise anything, SystemExit too
             stranger = unreadable(error, self.index)
             text = stranger or cause(error, plugin) + _way(plugin)
             fault = PluginError(f"{plugin} {what}: {text}")
@@ -231,7 +231,7 @@ class Host:
 
 
 def _key(plugin: PluginInfo) -> str:
-    """Which plugin this is: under other policies, a name may be that of another distribution's."""
+    """A key of this plugin: under other policies, another distribution's plugin may have the same name."""
     return f"{plugin.name} of {plugin.distribution}" if plugin.distribution else plugin.name
 
 
@@ -242,7 +242,7 @@ def _way(plugin: PluginInfo) -> str:
 
 
 def _check_there(plugin: PluginInfo) -> None:
-    """Raises RuntimeError if the plugin is no longer what the index says: modules of two versions would mix."""
+    """Raises RuntimeError if the plugin changed since the index was made: modules of two versions would mix."""
     if plugin.location is not None and not plugin.location.exists():
         raise RuntimeError(
             f"{plugin.distribution} was removed or upgraded after this process had begun ({plugin.location} is gone); "
@@ -251,7 +251,7 @@ def _check_there(plugin: PluginInfo) -> None:
 
 
 def _imported(plugin: PluginInfo) -> object:
-    """What the entry point of a plugin names: a module, or an object in it."""
+    """The module, or the object in it, that the entry point of a plugin names."""
     module, _, path = plugin.value.partition(":")
     found: Any = importlib.import_module(module.strip())
     for part in path.split(".") if path else ():
@@ -260,7 +260,7 @@ def _imported(plugin: PluginInfo) -> object:
 
 
 def _check_hooks(content: object) -> None:
-    """Raises TypeError for what pluggy would take in silence, or half."""
+    """Raises TypeError for hooks that pluggy would ignore, or accept only in part, without an error."""
     if inspect.isclass(content):
         raise TypeError(f"{content.__name__} is a class, an instance is expected: have you forgotten the ()?")
     defaults = vars(hookspecs.Plugin)

@@ -1,4 +1,4 @@
-"""Which plugins exactly: their versions and the digests of their files, to be locked, and compared across processes."""
+"""Versions and file digests of plugins: written to a lock file, and compared across the processes of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = Path("ev3x-plugins.lock")
 _HEAD = "# The plugins of this project. Written by `ev3x plugins lock`, held to by `ev3x run --locked`.\n"
-# What installers write beside a distribution's own files.
+# Files that installers add to a distribution's own.
 _BY_INSTALLERS = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
 
 
@@ -36,11 +36,11 @@ class Pin:
 
 
 class LockError(Exception):
-    """The plugins are not those that they should be; the text names every difference."""
+    """The plugins differ from the locked ones, or between processes; the text names every difference."""
 
 
 def pins(plugins: Iterable[PluginInfo]) -> dict[str, Pin]:
-    """The pin of every distribution, or registered file, that these plugins are of, in the order of the names."""
+    """The pin of every distribution, or registered file, that brings these plugins, sorted by name."""
     found: dict[str, list[PluginInfo]] = {}
     for plugin in plugins:
         name = normalized(plugin.distribution) if plugin.distribution else Path(plugin.value).name
@@ -63,7 +63,7 @@ def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
 
 
 def policy(host: Host, path: Path = FILE) -> PluginPolicy:
-    """The policy that allows what is locked and nothing else; LockError when what is installed differs from it."""
+    """The policy that allows only what is locked; LockError when the installed plugins differ from the lock."""
     wanted = _read(path)
     here = pins(p for p in host.plugins.values() if normalized(p.distribution) in wanted)
     if differences := _differences(wanted, here, "locked", "here"):
@@ -74,7 +74,7 @@ def policy(host: Host, path: Path = FILE) -> PluginPolicy:
 def agree(plugins: Iterable[PluginInfo], problem: str = "") -> None:
     """Returns if all processes of a multi-process run have the same plugins, else raises LockError in all of them.
 
-    Every process calls it once, before the run. One that cannot begin says why: `problem`.
+    Every process calls it once, before the run. A process that cannot begin passes the reason as `problem`.
     """
     import jax
     import numpy as np
@@ -84,7 +84,7 @@ def agree(plugins: Iterable[PluginInfo], problem: str = "") -> None:
         return
     try:
         mine = {name: (pin.version, pin.sha256) for name, pin in pins(plugins).items()}
-    except Exception as error:  # the others must be told, whatever it is
+    except Exception as error:  # whatever it is, the other processes must know
         mine, problem = {}, f"{type(error).__name__}: {error}"
     message = json.dumps({"pins": mine, "problem": problem}).encode()
     sizes = multihost_utils.process_allgather(np.array([len(message)], np.int32)).ravel()

@@ -13,9 +13,9 @@ from .discovery import normalized
 class PluginPolicy:
     """Distributions whose plugins may be imported: those in `allow` (None: all), without those in `disable`.
 
-    Names are compared as installers do. `strict` makes every fault of a plugin an error, where a run could go on
-    without it. `origin` says in messages who decided. The built-in plugin, and what is registered by hand, are always
-    allowed.
+    Names are compared as installers compare them. `strict` makes every fault of a plugin an error, even where a run
+    could go on without it. Messages name `origin` as the one who decided. The built-in plugin, and plugins that were
+    registered by hand, are always allowed.
     """
 
     allow: frozenset[str] | None = None
@@ -49,7 +49,7 @@ class PluginPolicy:
 
 
 def from_environment() -> PluginPolicy:
-    """What EV3X_PLUGINS says: distributions with commas between; `-name` disables one, `none` allows none at all."""
+    """The policy in EV3X_PLUGINS: distributions separated by commas; `-name` disables one, `none` disables all."""
     names = [name.strip() for name in os.environ.get("EV3X_PLUGINS", "").split(",") if name.strip()]
     allow = [name for name in names if not name.startswith("-")]
     disable = [name.removeprefix("-") for name in names if name.startswith("-")]

@@ -1,4 +1,4 @@
-"""A watch over plugins while they are imported or asked what they offer: what they may not do is undone and told."""
+"""Guards the process while a plugin is imported or its hooks run: forbidden side effects are undone and reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .. import cache
 from ..devices import backend_is_up
 
 SLOW_SECONDS = 5.0
-# What decides how JAX computes, and on what. A plugin that changes it changes the results of everyone.
+# These decide how JAX computes, and on which devices. A plugin that changes one changes everyone's results.
 VARIABLES = (
     "EV3X_", "JAX_", "XLA_", "LIBTPU_", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
     "NVIDIA_TF32_OVERRIDE",
@@ -25,15 +25,15 @@ _log = logging.getLogger("ev3x.plugins")
 
 
 class SideEffectError(Exception):
-    """A plugin has changed what all others depend on; it was changed back."""
+    """A plugin changed a setting that all others depend on; the setting was changed back."""
 
 
 @contextlib.contextmanager
 def watched(who: str) -> Iterator[None]:
-    """Runs code of a plugin. Raises SideEffectError after it if JAX's settings were changed, which it changes back.
+    """Runs code of a plugin. If the code changed JAX's settings, changes them back and raises SideEffectError.
 
-    What is printed goes to the log. An import that takes long, and one that starts JAX's backends, is told there too.
-    Warning filters stay as they are. A file says which plugin is being run, for the case that the process dies.
+    Output that the plugin prints goes to the log, and so does a note on an import that takes long or starts JAX's
+    backends. Warning filters stay as they are. A file names the plugin that is running, in case the process dies.
     """
     import jax
 
@@ -61,7 +61,7 @@ def watched(who: str) -> Iterator[None]:
 
 
 def last_words() -> list[str]:
-    """The plugins that were being loaded when their processes died, as far as it is known; and forgets them."""
+    """The plugins that were being loaded when their processes died, as far as known; later calls omit them."""
     found = []
     for path in sorted(_crumbs().glob("*.txt")):
         with contextlib.suppress(OSError, ValueError):
@@ -72,13 +72,13 @@ def last_words() -> list[str]:
 
 
 def forget(process: int) -> None:
-    """Forgets what a process was loading that was made to die."""
+    """Removes the note of what a process was loading: for a process that was killed on purpose."""
     with contextlib.suppress(OSError):
         (_crumbs() / f"{process}.txt").unlink(missing_ok=True)
 
 
 def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Undo what was changed since then, and say what it was."""
+    """The names of what was changed since then; all of it is changed back."""
     import jax
 
     changed = []
@@ -94,7 +94,7 @@ def _restore(settings: Mapping[str, Any], environment: Mapping[str, str]) -> lis
             text = f"{name} from {settings[name]!r} to {value!r}"
             try:
                 jax.config.update(name, settings[name])
-            except Exception as error:  # some cannot be set any more once the backends are up
+            except Exception as error:  # some settings cannot change once the backends have started
                 text += f" (it stays so: {error})"
             changed.append(text)
     return changed
@@ -110,7 +110,7 @@ def _crumbs() -> Path:
 
 @contextlib.contextmanager
 def _crumb(who: str) -> Iterator[None]:
-    """A file with these words for as long as this lasts, if it can be written at all."""
+    """Keeps a file with the name of the plugin while the body runs, if the file can be written."""
     path = _crumbs() / f"{os.getpid()}.txt"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

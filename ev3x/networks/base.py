@@ -1,4 +1,4 @@
-"""What every network is: options, a table of layers, and how its variables grow with it."""
+"""The base of every network: options, a table of layers, and how its variables grow with it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .layers import Group, init
 class Network(Component):
     """A network that grows, as a value: its variables are plain dicts of arrays, the same for both frameworks.
 
-    Variables are {"params": ...}, and {"batch_stats": ...} where there is batch normalization.
-    Subclasses say their `layers`, `forward`, and how they grow. Running one needs Flax: `pip install "ev3x[examples]"`.
+    Variables are {"params": ...}, and {"batch_stats": ...} where there is batch normalization. Subclasses define their
+    `layers`, `forward`, and how they grow. Running one needs Flax: `pip install "ev3x[examples]"`.
     """
 
     framework: Annotated[Literal["linen", "nnx"], Doc("which of Flax's two kinds of modules runs it")] = (
@@ -29,11 +29,11 @@ class Network(Component):
 
     @property
     def growths(self) -> tuple[str, ...]:
-        """The names that `grow` knows."""
+        """The names that `grow` accepts as `how`."""
         return ()
 
     def layers(self, inputs: int) -> Group:
-        """The table of layers for so many inputs (features or channels) of the first one."""
+        """The table of layers, whose first layer has this many inputs (features or channels)."""
         raise NotImplementedError
 
     def arranged(self, x: Array) -> Array:
@@ -45,7 +45,7 @@ class Network(Component):
         raise NotImplementedError
 
     def larger(self, how: str) -> Network:
-        """The options after this growth."""
+        """The network with the options that it has after this growth."""
         raise NotImplementedError
 
     def init(self, key: Array, x: Array) -> Variables:
@@ -55,8 +55,8 @@ class Network(Component):
     def apply(self, variables: Variables, x: Array, train: bool = False) -> tuple[Array, Variables]:
         """The predictions, and the variables.
 
-        With `train` they are normalized by the statistics of this batch and the running ones move; else by the
-        running ones, and the variables come back as they are.
+        With `train`, batch normalization uses the statistics of this batch and updates the running ones. Without, it
+        uses the running ones, and the variables come back unchanged.
         """
         x = self.arranged(x)
         predictions, moved = _framework(self.framework).run(self.layers(x.shape[-1]), self.forward, variables, x, train)
@@ -68,9 +68,9 @@ class Network(Component):
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
 
     def grow(self, how: str, key: Array, variables: Variables) -> tuple[Network, Variables]:
-        """The larger network, and its variables that compute the same function, in training as in evaluation.
+        """The larger network, and variables for it that compute the same function, in training and in evaluation.
 
-        Old entries lead: an old array is the leading corner of the one that takes its place.
+        Old entries come first: an old array is the leading corner of the array that replaces it.
         """
         if how not in self.growths:
             raise ValueError(unknown("growth", how, self.growths))
@@ -78,13 +78,13 @@ class Network(Component):
         return larger, larger._grown(key, self._inputs_of(variables), variables)
 
     def added(self, layer: Variables) -> Variables:
-        """A fresh layer (or its batch statistics) made to compute the identity; it was put where there was none."""
+        """A fresh layer (or its batch statistics) made to compute the identity, for a place that had no layer."""
         return layer
 
-    # Jitted, here and below: eagerly each operation would be compiled for each shape.
+    # Jitted, here and below: without jit, each operation would be compiled for each shape.
     @functools.partial(jax.jit, static_argnames=("self", "inputs"))
     def _grown(self, key: Array, inputs: int, old: Variables) -> Variables:
-        """The old layers inside of fresh ones, by name; what is new becomes the identity."""
+        """The old layers inside of fresh ones, by name; a new layer becomes the identity."""
         return {
             collection: {
                 name: jax.tree.map(widened, old[collection][name], layer)
@@ -109,10 +109,11 @@ class Network(Component):
 
 
 def widened(old: Array, fresh: Array) -> Array:
-    """The fresh array with the old one in its leading corner; new inputs of a kernel feed nothing that was there.
+    """The fresh array with the old one in its leading corner; new inputs of a kernel have no effect on old outputs.
 
-    A kernel is [..., inputs, outputs] for dense layers and convolutions alike. Old outputs are what they were; new
-    units are alive, with random weights from all inputs, and only what they feed is zero: that learns at once.
+    A kernel is [..., inputs, outputs] for dense layers and convolutions alike. Old outputs stay as they were. New units
+    have random weights from all inputs; only the weights from new units to old ones are zero, and these learn from the
+    first step on.
     """
     if old.shape == fresh.shape:
         return old

@@ -1,4 +1,4 @@
-"""Tables of layers: what a network is made of, whichever framework runs it."""
+"""Tables of layers: the parts of a network, whichever framework runs it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Norm:
 
     @property
     def drawn(self) -> int:
-        """Nothing is random."""
+        """0: nothing is random."""
         return 0
 
     def fill(self, noise: Array) -> tuple[Tree, Tree]:
@@ -96,17 +96,17 @@ class Group:
 def init(layer: Dense | Conv | Norm | Group, key: Array) -> tuple[Tree, Tree]:
     """Fresh parameters and batch statistics.
 
-    All random numbers are drawn at once: a generator for each kernel would take a second each to compile. They are
-    normal numbers of variance 1, cut off at two standard deviations of the full normal, as in `jax.nn.initializers`.
+    All random numbers are drawn at once, because a generator for each kernel would take a second each to compile. They
+    are normal numbers, truncated at two standard deviations and then scaled to variance 1, as in `jax.nn.initializers`.
     """
     return layer.fill(jax.random.truncated_normal(key, -2.0, 2.0, (layer.drawn,), jnp.float32) / _SPREAD)
 
 
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
-    """The convolution of x f32[n, ..., inputs] with a kernel f32[window, ..., inputs, outputs], as wide as "SAME".
+    """The convolution of x f32[n, ..., inputs] with a kernel f32[window, ..., inputs, outputs], padded as "SAME".
 
-    On a CPU, and along one axis everywhere, as one product of matrices: XLA's convolutions are 6 to 10 times slower
-    there inside of a loop over training steps, the more so with a kernel for each candidate.
+    On a CPU, and for one axis everywhere, it is computed as one product of matrices: XLA's convolutions are 6 to 10
+    times slower there inside of a loop over training steps, even more with a kernel for each candidate.
     """
     if kernel.ndim == 3 or jax.default_backend() == "cpu":
         return by_windows(x, kernel, stride)
@@ -114,7 +114,7 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def by_windows(x: Array, kernel: Array, stride: int) -> Array:
-    """The convolution as a product of all windows, laid flat, with the kernel."""
+    """The convolution as a matrix product of all windows, flattened, with the kernel."""
     dims, window = kernel.ndim - 2, kernel.shape[0]
     counts = [-(-size // stride) for size in x.shape[1:-1]]
     short = [max((n - 1) * stride + window - size, 0) for n, size in zip(counts, x.shape[1:-1], strict=True)]

@@ -37,7 +37,7 @@ class Convolution(nn.Module):
 def run(
     layers: Group, forward: Callable[[Any, Array, bool], Array], variables: Any, x: Array, train: bool
 ) -> tuple[Array, Any]:
-    """The predictions of `forward` with these layers, and the collections that moved."""
+    """The predictions of `forward` with these layers, and the collections that it updated."""
     module = Layers(layers)
 
     def bound(module: Layers, x: Array) -> Array:

@@ -20,8 +20,8 @@ from .layers import Dense, Group
 class MLP(Network):
     """Dense layers `hidden_0`, `hidden_1`, ... with ReLU, and `out`; inputs of any shape are laid flat.
 
-    "widen" doubles every hidden layer; "deepen" adds one as wide as the last, which is the identity there: its inputs
-    are not negative.
+    "widen" doubles every hidden layer; "deepen" adds one as wide as the last. A new layer computes the identity,
+    because its inputs are not negative.
     """
 
     hidden: Annotated[tuple[Count, ...], Doc("units of each hidden layer")] = (100, 100)

@@ -36,7 +36,7 @@ class Convolution(nnx.Module):
 def run(
     layers: Group, forward: Callable[[Any, Array, bool], Array], variables: Any, x: Array, train: bool
 ) -> tuple[Array, Any]:
-    """The predictions of `forward` with these layers, and the collections that moved."""
+    """The predictions of `forward` with these layers, and the collections that it updated."""
     graph, params, stats = _abstract(layers)
     module = nnx.merge(graph, _filled(params, variables["params"]), _filled(stats, variables.get("batch_stats", {})))
     predictions = forward(module, x, train)
@@ -47,7 +47,7 @@ def run(
 
 @functools.cache
 def _abstract(layers: Group) -> tuple[Any, Any, Any]:
-    """The graph of the module and its states, shapes without values: nothing of a trace stays in the cache."""
+    """The graph of the module and its states, with shapes instead of values, so that the cache keeps no tracers."""
     module = nnx.eval_shape(lambda: Layers(layers, nnx.Rngs(0)))
     graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
     return graph, states[0], states[1]

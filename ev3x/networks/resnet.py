@@ -19,15 +19,15 @@ from .layers import Conv, Dense, Group, Norm
 
 @dataclasses.dataclass(frozen=True)
 class ResNet(Network):
-    """A stem, stages of residual blocks with twice the filters of the stage before, a mean over places, `out`.
+    """A stem, stages of residual blocks with twice the filters of the stage before, a mean over positions, `out`.
 
     Inputs are f32[n, length] or f32[n, length, channels] with dims = 1, f32[n, height, width(, channels)] with 2.
     (1, 1, 1), (2, 2, 2), (4, 4, 4) and (8, 8, 8) blocks are ResNet-8, 14, 26 and 50 of arXiv 2310.18893. The first
     block of later stages halves the resolution; its shortcut is a projection.
 
-    "widen" doubles the filters; "deepen_one" adds a block to the stage with the fewest (the last of them);
-    "deepen_all" doubles the blocks of each stage. A new block is the identity because the scale of its last
-    normalization is 0. New filters are alive, and what they feed of the old ones is 0.
+    "widen" doubles the filters; "deepen_one" adds a block to the stage with the fewest (the last of them); "deepen_all"
+    doubles the blocks of each stage. A new block is the identity because the scale of its last normalization is 0. New
+    filters have random weights; only the weights from them to old filters are 0.
     """
 
     blocks: Annotated[tuple[Count, ...], Len(1), Doc("residual blocks of each stage")] = (1, 1, 1)

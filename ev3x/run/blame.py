@@ -1,4 +1,4 @@
-"""Whose fault it is: an error that comes out of a plugin's code, or of what it handed back, names that plugin."""
+"""Finds the plugin at fault: an error of a plugin's code, or of what it returned, names that plugin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Culprit = tuple[PluginInfo, str, str]  # the plugin, the label of its component
 
 @contextmanager
 def blaming(setup: Setup, kept: Callable[[], str] | None = None) -> Iterator[None]:
-    """What is raised inside by a plugin, or because of it, becomes a PluginError that names it, and what is kept."""
+    """Turns an error raised by a plugin, or because of it, into a PluginError that names it and says what is kept."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -33,14 +33,14 @@ def blaming(setup: Setup, kept: Callable[[], str] | None = None) -> Iterator[Non
 
 
 def in_words(error: BaseException) -> str:
-    """What went wrong; of a callback that raised on the host, its own error and where, not XLA's account of it."""
+    """The message of an error; for a callback that raised on the host, its own error and place, not XLA's text."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     places = [line for line in lines if line.startswith("File ")]
     return f"a callback raised {lines[-1]} ({places[-1]})" if places else str(error)
 
 
 def _said(setup: Setup, error: BaseException) -> str | None:
-    """The sentence that blames a plugin; None if none is to blame."""
+    """The sentence that names the plugin at fault; None if no plugin is."""
     if isinstance(error, BoundaryError):
         owner = setup.whose(error.who.label)
         return f"{owner}: {error}" if owner else None
@@ -54,7 +54,7 @@ def _said(setup: Setup, error: BaseException) -> str | None:
 
 
 def _culprit(setup: Setup, error: BaseException) -> _Culprit | None:
-    """The plugin whose code is innermost in an error's traceback; the label, if a component's, and the function."""
+    """The plugin whose code is innermost in an error's traceback, its component's label (if any), and the function."""
 
     def owner(frame: FrameType, found: _Culprit | None) -> _Culprit | None:
         code = frame.f_code
@@ -68,7 +68,7 @@ def _culprit(setup: Setup, error: BaseException) -> _Culprit | None:
 
 
 def _label(setup: Setup, frame: FrameType) -> str | None:
-    """The label of the component whose method a frame is of."""
+    """The label of the component whose method runs in this frame; None if there is none."""
     owner = frame.f_locals.get("self")
     if not isinstance(owner, Component):
         return None
@@ -76,12 +76,12 @@ def _label(setup: Setup, frame: FrameType) -> str | None:
 
 
 def _home(setup: Setup, file: str) -> PluginInfo | None:
-    """The plugin that a file is of."""
+    """The plugin that a file belongs to."""
     return next((p for p in setup.plugins if p.name != BUILTIN and _holds(p, Path(file))), None)
 
 
 def _holds(plugin: PluginInfo, file: Path) -> bool:
-    """Whether a file is the plugin's: in the package of its entry point, or its module."""
+    """Whether a file belongs to the plugin: to the package of its entry point, or to its module."""
     if not plugin.distribution and plugin.location == file:
         return True
     name = plugin.value.partition(":")[0].strip()

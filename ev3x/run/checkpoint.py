@@ -5,7 +5,7 @@
     streams    positions of streamed data
     history    the records of all rounds
 
-Every leaf stands under its path, `model/incumbent/params/Dense_0/kernel`.
+Every leaf is stored under its path, such as `model/incumbent/params/Dense_0/kernel`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..core.types import PyTree, Record, State
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be read, or does not belong to this run."""
+    """A checkpoint cannot be read, or does not belong to this run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A checkpoint as it was read: arrays under their paths."""
+    """A checkpoint as it was read: arrays by path."""
 
     run: Mapping[str, Any]
     plugins: Mapping[str, Mapping[str, Any]]
@@ -43,8 +43,8 @@ class Saved:
     def state(self, like: State, homes: Mapping[str, str], *, drop: bool = False) -> State:
         """The state, in the structure of `like`; CheckpointError says what does not fit.
 
-        `homes` says by label in which branch of `plugins` the state of a component is. With `drop`, plugins whose
-        states do not fit keep those of `like`, with a warning each.
+        `homes` gives, by label, the branch of `plugins` that holds the state of a component. With `drop`, plugins whose
+        saved states do not fit keep the states of `like`, with a warning each.
         """
         misfits = self._misfits(like, homes)
         if misfits and ("" in misfits or not drop):
@@ -66,7 +66,7 @@ class Saved:
         return fill(like, found)
 
     def _misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
-        """The branches that are not as in `like`, and why; that of the run itself is the empty one."""
+        """The branches that differ from `like`, and why; the branch of the run itself is ""."""
         found: dict[str, list[str]] = {}
         for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
             branch = _branch(path, homes)
@@ -93,14 +93,14 @@ class Saved:
         return fill(jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), like), self.records)
 
     def incumbent(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The incumbent's variables by path, for numpy: types that it does not know, as bfloat16, become float32."""
+        """The incumbent's variables by path; types that numpy does not know (bfloat16) become float32."""
         head = "model/incumbent/"
         arrays = {path.removeprefix(head): np.asarray(x) for path, x in self.run.items() if path.startswith(head)}
         return {path: x if x.dtype.isbuiltin == 1 else x.astype(np.float32) for path, x in arrays.items()}
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last two, each complete or not there at all."""
+    """The last two checkpoints of one run; a checkpoint on disk is always complete."""
 
     def __init__(self, directory: Path, homes: Mapping[str, str]) -> None:
         self._directory = directory
@@ -118,7 +118,7 @@ class Checkpoints:
         positions: Mapping[str, np.ndarray[Any, Any]],
         meta: Mapping[str, Any],
     ) -> None:
-        """Write the run as it stands; nothing when this round is saved already."""
+        """Write the state of the run; does nothing when this round is saved already."""
         step = int(state.round)
         if step in self._manager.all_steps():
             return
@@ -126,7 +126,7 @@ class Checkpoints:
         for path, leaf in leaves(state).items():
             branch = _branch(path, self._homes)
             home = tree["plugins"].setdefault(branch, {}) if branch else tree["run"]
-            home[path] = np.asarray(leaf)  # numpy: it can be read on another machine than the run's
+            home[path] = np.asarray(leaf)  # numpy arrays can be read on a machine with other devices
         tree |= {"streams": dict(positions), "history": leaves(history)}
         saved = {name: branch for name, branch in tree.items() if branch}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(dict(meta)))
@@ -142,7 +142,7 @@ class Checkpoints:
 def load(directory: Path) -> Saved | None:
     """The last checkpoint in a directory, None when there is none; CheckpointError when it cannot be read.
 
-    Nothing is written: a run that goes on in this directory is not disturbed.
+    Writes nothing, so it does not disturb a run that is using this directory.
     """
     steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
     if not steps:
@@ -170,7 +170,7 @@ def _branch(path: str, homes: Mapping[str, str]) -> str:
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
-    """Every leaf that holds anything, as a plain array under its path."""
+    """Every leaf that is not empty, as a plain array, by path."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if np.size(leaf):
@@ -205,7 +205,7 @@ def fill(like: PyTree, found: Mapping[str, Any]) -> PyTree:
 
 
 def _misfit(name: str, leaf: Any, value: Any) -> str | None:
-    """Why this value cannot be the leaf of that name; None if it can."""
+    """Why this value cannot replace the leaf of that name; None if it can."""
     raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     if value is None:
         return f"{name} is missing"
@@ -228,7 +228,7 @@ def _is_key(leaf: Any) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax reports every step it takes; only its warnings matter here."""
+    """Hides Orbax's report of every step; its warnings are shown."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""The directory of a run: claimed once, held by one process at a time, its files whole or not there.
+"""The directory of a run: claimed once, held by one process at a time; its files are never half written.
 
-Who writes or reads one of its files does it here: `config.toml`, `rounds.jsonl` (a row of JSON for each round),
+This module alone writes and reads its files: `config.toml`, `rounds.jsonl` (a row of JSON for each round),
 `summary.json`. `checkpoint.py` owns `checkpoints/`.
 """
 
@@ -26,7 +26,7 @@ _KEYS = frozenset({"round", "candidates", "winner", "verdict", "why", "promoted"
 
 
 class RunError(Exception):
-    """A run that cannot begin or go on; the text says why and what to do."""
+    """A run cannot begin or go on; the text says why and what to do."""
 
 
 def check_run(directory: Path) -> None:
@@ -51,7 +51,7 @@ def claim(directory: Path) -> None:
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Hold the run, so that no second process writes to it; the lock goes with the process, however that ends."""
+    """Hold the run, so that no second process writes to it; the lock ends with the process, however that ends."""
     try:
         with (directory / LOCK).open("a") as file:
             try:
@@ -68,7 +68,7 @@ def alone(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes the place of `path` once it is whole."""
+    """A temporary path to write a file to, which replaces `path` once it is complete."""
     new = path.with_name(path.name + ".new")
     yield new
     os.replace(new, path)
@@ -81,18 +81,18 @@ def write(path: Path, text: str) -> None:
 
 
 def write_rows(directory: Path, rows: Sequence[Row]) -> None:
-    """Write the rows of all rounds so far; what stood there after them is cut off."""
+    """Write the rows of all rounds so far, in place of what the file held."""
     write(directory / ROUNDS, "".join(map(_line, rows)))
 
 
 def append_rows(directory: Path, rows: Sequence[Row]) -> None:
-    """Write the rows of new rounds after those that are there."""
+    """Append the rows of new rounds."""
     with (directory / ROUNDS).open("a") as file:
         file.writelines(map(_line, rows))
 
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Write what the run came to."""
+    """Write summary.json, the result of the run."""
     write(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
@@ -121,7 +121,7 @@ def read(directory: Path) -> tuple[list[Row], Row]:
 
 
 def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
-    """What each line of rounds.jsonl holds, and summary.json (None when there is none); what is no JSON as its text."""
+    """The values of all lines of rounds.jsonl, and of summary.json (None when there is none); no JSON: the text."""
     path = directory / SUMMARY
     rows = [_parsed(line.removesuffix("\n")) for line in _lines(directory)]
     return rows, _parsed(path.read_text()) if path.is_file() else None

@@ -16,7 +16,7 @@ BLOCK = 1024
 
 
 def evaluate(task: Task, variables: Variables, examples: Arrays) -> dict[str, float]:
-    """The mean of each per-example metric (weighted as the task weighs), and each set-level one over the whole set."""
+    """The mean of each per-example metric (with the task's weights), and each set-level metric over the whole set."""
     n = examples.size
     if not n:
         raise ValueError("the test set is empty")

@@ -10,7 +10,7 @@ from .directory import RunError
 
 
 def overview(rows: Sequence[Row], summary: Row) -> Row:
-    """The run as a whole: what was promised, how rounds ended, what it took, and a line for every round."""
+    """The run as a whole: what was promised, how its rounds ended, what they cost, and a line for every round."""
     confirmed = [row["confirm"] for row in rows]
     return {
         "task": summary.get("task"),
@@ -31,9 +31,9 @@ def overview(rows: Sequence[Row], summary: Row) -> Row:
 
 
 def of_round(rows: Sequence[Row], number: int) -> Row:
-    """Everything of one round: its row, the ledger before it, and what would have changed its end.
+    """Everything about one round: its row, the ledger before it, and what would have changed its verdict.
 
-    RunError when there is no such round.
+    Raises RunError when there is no such round.
     """
     found = [i for i, row in enumerate(rows) if row["round"] == number]
     if not found:
@@ -44,7 +44,7 @@ def of_round(rows: Sequence[Row], number: int) -> Row:
 
 
 def would_change(row: Row) -> list[str]:
-    """What else the verdict would have taken, in sentences."""
+    """What another verdict would have needed, in sentences."""
     confirm, verdict = row["confirm"], row["verdict"]
     if verdict == "none":
         return ["a candidate that is eligible, with parameters and scores that are finite"]
@@ -66,14 +66,14 @@ def would_change(row: Row) -> list[str]:
 
 
 def _needed(p: float, alpha: float, e_values: bool) -> str:
-    """How far evidence is from what was needed."""
+    """The evidence that was reached, and that which was needed."""
     if not e_values:
         return f"p = {_figure(p)} was reached, {_figure(alpha)} was needed"
     return f"an e-value of {_inverse(p)} was reached, {_inverse(alpha)} was needed"
 
 
 def _line(row: Row) -> Row:
-    """One round in a line."""
+    """The figures of one round that fit on a line."""
     confirm = row["confirm"]
     metric, winner = confirm["leads"], confirm["winner"]
     return {

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run after the chunk under way, so that what was trained is kept."""
+"""Ctrl-C ends a run after the running chunk, so that what was trained is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """A list that Ctrl-C (or SIGTERM) fills, so that the chunk under way can end; a second one ends at once."""
+    """A list to which Ctrl-C or SIGTERM adds, so that the running chunk can end; the second one ends at once."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -1,8 +1,9 @@
 """Rounds derived again from their records and the method alone: no data, no scores, no weights.
 
-Each value is derived from what is recorded of the steps before it, so that one that was changed shows where it stands.
-Only the states of the budget and of the adapters are carried along. Taken as given is what examples and proposers
-said: the values of the selection, the evidence of the confirmation, and how much was read and trained for them.
+Each value is derived from the recorded values of the steps before it, so that a changed value shows up in its own place
+only. Only the states of the budget and of the adapters are carried from round to round. Three things are taken as
+given, because they follow from data: the values of the selection, the evidence of the confirmation, and how many
+examples and gradient steps there were.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RELATIVE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A value that does not follow from the records: of which round (None: of the whole run), and which one."""
+    """A value that does not follow from the records: its round (None: the whole run), and its name."""
 
     round: int | None
     what: str
@@ -43,7 +44,7 @@ class Difference:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """What goes from round to round: the aims, and the states of the adapters and the budget."""
+    """The values that pass from round to round: the aims, and the states of the adapters and the budget."""
 
     aims: Array
     adapters: dict[str, PyTree]
@@ -51,7 +52,7 @@ class Carried:
 
 
 class Derivation:
-    """A run that is derived again, round by round. `differences` and `notes` say what came of it so far."""
+    """A run that is derived again, round by round. `differences` and `notes` hold the findings so far."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
         method, metrics = plan.method, plan.task.metrics
@@ -65,7 +66,7 @@ class Derivation:
         )
         self._rounded = 0
         self._stand_in: State | None = None  # a state with weights of the right shapes, once a transition needs one
-        self._unknown = [False] * len(jax.tree.leaves(self._carried.adapters))  # what hangs on the true weights
+        self._unknown = [False] * len(jax.tree.leaves(self._carried.adapters))  # leaves that depend on the true weights
         self._hanging: dict[Any, tuple[set[str], list[bool]]] = {}  # by plan, structure and what is unknown
 
     def round(self, record: Record) -> None:
@@ -97,7 +98,7 @@ class Derivation:
             )
 
     def _compare(self, round_: int | None, head: str, recorded: PyTree, derived: PyTree, hidden: set[str]) -> None:
-        """Note the differences of `derived` to `recorded`, a tree or arrays by path, but for what is hidden."""
+        """Note where `derived` differs from `recorded`, each a tree or arrays by path; skips hidden paths."""
         known = {path: np.asarray(x) for path, x in zip(paths(recorded), jax.tree.leaves(recorded), strict=True)}
         found = zip(paths(derived), jax.device_get(jax.tree.leaves(derived)), strict=True)
         for path, value in ((path, np.asarray(x)) for path, x in found if np.size(x) and path not in hidden):
@@ -106,7 +107,7 @@ class Derivation:
                 self.differences.append(Difference(round_, what, plain(there), plain(value)))
                 continue
             close = _close(there, value, RELATIVE)
-            # Equal to rounding only: not a difference, but people are told how often.
+            # Equal up to rounding: not a difference, but a note says how often.
             self._rounded += int((close & ~_close(there, value, 0.0)).sum())
             for at in np.argwhere(~close)[:1].tolist():
                 place = f"[{', '.join(map(str, at))}]" if at else ""
@@ -114,7 +115,7 @@ class Derivation:
                 self.differences.append(Difference(round_, what + place, plain(there), plain(value)))
 
     def _hidden(self, record: Record) -> set[str]:
-        """The paths of what cannot be derived of this round, which is noted. Also updates `self._unknown`."""
+        """The paths of this round's values that cannot be derived, each noted. Also updates `self._unknown`."""
         if not any(self._unknown):
             return set()
         adapters = self._carried.adapters
@@ -139,7 +140,8 @@ class Derivation:
     def _transition(self, decision: Decision) -> None:
         """Repeat a host transition, with weights that are not those of the run.
 
-        Whatever of the adapters' states comes out otherwise with others again is unknown from here on.
+        It is repeated with two sets of weights: leaves of the adapters' states that then differ are unknown from here
+        on.
         """
         # No record has weights, and tracing needs some: fresh ones have the right shapes.
         before = self._stand_in or loop.init(self._plan, self._key)
@@ -151,7 +153,7 @@ class Derivation:
         after = self._stand_in.adapters
         if (
             decision.calls.any()
-        ):  # done twice, with weights that differ everywhere: what differs after it, hangs on them
+        ):  # done twice, with weights that differ everywhere: leaves that differ afterwards depend on them
             model = dataclasses.replace(
                 model, current=jax.tree.map(_other, model.current), incumbent=jax.tree.map(_other, model.incumbent)
             )
@@ -166,7 +168,7 @@ class Derivation:
 def history(plan: Plan, saved: Saved) -> Record | None:
     """The stacked records of all saved rounds, in numpy; None before the first.
 
-    CheckpointError says where they cannot be of this method.
+    CheckpointError says where they cannot come from this method.
     """
     if not saved.records:
         return None
@@ -177,7 +179,7 @@ def history(plan: Plan, saved: Saved) -> Record | None:
 
 
 def _shapes(plan: Plan, saved: Saved) -> Record:
-    """The shapes of a record, from the method alone. What proposers note has those that were saved."""
+    """The shapes of a record, from the method alone; the shapes of proposers' notes are those that were saved."""
     method, metrics = plan.method, plan.task.metrics
     k, m, a = len(plan.labels()), len(metrics), len(method.adapters)
     notes: dict[str, dict[str, Any]] = {name: {} for name, _ in method.proposers}
@@ -214,14 +216,14 @@ def _shapes(plan: Plan, saved: Saved) -> Record:
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) -> tuple[dict[str, Any], Carried]:
-    """What follows in a round, in the form of its record, and what goes on to the next. See `loop.round_`."""
+    """The values that follow in a round, named as in its record, and what the next one needs. See `loop.round_`."""
     method, metrics = plan.method, plan.task.metrics
     level = jnp.float32(method.confirm.promise)
     question = Question(named(jax.random.fold_in(key, index), "confirm"), r.alpha, r.aims, jnp.array([True, False]))
     confirmation = method.confirm.conclude(r.evidence, question, metrics)
     confirmation = contract.assessment(contract.Who("confirm"), confirmation, 2, len(metrics))
     unread = _equal(r.evidence, method.confirm.begin(2, metrics))
-    spent = unread & (r.confirmation.outcome == Outcome.SPENT).all()  # only the data know; then nothing was read
+    spent = unread & (r.confirmation.outcome == Outcome.SPENT).all()  # no data here: the record must say it
     outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
     found = r.selection.winner >= 0
     settled = method.budget.settle(carried.budget, r.alpha, r.confirmation)
@@ -241,13 +243,13 @@ def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) ->
 
 
 def _recorded(r: Record) -> dict[str, Any]:
-    """What a record says of all that `_round` derives."""
+    """The recorded values of all that `_round` derives."""
     names = ("round", "aims", "alpha", "confirmation", "decision", "ledger")
     return {name: getattr(r, name) for name in names} | {"selection": {"winner": r.selection.winner}}
 
 
 def _decide(plan: Plan, states: dict[str, PyTree], r: Record) -> tuple[Decision, dict[str, PyTree]]:
-    """What the adapters decide one after another, and their next states."""
+    """The decision of all adapters, called one after another, and their next states."""
     decision = undecided(Model((), (), jnp.asarray(r.aims)), len(plan.method.adapters))
     after = {}
     for i, (name, adapter) in enumerate(plan.method.adapters):
@@ -258,9 +260,9 @@ def _decide(plan: Plan, states: dict[str, PyTree], r: Record) -> tuple[Decision,
 
 
 def _best(selection: Assessment, eligible: Array) -> Array:
-    """The candidate that wins by the values: that of the record where no other is better beyond rounding; or -1.
+    """The winner by the values, or -1: the recorded winner, unless another is better by more than rounding.
 
-    Assessors may rank by distances to the reference, which float32 holds better than the values.
+    Assessors may rank by differences to the reference, which float32 holds more exactly than the values.
     """
     values = jnp.where(eligible & jnp.isfinite(selection.value), selection.value, -jnp.inf)
     best = jnp.argmax(values)
@@ -282,15 +284,15 @@ def _other(x: Array) -> Array:
 
 
 def _close(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], relative: float) -> np.ndarray[Any, Any]:
-    """Where two arrays are the same; floats as far as `relative` says. NaN is NaN."""
+    """Where two arrays are equal; floats up to a `relative` difference, and NaN equals NaN."""
     if not np.issubdtype(np.result_type(a), np.inexact):
         return np.asarray(a == b)
-    least = np.finfo(np.float32).tiny if relative else 0.0  # what is smaller may be flushed to zero
+    least = np.finfo(np.float32).tiny if relative else 0.0  # smaller numbers may be flushed to zero
     return np.isclose(a, b, rtol=relative, atol=least, equal_nan=True)
 
 
 def plain(value: Any) -> Any:
-    """An array as numbers, or lists of them, for JSON: NaN and infinite ones by name. None stays."""
+    """An array as numbers, or lists of them, for JSON: NaN and infinities as strings, None as None."""
     if value is None or np.ndim(value):
         return None if value is None else [plain(x) for x in value]
     number = np.asarray(value).item()
@@ -298,9 +300,9 @@ def plain(value: Any) -> Any:
 
 
 def dependent(f: Callable[..., Any], arguments: Sequence[Any], marked: Sequence[bool]) -> list[bool]:
-    """Which leaves of f(*arguments) may hang on marked leaves of the arguments, without calling it.
+    """Which leaves of f(*arguments) may depend on marked leaves of the arguments; f is traced, not called.
 
-    Never too few: what a function within f returns counts as hanging on all that it is given.
+    It never marks too few: the results of a function within f count as dependent on all of its arguments.
     """
     jaxpr = jax.make_jaxpr(f)(*arguments).jaxpr
     reached = {v for v, mark in zip(jaxpr.invars, marked, strict=True) if mark}

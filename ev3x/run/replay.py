@@ -28,7 +28,7 @@ _NONE = "(not there)"
 
 @dataclasses.dataclass(frozen=True)
 class Replayed:
-    """How many rounds were derived again, what came out otherwise, and in `notes` what could not be derived."""
+    """How many rounds were derived again, which values differ, and in `notes` what could not be derived."""
 
     rounds: int
     differences: tuple[Difference, ...]
@@ -36,11 +36,11 @@ class Replayed:
 
 
 def replay(setup: Setup, directory: Path) -> Replayed:
-    """What comes of deriving a run again, up to its last checkpoint. No data are loaded, and nothing is written.
+    """The findings of deriving a run again, up to its last checkpoint. Loads no data and writes nothing.
 
-    Integers and truth values must be equal, floats to a relative 1e-5: another program, or another machine, may round
-    otherwise. The files must hold exactly what the records say. RunError for a directory without a run or without a
-    checkpoint; CheckpointError where the records cannot be of this configuration.
+    Integers and truth values must be equal, floats to a relative 1e-5, because another program or another machine may
+    round in another way. The files must hold exactly what the records say. Raises RunError for a directory without a
+    run or without a checkpoint, and CheckpointError where the records cannot come from this configuration.
     """
     check_run(directory)
     saved = load(directory / CHECKPOINTS)
@@ -83,7 +83,7 @@ def _versions(setup: Setup, then: Mapping[str, str]) -> Iterator[str]:
 
 
 def _rows(lines: Sequence[Any], derived: Sequence[Row]) -> Iterator[Difference]:
-    """Where the rows of the file are not those of the records."""
+    """Where the rows of the file differ from those of the records."""
     for i, row in enumerate(derived):
         recorded = lines[i] if i < len(lines) else None
         for path, a, b in _apart("", recorded, json.loads(json.dumps(row))):
@@ -91,7 +91,7 @@ def _rows(lines: Sequence[Any], derived: Sequence[Row]) -> Iterator[Difference]:
 
 
 def _totals(where: str, recorded: Mapping[str, Any], derived: Sequence[Row]) -> Iterator[Difference]:
-    """Where totals are not those of the rows; how long they took, no row says."""
+    """Where totals differ from those of the rows; seconds are left out, because rows have none."""
     totals = dataclasses.asdict(Totals().plus(list(derived), 0.0))
     del totals["seconds"]
     for path, a, b in _apart("", {name: recorded.get(name) for name in totals}, totals):
@@ -99,7 +99,7 @@ def _totals(where: str, recorded: Mapping[str, Any], derived: Sequence[Row]) -> 
 
 
 def _summary(summary: Any, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]) -> Iterator[Difference]:
-    """Where the summary is not that of its rounds. What cannot be compared is noted."""
+    """Where the summary differs from its rounds; `notes` gets what cannot be compared."""
     if summary is None:
         notes.append("summary.json is not there: the run was killed, or is under way")
         return
@@ -122,7 +122,7 @@ def _summary(summary: Any, setup: Setup, derived: Sequence[Row], rounds: int, no
 
 
 def _apart(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values are apart: the path, and what each has there."""
+    """Where two JSON values differ: the path, and the value of each there."""
     if isinstance(a, dict) and isinstance(b, dict):
         for name in {**a, **b}:
             yield from _apart(f"{path}.{name}".lstrip("."), a.get(name, _NONE), b.get(name, _NONE))

@@ -101,14 +101,14 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
 
 
 def _gain(plan: Plan, c: Assessment, i: int, *, short: bool = False) -> str:
-    """The winner's distance to the incumbent on a metric, with its interval."""
+    """The winner's gain over the incumbent on a metric, with its interval, in words."""
     gain, low, high = (_signed(x) for x in (c.difference[0, i], c.difference_lower[0, i], c.difference_upper[0, i]))
     name = plan.task.metrics[i].name
     return f"{name}: {gain} [{low}, {high}]" if short else f"{name} {gain} against the incumbent [{low}, {high}]"
 
 
 def _compared(p: Any, alpha: Any) -> str:
-    """A p-value beside the level."""
+    """A p-value compared with the level, in words."""
     return f"{f'p = {float(p):.2g}' if p else 'p < 1e-38'} {'<=' if p <= alpha else '>'} {float(alpha):.2g}"
 
 
@@ -134,7 +134,7 @@ def number(value: Any) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers in lists as deep as the array."""
+    """The numbers of an array, in lists nested as deep as its shape."""
     return number(value) if np.ndim(value) == 0 else [_plain(v) for v in value]
 
 

@@ -55,7 +55,7 @@ CAPACITY = 128
 
 @dataclasses.dataclass(frozen=True)
 class _Point:
-    """Where a run stands after a chunk. It is replaced as a whole, so what is saved belongs together at any moment."""
+    """The point that a run reached after a chunk. It is replaced as a whole, so saved values always belong together."""
 
     state: State
     history: Record | None
@@ -76,7 +76,7 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
         try:
             with _natively(setup), blaming(setup):
                 session = _Session(setup, directory)
-        except BaseException:  # nothing has begun: the directory is free for the next try
+        except BaseException:  # nothing was run: the next try can have the directory
             (directory / CONFIG).unlink()
             (directory / LOCK).unlink(missing_ok=True)
             raise
@@ -84,10 +84,10 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
 
 
 def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) -> dict[str, Any]:
-    """The summary of a run that goes on where its last checkpoint stands, to the bits of the undisturbed run.
+    """The summary of a run that goes on from its last checkpoint, with the same bits as a run without a break.
 
-    A run that was killed before its first checkpoint starts again. With `drop_plugin_state`, plugins whose saved
-    states they can no longer read start anew, instead of CheckpointError.
+    A run that was killed before its first checkpoint starts again. With `drop_plugin_state`, plugins that can no longer
+    read their saved states start anew, instead of raising CheckpointError.
     """
     check_run(directory)
     lock.agree(setup.plugins)
@@ -117,7 +117,7 @@ def export(directory: Path, to: Path | None = None) -> Path:
 
 class _Session:
     def __init__(self, setup: Setup, directory: Path | None) -> None:
-        """All that can be wrong with a run is found here, before anything is trained or written."""
+        """Finds everything that can be wrong with a run, before anything is trained or written."""
         self.setup, self.directory = setup, directory
         self.data = setup.task.load(setup.seed)
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
@@ -136,7 +136,7 @@ class _Session:
         self.store = Checkpoints(directory / CHECKPOINTS, setup.homes()) if directory else None
 
     def restore(self, saved: Saved, *, drop: bool) -> None:
-        """Go to where the checkpoint stands."""
+        """Take over the state of the checkpoint."""
         self._same(saved)
         splits = self.data.splits
         try:
@@ -153,7 +153,7 @@ class _Session:
         self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
 
     def go(self) -> dict[str, Any]:
-        """Run to the end, whatever ends it, and say what came of it."""
+        """The summary, after running to the end, whatever ends the run."""
         with blaming(self.setup, self._kept):
             return self._go()
 
@@ -191,7 +191,7 @@ class _Session:
         return came_to
 
     def _rounds(self, interrupted: list[int]) -> tuple[str, str]:
-        """Chunks of about a second until something ends the run: how, and why in words."""
+        """How the run ended, and why in words; runs chunks of about a second until something ends it."""
         size, saved_at = 1, time.monotonic()
         for chunk in itertools.count():
             if end := self._ended(interrupted):
@@ -212,7 +212,7 @@ class _Session:
                 raise RunError(f"{in_words(error)}; {self._kept()}") from error
             seconds, done = time.monotonic() - began, len(records.round)
             self._note(_strong(state), records, seconds)
-            # The first call compiles; its time says nothing about the next.
+            # The first call compiles: its time does not predict the next one's.
             size = 1 if chunk == 0 else max(1, min(CAPACITY, int(CHUNK_SECONDS * done / max(seconds, 1e-6))))
             if time.monotonic() - saved_at >= self.setup.save_every:
                 self._save()
@@ -243,7 +243,7 @@ class _Session:
         return Limit(jnp.int32(rounds), jnp.int32(steps), jnp.float32(target))
 
     def _note(self, state: State, records: Record, seconds: float) -> None:
-        """Rows and totals of new rounds, in memory, in their file, and for the observers."""
+        """Add rows and totals of new rounds, in memory and in the file, and pass them to the observers."""
         new = rows(self.evolver.plan, records)
         totals, history = self.point.totals.plus(new, seconds), self.point.history
         if history is not None:
@@ -273,15 +273,15 @@ class _Session:
             self.store.save(point.state, point.history, point.streams, meta)
 
     def _position(self) -> Position:
-        """Where the streams stand after what was trained on; never what a chunk under way has taken."""
+        """The positions of the streams after the last finished chunk, without what a running chunk has taken."""
         return self.data.splits.position() if isinstance(self.data.splits, Feed) else {}
 
     def _record(self, splits: Splits) -> Record:
-        """The shapes of one round's record; this traces the round, so that what does not fit together raises here."""
+        """The shapes of one round's record. Traces the round, so that parts that do not fit together raise here."""
         return jax.eval_shape(loop.round_, self.evolver.plan, splits, self.point.state)[1]
 
     def _came_to(self, outcome: str, reason: str) -> dict[str, Any]:
-        """What the run came to, and how it ended."""
+        """The summary of the run, with how and why it ended."""
         task, point = self.evolver.plan.incumbent_site.task, self.point
         return {
             **summary(self.setup, self.data, task, point.state, self.rows, point.totals),
@@ -306,7 +306,7 @@ class _Session:
             warnings.warn(f"resumed with other versions, bits may differ: {', '.join(changed)}", stacklevel=2)
 
     def _grow(self, history: Record) -> None:
-        """Repeat the host transitions of earlier rounds, which decide the shapes of what was saved."""
+        """Repeat the host transitions of earlier rounds, on which the shapes of saved arrays depend."""
         for i, done in enumerate(history.round):
             decision = jax.tree.map(lambda x, i=i: x[i], history.decision)
             if bool(loop.called(self.evolver.plan, decision)):
@@ -317,7 +317,7 @@ class _Session:
     def _reached(self, target: float) -> bool:
         metric = self.setup.task.metrics[0]
         scores = [np.float32(r["confirm"]["winner"]["mean"][metric.name]) for r in self.rows if r["promoted"]]
-        goal = np.float32(target)  # as the rounds on the device compare
+        goal = np.float32(target)  # float32, as on the device
         return any(bool(s >= goal if metric.maximize else s <= goal) for s in scores)
 
     def _kept(self) -> str:
@@ -327,7 +327,7 @@ class _Session:
 
 @contextmanager
 def _natively(setup: Setup) -> Iterator[None]:
-    """What is traced inside has native code as the setup says; RunError has the config's line if it cannot."""
+    """Traces the body with native code as the setup says; RunError names the config's line if that is impossible."""
     try:
         with native.using(setup.native):
             yield
@@ -337,5 +337,5 @@ def _natively(setup: Setup) -> Iterator[None]:
 
 
 def _strong(state: State) -> State:
-    """The state without weak types: no checkpoint keeps them, and with bfloat16 they change what a sum is."""
+    """The state without weak types: checkpoints cannot keep them, and with bfloat16 they change the result of a sum."""
     return jax.tree.map(lambda x: x.astype(x.dtype) if getattr(x, "weak_type", False) else x, state)

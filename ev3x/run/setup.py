@@ -1,4 +1,4 @@
-"""All that a config says, as components: what a run is started with."""
+"""A config as components, from which a run starts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..ops import native
 class Setup:
     """All that a config says, as components. `ids` gives the `plugin:component` of every label.
 
-    `plugins` are those that the components are of, and what is required besides; `strict` makes it an error when an
-    observer fails. `native_origin` is where the config says `native`, for messages.
+    `plugins` are the plugins of the components, and those that the config requires besides; with `strict`, a failing
+    observer is an error. `native_origin` is the place of `native` in the config, for messages.
     """
 
     task_id: str
@@ -38,12 +38,12 @@ class Setup:
     strict: bool = False
 
     def whose(self, label: str) -> PluginInfo | None:
-        """The plugin that the component of this label is of; None for a built-in one."""
+        """The plugin of the component with this label; None for a built-in component."""
         name = (self.task_id if label == "task" else self.ids[label]).partition(":")[0]
         return next((p for p in self.plugins if p.name == name != BUILTIN), None)
 
     def homes(self) -> dict[str, str]:
-        """The branch of a checkpoint, `plugin@API version`, in which the state of every label is kept."""
+        """The branch of a checkpoint, `plugin@API version`, that holds the state of each label."""
         apis = {p.name: p.api for p in self.plugins}
         names = {label: use.partition(":")[0] for label, use in self.ids.items()}
         return {label: f"{name}@{apis.get(name, f'v{API_VERSION}')}" for label, name in names.items()}

@@ -1,4 +1,4 @@
-"""What a run came to: what adds up over its rounds, what it promised, and how good its models are."""
+"""The result of a run: totals over its rounds, what it promised, and how good its models are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .setup import Setup
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-    """What adds up over a run, and is saved with it."""
+    """Totals over the rounds of a run, which checkpoints save."""
 
     seconds: float = 0.0
     promotions: int = 0
@@ -57,7 +57,7 @@ def scores(task: Task, variables: Variables, examples: Arrays) -> dict[str, floa
 
 
 def holdout(data: Data, rows: Sequence[Row]) -> dict[str, int | None]:
-    """How many decide examples were read, how many there are (None: no end), and how often one at most."""
+    """How many decide examples were read, how many there are (None: no end), and the most reads of one example."""
     decide = data.splits.decide
     size = decide.source.blocks(1) if isinstance(decide, Decide) else None
     read = [row["confirm"] for row in rows if row["confirm"]["examples"]]
@@ -75,7 +75,7 @@ def kept_models(method: Method, states: Mapping[str, PyTree], test: Arrays) -> d
 
 
 def promise(method: Method, data: Data) -> str:
-    """What the budget promises at the level of the confirmation, in words; BoundaryError when it has no such words."""
+    """The budget's promise at the level of the confirmation, in words; BoundaryError when `words` is not a sentence."""
     if method.confirm.promise >= 1:
         return "this confirmation states no error level"
     words = method.budget.words
@@ -91,7 +91,7 @@ def promise(method: Method, data: Data) -> str:
 
 
 def summary(setup: Setup, data: Data, task: Task, state: State, rows: Sequence[Row], totals: Totals) -> dict[str, Any]:
-    """What a run came to, in plain JSON values; `task` is that of the incumbent, which may have grown."""
+    """The result of a run in plain JSON values; `task` is the incumbent's task, which may have grown."""
     incumbent = state.model.incumbent
     return {
         "task": setup.task_id,

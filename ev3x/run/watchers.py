@@ -1,4 +1,4 @@
-"""The observers of a run: told one after the other, and left out when they keep failing."""
+"""Calls the observers of a run one after the other, and leaves out those that keep failing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..host.faults import cause
 
 
 class ObserverError(Exception):
-    """Observers have failed in a run that allows no fault; its cause is the group of what they raised."""
+    """Observers failed in a run that allows no fault; the cause is the group of what they raised."""
 
 
 class Watchers:
-    """The observers of a run. One that raises is counted, and left out after three faults in a row.
+    """The observers of a run. Faults of an observer are counted; after three in a row it is left out.
 
-    `owners` says of which plugin they are, by label. With `strict`, a fault ends the run instead, when all have been
-    told.
+    `owners` gives the plugin of each observer, by label. With `strict`, a fault ends the run instead, after all
+    observers were called.
     """
 
     MOST_FAULTS = 3
@@ -39,7 +39,7 @@ class Watchers:
         self.faults: dict[str, int] = {}
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> None:
-        """Tell everyone that the run begins."""
+        """Call `start` of every observer."""
 
         def tell(label: str, observer: Observer) -> None:
             self._handles[label] = observer.start(run, rows)
@@ -47,21 +47,21 @@ class Watchers:
         self._tell(self._observers, tell)
 
     def rounds(self, rows: Sequence[Row], progress: Progress) -> None:
-        """Tell everyone who started, and is not left out, of new rounds."""
+        """Pass new rounds to every observer that started and is not left out."""
         awake = [label for label in self._handles if self._in_a_row[label] < self.MOST_FAULTS]
         self._tell(awake, lambda label, observer: observer.rounds(self._handles[label], rows, progress))
 
     def end(self, summary: dict[str, Any]) -> None:
-        """Tell everyone who started that the run ended."""
+        """Call `end` of every observer that started."""
         self._tell(self._handles, lambda label, observer: observer.end(self._handles[label], summary))
 
     def fail(self, reason: str) -> None:
-        """Tell everyone who started that the run ended with an error, which what they raise must not hide."""
+        """Call `fail` of every observer that started; errors of observers must not hide the run's own error."""
         with contextlib.suppress(ObserverError, Warning):
             self._tell(self._handles, lambda label, observer: observer.fail(self._handles[label], reason))
 
     def _tell(self, labels: Iterable[str], tell: Callable[[str, Observer], None]) -> None:
-        """Tell one after the other, whatever the others do."""
+        """Call one observer after the other, even if some raise."""
         errors, texts = [], []
         for label in list(labels):
             try:
@@ -69,7 +69,7 @@ class Watchers:
                 self._in_a_row[label] = 0
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # sys.exit, and whatever else an observer comes up with
+            except BaseException as error:  # an observer may raise anything, SystemExit too
                 errors.append(error)
                 texts.append(self._count(label, error))
         if errors and self._strict:

@@ -1,14 +1,14 @@
 """Evidence as bets: a gambler who bets on contenders that are no better than the reference wins nothing on average.
 
-A gain is the distance of a score to the reference's on the same example, as a part of the metric's range, the larger
-the better: y in [-1, 1]. Who doubts that its mean exceeds theta may let us bet: wealth 1 is multiplied by
-1 + lambda (y - theta) for every example. If the mean is at most theta, wealth is a supermartingale whatever bets are
-chosen before an example is seen, so that it ever reaches 1 / alpha with probability at most alpha (Ville 1939): one may
-look after every block and stop (Waudby-Smith and Ramdas, JRSS-B 86, 2024, section 4).
+A gain is the difference of a score to the reference's score on the same example, as a part of the metric's range, with
+larger values better: y in [-1, 1]. To prove that its mean exceeds theta, we bet on it: wealth starts at 1 and is
+multiplied by 1 + lambda (y - theta) for every example. If the mean is at most theta, wealth is a supermartingale,
+whatever lambda is chosen before an example is seen. Then the probability that wealth ever reaches 1 / alpha is at most
+alpha (Ville 1939): one may look after every block and stop (Waudby-Smith and Ramdas, JRSS-B 86, 2024, section 4).
 
-The bets of a block are chosen by the blocks before: lambda = distance / v for a few distances that are worth finding,
-where v is the mean square of the gains so far; this is the bet with the largest growth at that distance. So all that is
-needed of a block are power sums, and evidence adds.
+The bets on a block follow from the blocks before: lambda = distance / v for a few distances that are worth finding,
+where v is the mean square of the gains so far; this bet grows fastest at that distance. So a block is needed only as
+power sums, and evidence adds.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from jax.scipy.special import logsumexp
 from ..core.task import Metric
 from ..core.types import Array, Block
 
-# What is taken for the mean square of gains before the first block, and how many examples it weighs.
+# A prior for the mean square of gains before the first block, and the number of examples that it counts as.
 PRIOR, PRIOR_EXAMPLES = 0.1, 64.0
 # The largest part of the wealth that one example can take.
 MOST_EXACT, MOST = 0.75, 0.5
-SLACK = 1e-5  # by which a score may leave its range, from rounding
+SLACK = 1e-5  # scores may leave their range by this much, from rounding
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def broadcasting(f: Callable[P, R]) -> Callable[P, R]:
-    """The function, free to broadcast where JAX is told to be strict: arrays of metrics, [M], go with all [K, M]."""
+    """The function, which may broadcast arrays [M] to [K, M] even where JAX's rank promotion is strict."""
     return jax.numpy_rank_promotion("allow")(f)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PowerSums:
-    """What is known of some blocks of scores, a slot for each; w are weights in [0, 1]."""
+    """Power sums of scores, with a slot for each block; w are weights in [0, 1]."""
 
     gains: Array  # f32[B, K, M, 4], sums of w y^p for p = 1 ... 4
     scores: Array  # f32[B, K, M, 2], sums of w u^p, where u in [0, 1] is the score's place in the range
@@ -56,8 +56,8 @@ class PowerSums:
 class MetricRanges:
     """The ranges of some metrics; metrics without one are measured as they are.
 
-    Wealth from bets on metrics with `exact` values, 0 or 1, is computed exactly, that from others is bounded from below
-    by the first powers of the gains, up to `order`.
+    Wealth from bets on metrics with `exact` values, 0 or 1, is computed exactly; wealth on other metrics is bounded
+    from below by powers of the gains up to `order`.
     """
 
     low: Array  # f32[M]
@@ -69,7 +69,7 @@ class MetricRanges:
 
     @classmethod
     def of(cls, metrics: Sequence[Metric], *, exact: bool = True, order: int = 4) -> MetricRanges:
-        """Those of these metrics."""
+        """The ranges of these metrics."""
         known = np.array([bounded(m) for m in metrics])
         low = np.array([m.low if bounded(m) else 0.0 for m in metrics])
         high = np.array([m.high if bounded(m) else 1.0 for m in metrics])
@@ -89,19 +89,19 @@ def bounded(metric: Metric) -> bool:
 
 
 def begin(blocks: int, k: int, m: int) -> PowerSums:
-    """No evidence from up to so many blocks."""
+    """No evidence: empty slots for this many blocks."""
     shapes = {"gains": (k, m, 4), "scores": (k, m, 2), "reference": (m, 2), "weight": (m,), "faults": (k, m)}
     return PowerSums(**{name: jnp.zeros((blocks, *shape), jnp.float32) for name, shape in shapes.items()})
 
 
 @broadcasting
 def observe(sums: PowerSums, block: Block, ranges: MetricRanges) -> PowerSums:
-    """The sums with those of one more block in its slot."""
+    """The sums with one more block in its slot."""
     n = block.reference.shape[-1]
     w = jnp.ones((ranges.low.shape[0], n), jnp.float32) if block.weights is None else block.weights
     counts = w != 0
 
-    def placed(x: Array) -> Array:  # what does not count may be anything, also NaN
+    def placed(x: Array) -> Array:  # examples of weight 0 may hold anything, also NaN
         return jnp.where(counts, (x - ranges.low[:, None]) / ranges.width[:, None], 0.0)
 
     scores, reference = placed(block.scores), placed(block.reference)
@@ -125,7 +125,7 @@ def observe(sums: PowerSums, block: Block, ranges: MetricRanges) -> PowerSums:
         weight=w.sum(-1),
         faults=jnp.broadcast_to(bad, scores.shape).astype(jnp.float32).sum(-1),
     )
-    # Into an empty slot, so that evidence of other blocks, also from other devices, merges by adding leaf by leaf.
+    # Each block fills an empty slot, so evidence of other blocks, also from other devices, merges by leafwise sums.
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), sums, found)
 
 
@@ -133,9 +133,9 @@ def observe(sums: PowerSums, block: Block, ranges: MetricRanges) -> PowerSums:
 def log_wealth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array, distances: Array) -> Array:
     """The log of the mean wealth, f32[..., K, M], of bettors that the mean gain is above theta (side 1) or below (-1).
 
-    `theta` and `side` are f32[..., K, M] or [..., 1, M]; `distances`, f32[..., J, M], are those to theta that the J
-    bettors are best at, as parts of the range. Who bets on a contender with faults, or on a metric without a range,
-    has lost everything.
+    `theta` and `side` are f32[..., K, M] or [..., 1, M]; `distances`, f32[..., J, M], are the distances to theta at
+    which the J bettors are best, as parts of the range. The wealth on a contender with faults, or on a metric without a
+    range, is 0.
     """
     blocks = jnp.moveaxis(growth(sums, ranges, theta, side, distances), -3, 0)
     # Added in the order of the blocks, and not by `sum`, which some versions of XLA get wrong: see wrong_sums.py.
@@ -148,7 +148,7 @@ def log_wealth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array,
 
 @broadcasting
 def growth(sums: PowerSums, ranges: MetricRanges, theta: Array, side: Array, distances: Array) -> Array:
-    """How much every block adds to the log-wealth of each bettor: f32[..., J, B, K, M]; arguments of `log_wealth`."""
+    """What every block adds to the log-wealth of each bettor: f32[..., J, B, K, M]; takes arguments of `log_wealth`."""
     s0 = sums.weight[:, None]  # [B, 1, M]
     s1, s2, s3, s4 = jnp.moveaxis(sums.gains, -1, 0)  # [B, K, M]
     # Bets depend on earlier blocks alone: one that had seen its own block could win on chance.
@@ -191,7 +191,7 @@ def _rest(v: Array, order: int) -> Array:
 
 
 def _before(sums: Array, prior: float) -> Array:
-    """What earlier blocks add up to, with a prior: [B, ...]."""
+    """The sum over earlier blocks plus a prior: [B, ...]."""
     return jnp.cumsum(sums, axis=0) - sums + prior
 
 
@@ -199,7 +199,7 @@ def _before(sums: Array, prior: float) -> Array:
 def gain_bounds(sums: PowerSums, ranges: MetricRanges, distances: Array, level: float) -> tuple[Array, Array]:
     """Bounds of the mean gain, f32[K, M] each, as parts of the range; each holds at all times with chance 1 - level.
 
-    All theta that no bet has refuted; wealth is monotone in theta, so that they are found by bisection.
+    They enclose every theta that no bet has refuted. Wealth is monotone in theta, so bisection finds them.
     """
     k, m = sums.gains.shape[1:3]
     mean = sums.gains[..., 0].sum(0) / sums.weight.sum(0)
@@ -213,7 +213,7 @@ def gain_bounds(sums: PowerSums, ranges: MetricRanges, distances: Array, level: 
         refuted = log_wealth(sums, ranges, middle, sides, distances) >= needed
         return jnp.where(refuted, middle, out), jnp.where(refuted, kept, middle)
 
-    # 20 halvings leave 2e-6 of the range. What is returned is the refuted end, which errs towards wider bounds.
+    # 20 halvings leave 2e-6 of the range. The result is the refuted end, so errors make the bounds wider.
     out, _ = jax.lax.fori_loop(0, 20, halve, (-sides, jnp.stack([start, start])))
     return out[0], out[1]
 
@@ -226,7 +226,7 @@ def score_bounds(sums: PowerSums, level: float) -> tuple[Array, Array]:
     3.2): around the mean of the blocks before, with lambda = sqrt(2 log(1/level) / (v t log(1 + t))).
     """
     n, s1, s2 = sums.weight[:, None], sums.scores[..., 0], sums.scores[..., 1]
-    # One made-up example of value 1/2 and variance 1/4, the largest there is, stands before the first block.
+    # Before the first block stands one artificial example of value 1/2 and variance 1/4, the largest possible.
     count = _before(n, 1.0)
     centre = _before(s1, 0.5) / count
     spread = jnp.maximum(_before(s2, 0.5) / count - centre**2, 0.0) + 0.25 / count

@@ -1,4 +1,4 @@
-"""Intervals of a rate that stay between 0 and 1. `level` is the chance that one of their two ends errs, at most."""
+"""Intervals of a rate that stay within [0, 1]. `level` bounds the chance that one given end of them is wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ Floats = npt.NDArray[np.float64]
 def wilson(mean: ArrayLike, n: ArrayLike, level: float) -> tuple[Array, Array]:
     """The lower and the upper end of Wilson's interval of a rate, f32, at confidence 1 - 2 * level.
 
-    `mean` is the rate seen among `n` examples, which may be a fractional, effective number; the shapes broadcast.
-    The interval holds the mean, never leaves [0, 1], and is all of it for n = 0. A NaN mean of some examples has NaN.
+    `mean` is the rate seen among `n` examples, which may be a fractional, effective number; the shapes broadcast. The
+    interval contains the mean, stays within [0, 1], and is [0, 1] for n = 0. If the mean is NaN and n > 0, so are both
+    ends.
 
-    It is what programs on devices use: an approximation, whose level is right on average over rates (Brown, Cai &
-    DasGupta, Statistical Science 16:101, 2001). `clopper_pearson` is exact and is the host's: bisecting float32
-    `betainc` on a device was found to misstate tails by 1.1% at n = 8,192, 5% at 32,768 and 59% at 1,000,000.
+    Programs on devices use this interval. It is an approximation, whose level is right on average over rates (Brown,
+    Cai & DasGupta, Statistical Science 16:101, 2001). `clopper_pearson` is exact but runs on the host only: on a
+    device, bisecting float32 `betainc` misstated tails by 1.1% at n = 8,192, 5% at 32,768 and 59% at 1,000,000.
 
     Wilson (JASA 22:209, 1927): the rates p with |mean - p| <= z * sqrt(p * (1 - p) / n).
     """
@@ -38,11 +39,11 @@ def wilson(mean: ArrayLike, n: ArrayLike, level: float) -> tuple[Array, Array]:
 def clopper_pearson(hits: npt.ArrayLike, n: npt.ArrayLike, level: float) -> tuple[Floats, Floats]:
     """The lower and the upper end of the exact interval of a rate, float64, at confidence 1 - 2 * level or more.
 
-    `hits` of `n` examples; the shapes broadcast. On the host only, in numpy: see `wilson`. All of [0, 1] for n = 0.
+    `hits` of `n` examples are 1; the shapes broadcast. Runs on the host only, in numpy: see `wilson`. [0, 1] for n = 0.
 
     Clopper & Pearson (Biometrika 26:404, 1934): quantiles of Beta(hits, n - hits + 1) and Beta(hits + 1, n - hits).
     """
-    from scipy.special import betaincinv  # a tenth of a second or more, for few callers
+    from scipy.special import betaincinv  # takes a tenth of a second or more, and few callers need it
 
     k, size = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
     misses = size - k

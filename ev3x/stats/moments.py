@@ -1,6 +1,6 @@
 """Evidence as moments of each block: the building block of assessors that compare means.
 
-Every block has a slot of its own, so that merging evidence is a sum, and pooling them loses nothing.
+Every block has a slot of its own, so that evidence merges by a sum, and pooling the blocks loses nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def begin(blocks: int, k: int, m: int) -> Moments:
 
 
 def observe(moments: Moments, block: Block) -> Moments:
-    """The moments with those of one more block in its slot."""
+    """The moments with one more block in its slot."""
     more = score_moments(block.scores, block.reference, block.weights)
     return jax.tree.map(lambda slots, x: slots.at[block.index].add(x), moments, more)
 

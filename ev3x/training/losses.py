@@ -43,7 +43,7 @@ class Loss(Named):
         return Loss(tuple(dataclasses.replace(t, weight=factor * t.weight) for t in self.terms))
 
     def to_config(self) -> dict[str, Any]:
-        """The table that a config would say it with."""
+        """The table that stands for this loss in a config."""
         terms = [
             {"name": t.name, **({} if t.weight == 1 else {"weight": t.weight}), **dict(t.hypers)} for t in self.terms
         ]

@@ -1,6 +1,6 @@
 """Losses and optimizers as values: frozen, hashable and equal when they mean the same, so that programs are cached.
 
-optax.sgd(0.1) != optax.sgd(0.1); Rule(optax.sgd, learning_rate=0.1) equals another one.
+optax.sgd(0.1) != optax.sgd(0.1), but Rule(optax.sgd, learning_rate=0.1) == Rule(optax.sgd, learning_rate=0.1).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Rule:
         return self.factory(**(values | overrides))
 
     def to_config(self) -> dict[str, Any]:
-        """The table that a config would say it with."""
+        """The table that stands for this rule in a config."""
         return {"name": _name(self.factory), **{n: to_config(v) for n, v in self.options if v is not None}}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters, as a config says them."""
+"""Ranges of hyperparameters, as configs write them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Range:
 
 
 class Ranges(tuple[Range, ...]):
-    """Ranges by name. A config says `name = { low = ..., high = ..., log = false }` for each."""
+    """Ranges by name. A config writes each as `name = { low = ..., high = ..., log = false }`."""
 
     __slots__ = ()
     EXAMPLE: ClassVar[str] = "{ learning_rate = { low = 1e-3, high = 1.0, log = true } }"

@@ -39,9 +39,9 @@ def numbers(task: Task) -> dict[str, float]:
 def loss_value(
     task: Task, loss: Loss, variables: Variables, batch: PyTree, key: Array, hypers: Mapping[str, Any]
 ) -> tuple[Array, Variables]:
-    """The mean loss f32[] over a batch, and the variables with their other collections moved.
+    """The mean loss f32[] over a batch, and the variables, whose collections other than "params" may be updated.
 
-    `hypers` stand in for the task's defaults where a term does not fix its own, and may be traced.
+    `hypers` replace the task's defaults where a term does not fix its own, and may be traced.
     """
     total = jnp.float32(0.0)
     n = jax.tree.leaves(batch)[0].shape[0]
@@ -73,9 +73,9 @@ def gradient_step(
     key: Array,
     hypers: Mapping[str, Any],
 ) -> tuple[Variables, PyTree, Array]:
-    """The variables and optimizer state after one step on this batch, and the loss f32[] before it.
+    """The variables and optimizer state after one step on this batch, and the loss f32[] before the step.
 
-    The optimizer sees the parameters it updates (weight decay acts on them), and the loss as `value`.
+    The optimizer gets the parameters that it updates (weight decay acts on them), and the loss as `value`.
     """
 
     def objective(params: PyTree) -> tuple[Array, Variables]:
@@ -88,7 +88,7 @@ def gradient_step(
 
 
 def step_keys(key: Array) -> Array:
-    """The key that the steps of a trajectory fold their number into, apart from all that draws batches from `key`."""
+    """The key into which each step of a trajectory folds its number; independent of the batches drawn from `key`."""
     return jax.random.fold_in(key, 2**31)  # no pass over the data has this number
 
 
@@ -105,7 +105,7 @@ def train(
     steps: Array | int,
     hypers: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Variables, PyTree, Array]:
-    """The variables and optimizer state after so many steps on the drawn batches; whether all losses were finite."""
+    """The variables and optimizer state after `steps` steps on the drawn batches; whether all losses were finite."""
     optimizer = optax.with_extra_args_support(optimizer)
     key = step_keys(key)
 
@@ -122,9 +122,10 @@ def train(
 
 
 def carried(old: PyTree, first: PyTree) -> PyTree:
-    """The first optimizer state of a grown model, with what the old one holds wherever paths and dtypes agree.
+    """The optimizer state of a grown model: its first state, with old entries wherever paths and dtypes agree.
 
-    Where an array grew, the old entries lead and the new ones stay as they begin; where it shrank, all begin anew.
+    Where an array grew, the old entries come first and the new ones keep their first values; where an array shrank, all
+    entries are first values.
     """
     kept = {path: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(old)}
 
@@ -142,7 +143,8 @@ def carried(old: PyTree, first: PyTree) -> PyTree:
 def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree, PyTree]:
     """The optimizer states that belong to the next current variables and to the next incumbent.
 
-    `moved` belongs to what current would be, `promoted` to the incumbent: a rollback takes both back.
+    `moved` belongs to the next current variables without a rollback, `promoted` to the incumbent; a rollback uses
+    `promoted` for both.
     """
     current = where(decision.move == Move.RESTORE, promoted, moved)
     return current, where(decision.promote, current, promoted)

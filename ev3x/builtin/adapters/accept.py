@@ -1,4 +1,4 @@
-"""No gate at all."""
+"""Promotion without a gate."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def operations(asker: str, task: Task, how: tuple[str, ...]) -> tuple[str, ...]:
-    """These operations, or all that the task has. Raises ValueError when it lacks any, or has none."""
+    """The operations in `how`; none: all of the task's. Raises ValueError when the task lacks one or has none."""
     if not task.growths:
         raise ValueError(f"{asker}: the task {type(task).__name__} cannot grow: it has no `growths`")
     for name in how:

@@ -1,4 +1,4 @@
-"""Growth after patience, on trial: a grown model that does not prove itself is undone (arXiv 2310.18893, growth)."""
+"""Growth after patience, on trial: a growth that leads to no promotion is undone (arXiv 2310.18893, growth)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ...core.task import Metric
 from ...core.types import Array, Assessment, Batch, Decision, Outcome
 from .base import enlarged, operations, verify
 
-_UNDO = 1  # calls above it grow by the first, second, ... operation
+_UNDO = 1  # a call above it grows by the first, second, ... operation
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GrowState:
-    """Rounds since a model was proven better or grown; whether one is on trial; its size; what each operation did.
+    """Rounds since a promotion or growth; whether a growth is on trial; the size; what each operation achieved.
 
-    A random order draws its operation on the host: these counts are for the others.
+    `tried` and `proven` serve the orders that are not random; a random order draws its operation on the host.
     """
 
     stalled: Array  # i32[]
     trial: Array  # bool[]
-    size: Array  # i32[], growths that stand
+    size: Array  # i32[], growths that were not undone
     last: Array  # i32[], the operation of the last growth
     tried: Array  # i32[operations]
     proven: Array  # i32[operations], growths that led to a promotion
@@ -40,10 +40,10 @@ class GrowState:
 class Grow(Adapter):
     """Grows the current model when `patience` rounds proved none better; to be listed after the adapter that promotes.
 
-    The update just selected grows, not the one before. The incumbent keeps its shape and stays the one to beat: the
-    grown model is on trial until it is promoted, and undone (current = incumbent, in the old shape, with fresh
-    optimizer states) when another `patience` rounds do not promote it. While it is on trial nothing is rolled back. The
-    task says how it can grow.
+    Growth starts from the update that this round selected. The incumbent keeps its shape and stays the reference: the
+    grown model is on trial until it is promoted. If another `patience` rounds do not promote it, the growth is undone
+    (current = incumbent, in the old shape, with fresh optimizer states). While a model is on trial, nothing is rolled
+    back. The task's `growths` are the possible operations.
 
     `order = "learned"` tries every operation once, and then the one whose upper confidence bound of being promoted is
     highest (UCB1, Auer, Cesa-Bianchi and Fischer 2002).
@@ -60,7 +60,7 @@ class Grow(Adapter):
     tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction, per max(1, |it|)")] = 1e-4
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> GrowState:
-        """No growth so far. Raises ValueError when the task cannot grow in this way."""
+        """The state before any growth. Raises ValueError when the task cannot grow by these operations."""
         names = operations("grow", site.task, self.how)
         zero, none = jnp.int32(0), jnp.zeros(len(names), jnp.int32)
         return GrowState(zero, jnp.asarray(False), zero, last=zero, tried=none, proven=none, names=names)
@@ -68,7 +68,7 @@ class Grow(Adapter):
     def decide(
         self, index: int, state: GrowState, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, GrowState]:
-        """The same decision, with a call when patience is at its end."""
+        """The same decision, with a call when `patience` rounds have passed."""
         better = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
         stalled = jnp.where(better, 0, state.stalled + 1)
         proven = state.proven.at[state.last].add((state.trial & decision.promote).astype(jnp.int32))
@@ -96,7 +96,7 @@ class Grow(Adapter):
     def transform(
         self, key: Array, call: int, state: GrowState, form: Form, probe: Batch | None
     ) -> tuple[GrowState, Form]:
-        """The grown model, with its former task as champion; or the incumbent again. Raises when a morphism is none."""
+        """The state, and the form with the grown model or with the incumbent again. Raises when a morphism fails."""
         if call == _UNDO:
             if form.champion is None:
                 raise TransformError(

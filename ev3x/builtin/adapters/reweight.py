@@ -1,4 +1,4 @@
-"""Metrics that stall count more."""
+"""Metrics that stall get more weight in selection."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ...core.types import Array, Assessment, Decision, Move
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReweightState:
-    """The aims of the method, once they are known, and what the current model gained of late."""
+    """The aims of the method, once they are known, and the recent gains of the current model."""
 
     begun: Array  # bool[]
     base: Array  # f32[M]
-    progress: Array  # f32[M], running mean of the gains, the larger the better
-    change: Array  # f32[M], running mean of their sizes
+    progress: Array  # f32[M], running mean of the gains; larger is better
+    change: Array  # f32[M], running mean of the gains' absolute values
 
 
 @dataclasses.dataclass(frozen=True)
 class Reweight(Adapter):
     """Metrics whose scores progress slowly count more in selection; to be listed after the adapter that promotes.
 
-    EV3 (arXiv 2310.18893) promises to "dynamically prioritize tasks in scenarios with multiple objectives" and does
-    not say how. Here the gain of a round is that of the next current model over the present one on the same examples
-    of the decide split, which did not choose it: of the winner where it is taken, of the incumbent where that is
-    restored. Progress is its running mean over that of its size, between -1 and 1 whatever the units. Weights are those
-    of the method times softmax(-progress / temperature), scaled to their sum; they say nothing about what is confirmed
-    by claims and guards.
+    EV3 (arXiv 2310.18893) promises to "dynamically prioritize tasks in scenarios with multiple objectives" and does not
+    say how. Here the gain of a round is the score of the next current model (the winner where it is taken, the
+    incumbent where that is restored) minus the score of the present one, on the same examples of the decide split,
+    which did not choose it. Progress is the running mean of the gain over the running mean of its absolute value:
+    between -1 and 1, whatever the units. The new weights are those of the method times softmax(-progress /
+    temperature), scaled to the same sum. They do not change which claims and guards are confirmed.
     """
 
     follows = True
@@ -57,14 +57,14 @@ class Reweight(Adapter):
             )
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> ReweightState:
-        """No progress."""
+        """The state before the first round: no progress."""
         none = jnp.zeros(len(metrics), jnp.float32)
         return ReweightState(jnp.asarray(False), none, none, none)
 
     def decide(
         self, index: int, state: ReweightState, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, ReweightState]:
-        """The same decision with other aims; with the same ones where an aimed score is not finite."""
+        """The decision with new aims; unchanged where a score with an aim is not finite."""
         base = jnp.where(state.begun, state.base, decision.aims)
         aimed = base != 0
         winner, current = confirmation.difference

@@ -1,4 +1,4 @@
-"""Everything is assessed and recorded, nothing changes."""
+"""Rounds that are assessed and recorded, but change nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .promote import Promote
 
 @dataclasses.dataclass(frozen=True)
 class Shadow(Promote):
-    """Decides as `promote` does, and has none of the round's decisions carried out: for trying ev3x on a live pipeline.
+    """Decides as `promote` does, but none of the round's decisions takes effect: for trying ev3x on a live pipeline.
 
-    Records hold what would have been moved and promoted, and the budget is charged as if it had been; current and
-    incumbent stay what they were, no weight of a metric moves, and no adapter gets its call.
+    Records hold what would have been moved and promoted, and the budget is charged for it; current and incumbent stay
+    as they were, so do the weights of the metrics, and no call of an adapter is answered.
     """
 
     def decide(
         self, index: int, state: Any, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, Any]:
-        """The decision of `promote`, not to be applied."""
+        """The decision of `promote`, with `applied` False."""
         decision, state = super().decide(index, state, decision, selection, confirmation)
         return dataclasses.replace(decision, applied=jnp.asarray(False)), state

@@ -19,7 +19,7 @@ from ...core.task import Metric, Task
 from ...core.types import Array, Assessment, Batch, Decision, Move, Outcome, Variables
 from .base import enlarged, operations, verify
 
-_PASS, _DONE = 1, 2  # calls above them grow by the first, second, ... operation
+_PASS, _DONE = 1, 2  # a call above them grows by the first, second, ... operation
 
 
 @jax.tree_util.register_dataclass
@@ -35,7 +35,7 @@ class Student:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SynergyState:
-    """Rounds without progress; where the passes stand; how good the student is; the archive, one per size."""
+    """Rounds without progress; the passes and growths so far; how good the student is; the archive, one per size."""
 
     stalled: Array  # i32[]
     size: Array  # i32[], growths in this pass
@@ -54,16 +54,16 @@ class SynergyState:
 class Synergy(Adapter):
     """Grows the student `most` times in each of several passes, and archives the best student of every size.
 
-    From the second pass on the archived students are further teachers: their predictions are in the training batches
-    as `students`, f32[n, sizes, ...], smallest first; the assess split chooses whose update is kept (a loss for each
-    teacher: `{ name = "kl", teacher = 2 }` in the distillation tasks). Every pass begins with a fresh student of the
-    first size.
+    From the second pass on the archived students are further teachers: their predictions are in the training batches as
+    `students`, f32[n, sizes, ...], smallest first. Give each teacher a loss (`{ name = "kl", teacher = 2 }` in the
+    distillation tasks); selection on the assess split then decides whose update is kept. Every pass begins with a fresh
+    student of the first size.
 
-    The incumbent is not reset. It keeps its shape and stays the one to beat, so that what was proven stays in hand;
-    until a student of this pass and size is promoted, a rollback waits. A size is left after `patience` rounds without
-    a promotion; while a fresh student catches up with the incumbent, it is progress too when it surely came closer to
-    it, on the same examples, than ever at this size. After the last pass the largest student trains on, and the archive
-    is closed. To be listed after the adapter that promotes, not beside `grow`.
+    The incumbent is not reset. It keeps its shape and stays the reference, so no proven model is lost; there is no
+    rollback until a student of this pass and size is promoted. The student grows after `patience` rounds without
+    progress. Progress is a promotion; before the first promotion at this size, it is also a distance to the incumbent,
+    on the same examples, that is surely smaller than any before at this size. After the last pass the largest student
+    trains on, and the archive stays as it is. To be listed after the adapter that promotes, not beside `grow`.
     """
 
     follows = True
@@ -77,7 +77,7 @@ class Synergy(Adapter):
     tolerance: Annotated[Positive, Doc("the most by which a morphism may change a prediction, per max(1, |it|)")] = 1e-4
 
     def init(self, site: Site, metrics: tuple[Metric, ...]) -> SynergyState:
-        """The beginning of the first pass. Raises ValueError when the task cannot grow in this way."""
+        """The state before the first pass. Raises ValueError when the task cannot grow by these operations."""
         zero, names = jnp.int32(0), operations("synergy", site.task, self.how)
         return SynergyState(
             stalled=zero,
@@ -94,7 +94,7 @@ class Synergy(Adapter):
         )
 
     def prepare(self, state: SynergyState, explore: Explore) -> Explore:
-        """Batches with the predictions of archived students, after the first pass."""
+        """The explore split, with the archived students as teachers after the first pass."""
         if not state.teaching:
             return explore
         if "students" in explore.teachers:
@@ -105,7 +105,7 @@ class Synergy(Adapter):
     def decide(
         self, index: int, state: SynergyState, decision: Decision, selection: Assessment, confirmation: Assessment
     ) -> tuple[Decision, SynergyState]:
-        """The same decision, with a call when patience is at its end."""
+        """The same decision, with a call when `patience` rounds have passed without progress."""
         better = decision.promote & (confirmation.outcome[0] == Outcome.BETTER)
         gap, sure = self._distance(state.sign, confirmation)
         closer = ~state.proven & (sure > state.gap)
@@ -155,7 +155,7 @@ class Synergy(Adapter):
         return state, grown
 
     def _distance(self, sign: int, confirmation: Assessment) -> tuple[Array, Array]:
-        """By how much the winner is better than the incumbent, and surely so: f32[] each."""
+        """By how much the winner is better than the incumbent, estimated and at least (lower bound): f32[] each."""
         sure = confirmation.difference_lower if sign > 0 else confirmation.difference_upper
         return sign * confirmation.difference[0, 0], sign * sure[0, 0]
 
@@ -165,7 +165,7 @@ class Synergy(Adapter):
 
 
 def _archived(state: SynergyState, form: Form) -> tuple[Student, ...]:
-    """The archive with this student in the place of its size, unless a better one is there."""
+    """The archive with this student as the one of its size, unless a better one is there already."""
     variables = form.model.incumbent if form.champion is None else form.model.current
     student = Student(form.task, jax.tree.map(jnp.array, variables), state.score)
     sizes = [old.task for old in state.archive]

@@ -1,4 +1,4 @@
-"""What the assessors share whose verdict may be looked at after every block."""
+"""The base of assessors whose verdict may be looked at after every block."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from ...stats.betting import (
 )
 from .tested import Tested
 
-# The distance at which the bet for giving up is best, in smallest gains of interest: between a contender that gains
+# The distance at which the bet on futility is best, in units of `min_gain`: between a contender that gains
 # nothing (1) and one that is worse by as much as would be of interest (2).
 FUTILE_BET = 1.75
 
 
 class Clear(NamedTuple):
-    """What is proven so far, bool[K] each, and the p-values f32[K, M] of all claims and guards (NaN: neither)."""
+    """The verdicts proven so far, bool[K] each, and the p-values f32[K, M] of claims and guards (NaN: neither)."""
 
     better: Array
     worse: Array
@@ -45,10 +45,11 @@ class Clear(NamedTuple):
 class Anytime(Tested):
     """An assessor that reads blocks until its verdict is clear: proven better, worse, equivalent, or futile to go on.
 
-    Its p-values are 1 / e of e-processes. Better: those of all claims and guards are at most the level that the budget
-    offers. Worse: at `level`, a claim is proven worse, or a guard worse by more than its margin. Equivalent: at
-    `level`, every claim's difference is proven to lie within the metric's margin, and all guards hold. Futile: on a
-    claim, a gain of `min_gain` or more is refuted at the level `futility`; the verdict is what is proven by then.
+    Its p-values are 1 / e of e-processes. Better: the p-values of all claims and guards are at most the level that the
+    budget offers. Worse: at `level`, a claim is proven worse, or a guard worse by more than its margin. Equivalent: at
+    `level`, every claim's difference is proven to lie within the metric's margin, and all guards hold. Futile: for a
+    claim, a gain of `min_gain` or more is refuted at the level `futility`; the verdict is then whatever is proven so
+    far.
     """
 
     e_values = True
@@ -65,7 +66,7 @@ class Anytime(Tested):
     ] = 0.01
 
     def check(self) -> list[Fault]:
-        """Gains of interest are parts of a range; somebody bets; giving up is a chance."""
+        """Faults of the options: `min_gain` must be a part of a range, `bets` not empty, `futility` a probability."""
         faults = super().check()
         if self.min_gain >= 1:
             faults.append(Fault(("min_gain",), f"must be below 1, the whole range of a metric, got {self.min_gain}"))
@@ -76,7 +77,7 @@ class Anytime(Tested):
         return faults
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for claims and guards on metrics that are not there or have no range."""
+        """Raise ValueError for claims and guards on metrics that do not exist or have no range."""
         super().accept(metrics)
         name = type(self).__name__.lower()
         for metric, claim, margin in zip(metrics, self.claimed(metrics), self.margins(metrics), strict=True):
@@ -87,15 +88,15 @@ class Anytime(Tested):
                 )
 
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> PowerSums:
-        """Empty slots for every block."""
+        """No evidence: an empty slot for every block."""
         return begin(self.blocks, k, len(metrics))
 
     def observe(self, evidence: PowerSums, block: Block, question: Question, metrics: tuple[Metric, ...]) -> PowerSums:
-        """The sums with those of one more block."""
+        """The evidence with the power sums of one more block."""
         return observe(evidence, block, self.ranges(metrics))
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """Fresh examples and ranges."""
+        """The assumptions of the bets: fresh examples, and scores within their ranges."""
         return (
             f"an e-process ({self.kind}): holds for any number of examples and whenever reading stops",
             "the decide examples are drawn afresh, independently of the candidates",
@@ -104,11 +105,11 @@ class Anytime(Tested):
 
     @abc.abstractmethod
     def ranges(self, metrics: tuple[Metric, ...]) -> MetricRanges:
-        """How bets on these metrics are computed."""
+        """The ranges of these metrics, which say how bets on them are computed."""
         raise NotImplementedError
 
     def enough(self, evidence: PowerSums, question: Question, metrics: tuple[Metric, ...]) -> Array:
-        """Whether the verdict on every eligible contender is clear, or nothing can be proven of it any more."""
+        """Whether, for every eligible contender, the verdict is clear or nothing more can be proven."""
         found = self._clear(evidence, question, metrics)
         faulty = (evidence.faults.sum(0) > 0) & jnp.array([[not m.constant for m in metrics]])
         broken = faulty | ~jnp.isfinite(evidence.gains[..., 0]).all(0)
@@ -157,7 +158,7 @@ class Anytime(Tested):
         )
 
     def remark(self, evidence: Any, assessment: Assessment, metrics: tuple[Metric, ...]) -> str:
-        """What else there is to say about the first contender: why reading ended, or what is wrong with the scores."""
+        """A remark on the first contender: why reading ended, or what is wrong with the scores."""
         faults = np.asarray(evidence.faults).sum(0)[0]
         wrong = [f"{m.name}: {int(n)}" for m, n in zip(metrics, faults, strict=True) if n]
         if wrong:
@@ -167,7 +168,7 @@ class Anytime(Tested):
 
     @broadcasting
     def _distances(self, theta: Array) -> Array:
-        """The distances f32[..., J, M] that bets against theta f32[..., M] are best at: a margin's own size is one."""
+        """The distances f32[..., J, M] at which bets against theta f32[..., M] are best; one is the margin's size."""
         scale = jnp.where(theta == 0, self.min_gain, jnp.abs(theta))
         return scale[..., None, :] * jnp.array(self.bets, jnp.float32)[:, None]
 
@@ -179,7 +180,7 @@ class Anytime(Tested):
         margin = jnp.array([m.margin for m in metrics], jnp.float32) / ranges.width
         least = jnp.full(guard.shape, self.min_gain, jnp.float32)
 
-        # What is bet on, which side of it, and the distances to it that bets are best at.
+        # Each bet: the mean gain it is against, the side, and the distances at which it is best.
         rows = {"up": (-guard, 1.0, self._distances(-guard)), "down": (-guard, -1.0, self._distances(-guard))}
         if self.futility:
             rows["futile"] = (least, -1.0, jnp.broadcast_to(FUTILE_BET * least, (len(self.bets), *least.shape)))
@@ -189,7 +190,7 @@ class Anytime(Tested):
         side = jnp.array([row[1] for row in rows.values()])[:, None] * jnp.ones_like(theta)
         wealth = log_wealth(evidence, ranges, theta[:, None], side[:, None], distances)
         gain = evidence.gains[..., 0].sum(0) / evidence.weight.sum(0)
-        ahead = jnp.where(side[:, None] * (gain - theta[:, None]) > 0, jnp.inf, -jnp.inf)  # for what is constant
+        ahead = jnp.where(side[:, None] * (gain - theta[:, None]) > 0, jnp.inf, -jnp.inf)  # for constant metrics
         log_e = dict(zip(rows, jnp.where(jnp.array([m.constant for m in metrics]), ahead, wealth), strict=True))
 
         up, stated = log_e["up"], -jnp.log(jnp.float32(self.level))

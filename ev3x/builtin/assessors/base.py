@@ -1,4 +1,4 @@
-"""What the assessors of mean scores share."""
+"""The base of assessors that compare mean scores, and functions that they share."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class OfMoments(Assessor):
     """An assessor whose evidence is the moments of each block."""
 
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> Moments:
-        """Empty slots for every block."""
+        """No evidence: an empty slot for every block."""
         return begin(self.blocks, k, len(metrics))
 
     def observe(self, evidence: Moments, block: Block, question: Question, metrics: tuple[Metric, ...]) -> Moments:
-        """The moments with one more block."""
+        """The evidence with the moments of one more block."""
         return observe(evidence, block)
 
 
 def need_two_blocks(name: str, metrics: tuple[Metric, ...], blocks: int) -> None:
-    """Raise ValueError when the spread of a set-level metric cannot be estimated."""
+    """Raise ValueError for a set-level metric on fewer than two blocks, which show no spread."""
     for metric in metrics:
         if metric.kind == "set" and blocks < 2:
             raise ValueError(
@@ -38,37 +38,37 @@ def need_two_blocks(name: str, metrics: tuple[Metric, ...], blocks: int) -> None
 
 
 def own_bounds(p: Pooled, off: Array, level: float, metrics: tuple[Metric, ...]) -> tuple[Array, Array]:
-    """Bounds of each contender's own mean, f32[K, M]: Wilson's of metrics of 0 and 1 that are counted, else -+ off."""
+    """Bounds of each contender's own mean, f32[K, M]: Wilson's for counted metrics of 0 and 1, else mean -+ off."""
     lower, upper = wilson(p.mean, p.examples[None], level)
     rate = (jnp.array([m.binary for m in metrics]) & p.counted)[None]
     return jnp.where(rate, lower, p.mean - off), jnp.where(rate, upper, p.mean + off)
 
 
 def combine(mean: Array, off: Array | float, aims: Array) -> Array:
-    """What is surely reached, added over metrics with their weights: f32[K]; weight 0 leaves a metric out."""
+    """The weighted sum over metrics of mean less `off` (in the direction of each aim): f32[K]; aim 0 omits a metric."""
     aims = aims[None]
     return jnp.where(aims != 0, aims * mean - jnp.abs(aims) * off, 0.0).sum(-1)
 
 
 def gains(p: Pooled) -> Array:
-    """What contenders are compared by, f32[K, M]: their distance to the reference.
+    """The values by which contenders are compared, f32[K, M]: their mean difference to the reference.
 
-    float32 means of large scores are too coarse to compare. A reference that is not finite itself must not keep others
-    from winning: then it is their means.
+    float32 means of large scores are too coarse to compare. Where the reference is not finite, the means are used
+    instead, so that contenders can still win.
     """
     return jnp.where(jnp.isfinite(p.reference)[None], p.difference, p.mean)
 
 
 def signed_gains(p: Pooled, metrics: tuple[Metric, ...], order: Sequence[int]) -> Array:
-    """The gains on some metrics, each the larger the better, in their order: f32[len(order), K]."""
+    """The gains on the metrics in `order`, signed so that larger is better: f32[len(order), K]."""
     gain = gains(p)
     return jnp.stack([gain[:, i] if metrics[i].maximize else -gain[:, i] for i in order])
 
 
 def places(can_win: Array, *keys: Array) -> Array:
-    """How many of those that can win each one is ahead of, by the first key, then by the second, and so on: f32[K].
+    """How many others that can win each contender is ahead of, by the first key, then the second, and so on: f32[K].
 
-    Equal ones have equal places; who cannot win has NaN.
+    Equal contenders have equal places; a contender that cannot win has NaN.
     """
     ahead = jnp.zeros((can_win.size, can_win.size), bool)
     for key in reversed(keys):
@@ -89,9 +89,9 @@ def conclude(
     p_values: Array | None = None,
     **further: Array,
 ) -> Assessment:
-    """The assessment that ranks by `rank`: who is not eligible, or not finite, cannot win and is worse than all.
+    """The assessment ranked by `rank`; contenders that are not eligible, or not finite, cannot win and are WORSE.
 
-    `further` are fields of it that may be left out.
+    `further` are the optional fields of `Assessment`.
     """
     can_win = question.eligible & jnp.isfinite(rank)
     sound = question.eligible & jnp.isfinite(combine(p.mean, 0.0, question.aims))
@@ -116,7 +116,7 @@ def conclude(
 def ranked(
     p: Pooled, question: Question, metrics: tuple[Metric, ...], looked_at: Sequence[int], place: Array
 ) -> Assessment:
-    """The assessment of candidates that have places, by the means of the metrics looked at, without bounds."""
+    """The assessment of candidates ranked by their places, with the means of the metrics, without bounds."""
     aims = jnp.zeros_like(question.aims).at[jnp.array(looked_at)].set(1.0)
     return conclude(
         p,

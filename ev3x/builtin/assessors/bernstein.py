@@ -13,14 +13,14 @@ from .anytime import Anytime
 class Bernstein(Anytime):
     """Better when an empirical Bernstein confidence sequence of the difference excludes 0, at the budget's level.
 
-    The e-process from means and mean squares of the differences alone (Howard, Ramdas, McAuliffe and Sekhon, Annals of
-    Statistics 49, 2021, theorem 4; Waudby-Smith and Ramdas 2024, section 3.2), in the bets of `betting`, which it
-    bounds from below: never surer than that, and a little slower, but its record is what every statistician knows. Its
-    assumptions are those of `betting`.
+    The e-process uses only means and mean squares of the differences (Howard, Ramdas, McAuliffe and Sekhon, Annals of
+    Statistics 49, 2021, theorem 4; Waudby-Smith and Ramdas 2024, section 3.2), with the bets of `betting`. It bounds
+    the wealth of `betting` from below: it is never surer and needs a few more examples, but its evidence is a mean and
+    a variance, which every statistician knows. It makes the same assumptions as `betting`.
     """
 
     kind = "empirical Bernstein"
 
     def ranges(self, metrics: tuple[Metric, ...]) -> MetricRanges:
-        """All metrics by two powers."""
+        """The ranges of the metrics; all wealth is bounded by two powers of the gains."""
         return MetricRanges.of(metrics, exact=False, order=2)

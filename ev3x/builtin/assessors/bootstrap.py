@@ -27,9 +27,9 @@ from . import weighted
 from .base import conclude, own_bounds
 from .paired import t_quantile
 
-FEWEST = 20  # examples on either side of a quantile, positive and negative, and half of those of a mean or ratio
+FEWEST = 20  # on either side of a quantile, of positives, of negatives; a mean or ratio needs twice as many
 GROUPS = 200  # of the jackknife
-_AT_ONCE = 1 << 20  # weighted values that are held
+_AT_ONCE = 1 << 20  # weighted values in memory at a time
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +38,7 @@ class Sample:
     """The examples themselves, with a slot for each block; R is 2 for a ratio, else 1."""
 
     moments: Moments
-    scores: Array  # f32[blocks, K, R, n], 0 where the weight is
+    scores: Array  # f32[blocks, K, R, n], 0 where the weight is 0
     reference: Array  # f32[blocks, R, n]
     weights: Array  # f32[blocks, n]
     positive: Array | None  # f32[blocks, n]
@@ -52,21 +52,21 @@ class Bootstrap(Assessor):
     same ones for both (Efron, Annals of Statistics 7:1, 1979; from 1,024 examples on, by independent Poisson counts).
     The p-value is the smallest level whose one-sided interval leaves out zero: the interval of percentiles, or BCa
     (Efron, JASA 82:171, 1987), corrected for bias and for skewness, the latter by a jackknife that leaves out one
-    example at a time, or one of up to 200 groups of neighbours where there are more than 200. Percentiles are the
-    default: at level .05, BCa was seen to call better 8% of contenders that are not, by medians of 200 examples of
-    models that agree on four in five, and 9% by a ratio with heavy tails (percentiles: 3% and 7%).
+    example at a time, or one of 200 groups of neighbours where there are more than 200 examples. Percentiles are the
+    default: at level .05, BCa called 8% of contenders better that are not, with medians of 200 examples of models that
+    agree on four in five, and 9% with a ratio with heavy tails (percentiles: 3% and 7%).
 
-    `mean`, `reference`, `difference` and the bounds of the tested metric are those of the statistic; other metrics
-    have their means, with the bounds of `paired`. Own bounds of the statistic are percentiles. Worse means that the
-    p-value of the opposite is at most `level`; equivalent, that the 1 - 2 * level interval of the difference lies
-    within the metric's margin.
+    For the tested metric, `mean`, `reference`, `difference` and the bounds are those of the statistic; other metrics
+    have their means, with the bounds of `paired`. A contender's own bounds of the statistic are percentiles. Worse
+    means that the p-value of the opposite is at most `level`; equivalent, that the 1 - 2 * level interval of the
+    difference lies within the metric's margin.
 
-    The level is approximate: right as the number of examples grows, for a smooth statistic. Count on it for medians
-    from 200 examples on, and simulate what you use (`ev3x.testing`, benchmarks) before you rely on a small level. Never
-    is anything proven by fewer than 20 examples on either side of a quantile, 20 positive and 20 negative ones for
-    AUROC or 40 for a mean or ratio; by weights other than 0 and 1; or by a statistic that some resample leaves
-    undefined. No p-value is below 1 / (resamples + 1): where a budget over the run offers less in its later rounds,
-    nothing can be promoted then. Raise `resamples`, or confirm with e-values.
+    The level is approximate: it becomes exact as the number of examples grows, for a smooth statistic. Count on it for
+    medians from 200 examples on, and simulate your own case (`ev3x.testing`, benchmarks) before you rely on a small
+    level. The test proves nothing with fewer than 20 examples on either side of a quantile, fewer than 20 positive or
+    20 negative ones for AUROC, or fewer than 40 for a mean or ratio; nor with weights other than 0 and 1; nor where the
+    statistic of some resample is undefined. No p-value is below 1 / (resamples + 1): where a budget over the run offers
+    less in its later rounds, nothing can be promoted then. Raise `resamples`, or confirm with e-values.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
@@ -85,7 +85,7 @@ class Bootstrap(Assessor):
     resamples: Annotated[Count, Doc("how often examples are drawn; no p-value is below 1 / (resamples + 1)")] = 1999
 
     def check(self) -> list[Fault]:
-        """A level is a probability that the resamples can tell; `q` and `denominator` go with their statistics."""
+        """Faults of the options: a level too small for the resamples, `q` or `denominator` with another statistic."""
         faults = [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
         if (self.resamples + 1) * self.level < 1:
             few = f"must be at least 1 / level - 1 = {1 / self.level - 1:g}, got {self.resamples}"
@@ -100,7 +100,7 @@ class Bootstrap(Assessor):
 
     @property
     def promise(self) -> float:
-        """The stated level."""
+        """The option `level`."""
         return self.level
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
@@ -121,7 +121,7 @@ class Bootstrap(Assessor):
             raise ValueError(f"bootstrap: block * blocks must be at least {least} to prove anything, got {read}")
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """What the bootstrap rests on, and the smallest p-value that there is."""
+        """The assumptions of the bootstrap, and the smallest possible p-value."""
         names = [metrics[i].name for i in self._tested(metrics)]
         what = {"quantile": f"{self.q:g}-quantile" if self.q else "", "auroc": "AUROC"}.get(self.statistic)
         return (
@@ -133,11 +133,11 @@ class Bootstrap(Assessor):
         )
 
     def leads(self, metrics: tuple[Metric, ...]) -> int:
-        """The metric that is tested."""
+        """Index of the metric that is tested."""
         return self._tested(metrics)[0]
 
     def begin(self, k: int, metrics: tuple[Metric, ...]) -> Sample:
-        """Empty slots for every block."""
+        """No evidence: an empty slot for every block."""
         r, n, zeros = len(self._tested(metrics)), (self.blocks, self.block), jnp.zeros
         return Sample(
             moments=no_moments(self.blocks, k, len(metrics)),
@@ -148,7 +148,7 @@ class Bootstrap(Assessor):
         )
 
     def observe(self, evidence: Sample, block: Block, question: Question, metrics: tuple[Metric, ...]) -> Sample:
-        """The examples with those of one more block in its slot."""
+        """The evidence with the examples of one more block, in its slot."""
         tested = np.array(self._tested(metrics))
         reference = block.reference[tested]
         # An example counts where all of its metrics do.
@@ -179,7 +179,7 @@ class Bootstrap(Assessor):
             (down <= self.level, Outcome.WORSE),
             ((low > -metric.margin) & (high < metric.margin), Outcome.EQUIVALENT),
         ]
-        # Metrics beside the tested one are shown with the bounds of their means; they decide nothing.
+        # Other metrics than the tested one are shown with the bounds of their means; they decide nothing.
         t = t_quantile(self.level, p.examples - 1)[None]
         off = t * p.difference_error
         lower, upper = own_bounds(p, t * p.error, self.level, metrics)
@@ -245,7 +245,7 @@ class Bootstrap(Assessor):
         values = jnp.where(fit[:, None, None], values, 0.0)
         count, shift = mask.sum().astype(jnp.float32), jnp.float32(0)
         enough = count * min(self._q, 1 - self._q) >= FEWEST
-        if self.statistic == "mean":  # else float32 would lose differences of large means
+        if self.statistic == "mean":  # float32 would lose the difference of large means
             shift = (values[-1, 0] * weights).sum() / jnp.maximum(weights.sum(), 1.0)
             values = jnp.where(mask, values - shift, 0.0)
         if sample.positive is not None:
@@ -260,7 +260,7 @@ class Bootstrap(Assessor):
         else:
             statistic = weighted.means(values[:, 0])
 
-        # All models are resampled by the same draws: the difference of a pair keeps what the two have in common.
+        # All models are resampled with the same draws, so that noise common to a pair cancels in its difference.
         each = statistic(weights[None])[0]
         seeds = jax.random.bits(key, (2,), jnp.uint32)
         if self.statistic in ("mean", "ratio"):  # linear in the weights: one native pass for all resamples
@@ -305,7 +305,7 @@ class Bootstrap(Assessor):
         return jnp.where((stretch > 0) & (against < self.resamples), p, 1.0)
 
     def _ends(self, r: _Resampled) -> tuple[Array, Array]:
-        """The ends of the difference's interval, each at `level`: f32[K]."""
+        """The lower and upper end of the difference's interval, each at `level`: f32[K]."""
         shares = jnp.array([[self.level, 1 - self.level]], jnp.float32)
         if self.interval == "bca":
             z0 = _bias(r.differences, r.difference[:, None])[:, None]
@@ -328,7 +328,10 @@ class _Resampled:
 
 
 def _in_parts(f: Callable[[Array], Array], number: int, size: int) -> Array:
-    """f32[number, C]: f(i32[b]) f32[b, C] of 0 ... number - 1, as many at a time as `size` floats each allow."""
+    """f applied to the indices 0 ... number - 1 in batches: f32[number, C], where f maps i32[b] to f32[b, C].
+
+    A batch is as large as `_AT_ONCE` allows when each index takes `size` floats.
+    """
     once = max(1, min(number, _AT_ONCE // size))
     starts = np.arange(0, number, once, dtype=np.int32)
     parts = lax.map(lambda start: f(start + lax.iota(jnp.int32, once)), jnp.asarray(starts))
@@ -336,7 +339,7 @@ def _in_parts(f: Callable[[Array], Array], number: int, size: int) -> Array:
 
 
 def _acceleration(statistic: weighted.Statistic, weights: Array, size: int) -> Array:
-    """The skewness, over six, of what each group of examples adds to the difference: f32[K]; 0 without any spread.
+    """The skewness, divided by six, of what each group of examples adds to the difference: f32[K]; 0 without spread.
 
     The jackknife of Efron (1987), 6.6, with groups of neighbours in place of examples where there are many.
     """
@@ -364,9 +367,10 @@ def _bias(values: Array, at: Array) -> Array:
 
 
 def _order_statistics(values: Array, shares: Array) -> Array:
-    """f32[K, 2]: between values f32[K, resamples] in order, what has these shares f32[1 or K, 2] of them below.
+    """The quantiles f32[K, 2] of values f32[K, resamples] at these shares f32[1 or K, 2], interpolated.
 
-    The share of place i = 1, 2, ... is i / (resamples + 1), as for p-values; infinite beyond the first and the last.
+    The i-th smallest value, i = 1, 2, ..., has the share i / (resamples + 1), as for p-values; beyond the first and the
+    last the quantile is infinite.
     """
     number = values.shape[-1]
     place = jnp.broadcast_to(shares * (number + 1), (values.shape[0], 2))

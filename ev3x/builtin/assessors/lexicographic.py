@@ -21,9 +21,10 @@ from .base import OfMoments, places, ranked, signed_gains
 class Lexicographic(OfMoments):
     """The candidate with the best mean of the last metric among those that no metric before has sorted out.
 
-    Candidates within the tolerance of the best on the first metric stay, of these those within that of the best of
-    them on the second, and so on; the last decides. The value of a candidate is how many others it is ahead of: it
-    stayed longer, or it is better on the metric that sorted out both. There are no weights here.
+    On the first metric, candidates within the tolerance of the best stay. Of these, the second metric keeps those
+    within its tolerance of their best, and so on; the last metric decides. The value of a candidate is the number of
+    others that it is ahead of, because it stayed longer, or is better on the metric that sorted out both. Weights are
+    not used.
     """
 
     weighted = False
@@ -36,19 +37,19 @@ class Lexicographic(OfMoments):
     ] = Amounts()
 
     def check(self) -> list[Fault]:
-        """No metric twice; a tolerance is for a metric that is looked at."""
+        """Faults of the options: a metric named twice, or a tolerance for a metric that is not in `metrics`."""
         if len(set(self.order)) < len(self.order):
             return [Fault(("order",), f"names a metric twice: {self.order}")]
         idle = [name for name, _ in self.tolerance if self.order and name not in self.order]
         return [Fault(("tolerance", name), f"is for a metric that is not in the order {self.order}") for name in idle]
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for metrics that there are not."""
+        """Raise ValueError when a named metric does not exist."""
         find("lexicographic", self.order, metrics)
         find("lexicographic", dict(self.tolerance), metrics)
 
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
-        """All candidates by their places."""
+        """The assessment of all candidates, ranked by their places."""
         p = pool(evidence)
         order = find("lexicographic", self.order, metrics) or range(len(metrics))
         tolerance = {m.name: m.margin for m in metrics} | dict(self.tolerance)

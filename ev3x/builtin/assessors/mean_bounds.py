@@ -33,7 +33,7 @@ class MeanBounds(OfMoments):
             need_two_blocks("mean_bounds", metrics, self.blocks)
 
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
-        """The bounds of all candidates, ranked."""
+        """The assessment of all candidates, ranked by their bounds."""
         p = pool(evidence)
         off = self.z * p.error if self.z else jnp.zeros_like(p.mean)
         rank = combine(gains(p), off, question.aims)

@@ -1,4 +1,4 @@
-"""A test of the differences on the same examples, of which there is a fixed number."""
+"""A test of the differences on the same examples, whose number is fixed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tested import Tested
 # float32 betainc(m/2, m/2, 1/2) errs by at most 1.2% of a tail (0.1 to 1e-7) up to m = 16,384; see tests.
 BETAINC_ERROR = 0.02
 LARGE = 16_384
-# Exact sums of the score test's level over all outcomes exceed it by up to 20 % from 100 examples on; see tests.
+# The true level of the score test, summed over all outcomes, is up to 20 % too high from 100 examples on; see tests.
 SCORE_TEST_ERROR = 0.25
 _MCNEMAR = "McNemar's exact test: nothing further"
 _TANGO = "Tango's score test: approximate, its p-values are raised by a quarter"
@@ -37,10 +37,11 @@ class Paired(OfMoments, Tested):
 
     Claims on metrics of 0 and 1 are tested exactly, whatever the number of examples: among those on which the two
     differ, wins are Binomial(m, 1/2) at most (McNemar 1947). Guards on them are tested with Tango's score test for
-    paired proportions (Statistics in Medicine 17:891, 1998), an approximation: in exact sums over all outcomes, from
-    100 examples on, it exceeded its level by up to a fifth, so its p-values are raised by a quarter. Other metrics are
-    tested with Student's t on the differences, which assumes that their mean over the examples read is close to normal;
-    no spread at all proves nothing. Metrics that are declared constant, the size of a model, need no test.
+    paired proportions (Statistics in Medicine 17:891, 1998), an approximation: its true error (summed over all
+    outcomes, from 100 examples on) exceeded the level by up to a fifth, so its p-values are raised by a quarter. Other
+    metrics are tested with Student's t on the differences, which assumes that their mean over the examples read is
+    close to normal; no spread at all proves nothing. Metrics that are declared constant (the size of a model) need no
+    test.
 
     Worse means that at `level` a claim is proven worse, or a guard worse by more than its margin; equivalent, that the
     1 - 2 * level interval of every claim's difference lies within the metric's margin and all guards hold at `level`.
@@ -56,12 +57,12 @@ class Paired(OfMoments, Tested):
     ] = "auto"
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for claims and guards that these metrics cannot have, or a set-level one on one block."""
+        """Raise ValueError for claims and guards that do not suit the metrics, or a set-level metric on one block."""
         need_two_blocks("paired", metrics, self.blocks)
         super().accept(metrics)
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """What the test of each claim and guard rests on."""
+        """The assumptions of the test of each claim and guard."""
         sentences = ["the examples are independent draws that chose neither model", "the sample is fixed: one look"]
         for m, claim, margin in zip(metrics, self.claimed(metrics), self.margins(metrics), strict=True):
             if not claim and not margin:
@@ -130,13 +131,13 @@ def mcnemar_p(wins: Array, apart: Array) -> Array:
     """P(Binomial(apart, 1/2) >= wins), rounded up by the error of its computation; 1 when nothing is apart."""
     a, b = jnp.maximum(wins, 1.0), jnp.maximum(apart - wins + 1.0, 1.0)
     small = betainc(a, b, jnp.float32(0.5)) * (1 + BETAINC_ERROR)
-    # Beyond, the normal tail with continuity correction: the binomial's own tail is lighter.
+    # For larger m, the normal tail with continuity correction; the binomial's tail is lighter.
     large = norm.sf((2 * wins - 1 - apart) / jnp.sqrt(jnp.maximum(apart, 1.0)))
     return jnp.where(wins >= 1, jnp.minimum(jnp.where(apart > LARGE, large, small), 1.0), 1.0)
 
 
 def tango_p(wins: Array, losses: Array, n: Array, margin: Array) -> Array:
-    """The p-values, stacked, of a difference of paired proportions above -margin and below it, raised by the error.
+    """The p-values, stacked, of a difference of paired proportions above -margin and below it, raised by its error.
 
     Tango (1998): z = (b - c - n theta) / sqrt(n (2q + theta - theta^2)) at theta = -margin, where q is the
     maximum likelihood estimate, under that theta, of the chance that the contender alone is wrong. 1 without examples.

@@ -1,4 +1,4 @@
-"""Candidates ranked by fronts: who is better in every respect stands before."""
+"""Candidates ranked by Pareto fronts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from .base import OfMoments, combine, gains, places, ranked, signed_gains
 class Pareto(OfMoments):
     """A candidate that no other dominates, of several one that is far from its neighbours.
 
-    One dominates another when it is at least as good on all metrics and better on one. The order is that of NSGA-II
-    (Deb et al. 2002, sections III-A and III-B): those that nobody dominates are the first front, those that only these
-    dominate the second, and so on; within a front, the larger crowding distance comes first. A front's ends, its best
-    and its worst on any metric, are infinitely far; of those, and of equal distances, the better weighted mean comes
-    first. For a compromise by weights, select with `mean_bounds`. Only eligible candidates with finite scores take
-    part. The value of a candidate is how many others it is ahead of.
+    One candidate dominates another when it is at least as good on all metrics and better on one. The order is that of
+    NSGA-II (Deb et al. 2002, sections III-A and III-B): candidates that nobody dominates are the first front,
+    candidates that only the first front dominates are the second, and so on; within a front, the larger crowding
+    distance comes first. The ends of a front, its best and its worst candidate on any metric, have infinite distance;
+    of equal distances, the better weighted mean comes first. For a compromise by weights, select with `mean_bounds`.
+    Only eligible candidates with finite scores take part. The value of a candidate is the number of others that it is
+    ahead of.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
@@ -34,11 +35,11 @@ class Pareto(OfMoments):
     metrics: Annotated[tuple[str, ...], Doc("the metrics that are compared; none named: all")] = ()
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for metrics that there are not."""
+        """Raise ValueError when a named metric does not exist."""
         find("pareto", self.metrics, metrics)
 
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
-        """All candidates by their places."""
+        """The assessment of all candidates, ranked by their places."""
         p = pool(evidence)
         compared = find("pareto", self.metrics, metrics) or range(len(metrics))
         weighted = combine(gains(p), 0.0, question.aims)

@@ -20,8 +20,8 @@ class Published(OfMoments):
     """Better when the contender's lower bound exceeds the incumbent's upper bound (EV3, adapt step).
 
     The intervals are mean -+ z * std / sqrt(n) of each model alone: normal, unpaired, at no stated error level, so the
-    budget is not consulted. How often it errs depends on how alike the models are; `paired` states a level. With
-    several weighted metrics all must be better.
+    level that the budget offers is not used. How often the rule errs depends on how alike the models are; `paired`
+    states a level. With several weighted metrics, all must be better.
     """
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
@@ -33,7 +33,7 @@ class Published(OfMoments):
         need_two_blocks("published", metrics, self.blocks)
 
     def assumes(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """That there is no promise, and what the intervals take for granted."""
+        """A note that there is no promise, and the assumptions of the intervals."""
         return (
             "no error level is stated, and the budget is not consulted",
             "the examples are independent draws that chose neither model",
@@ -41,12 +41,12 @@ class Published(OfMoments):
         )
 
     def conclude(self, evidence: Moments, question: Question, metrics: tuple[Metric, ...]) -> Assessment:
-        """The verdicts: better and worse when the intervals are apart, else undecided."""
+        """The verdicts: better or worse when the intervals do not overlap, else undecided."""
         p = pool(evidence)
         off = self.z * p.error
         aims = question.aims[None]
         sign, counts = jnp.sign(aims), aims != 0
-        # LCB(contender) > UCB(incumbent), written for the difference of the means, which float32 holds better.
+        # LCB(contender) > UCB(incumbent), written with the difference of the means, which float32 holds more exactly.
         gap, room = sign * p.difference, off + self.z * p.reference_error[None]
         better = ((gap > room) | ~counts).all(-1)
         worse = ((-gap > room) & counts).any(-1)

@@ -1,4 +1,4 @@
-"""What the assessors that test claims and guards share."""
+"""The base of assessors that test claims and guards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...core.task import Metric
 
 @dataclasses.dataclass(frozen=True)
 class Tested(Assessor):
-    """An assessor that calls better what every claim is proven for, and no guard is hurt by.
+    """An assessor that calls a contender better when every claim is proven and every guard holds.
 
     Each claim and guard is tested at the level that the budget offers: an intersection-union test, which needs no
     correction for their number (Berger 1982). Metrics without a claim or guard are not tested; weights of the metrics
@@ -29,7 +29,7 @@ class Tested(Assessor):
     ] = Amounts()
 
     def check(self) -> list[Fault]:
-        """A level is a probability below one half; margins are above 0; no metric is a claim and a guard."""
+        """Faults of the options: a level of 1/2 or more, a margin of 0, a metric that is both claim and guard."""
         faults = [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
         faults += [Fault(("guards", name), f"must be above 0, got {x}") for name, x in self.guards if not x]
         if len(set(self.claims)) < len(self.claims):
@@ -39,11 +39,11 @@ class Tested(Assessor):
 
     @property
     def promise(self) -> float:
-        """The stated level."""
+        """The option `level`."""
         return self.level
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
-        """Raise ValueError for claims and guards that these metrics cannot have."""
+        """Raise ValueError for claims and guards that do not suit these metrics."""
         name = type(self).__name__.lower()
         find(name, self.claims, metrics)
         find(name, dict(self.guards), metrics)
@@ -57,7 +57,7 @@ class Tested(Assessor):
                 raise ValueError(f"{name}: guards: {metric.name} must be below 1, its values are 0 and 1, {at}")
 
     def leads(self, metrics: tuple[Metric, ...]) -> int:
-        """The first claim."""
+        """Index of the first claim."""
         return next(iter(find(type(self).__name__.lower(), self.claims, metrics)), 0)
 
     def claimed(self, metrics: tuple[Metric, ...]) -> list[bool]:
@@ -66,5 +66,5 @@ class Tested(Assessor):
         return [m.name in named for m in metrics]
 
     def margins(self, metrics: tuple[Metric, ...]) -> list[float]:
-        """The margin of every guard; 0 for metrics that are none."""
+        """The margin of every guard; 0 for other metrics."""
         return [dict(self.guards).get(m.name, 0.0) for m in metrics]

@@ -1,6 +1,6 @@
-"""Statistics of weighted examples, prepared once and asked for many weightings: what resampling needs.
+"""Statistics of weighted examples, prepared once and then computed for many weightings, as resampling needs.
 
-Each function returns one of weights f32[b, n] that returns f32[b, C], for C models whose values are finite.
+Each function returns a function of weights f32[b, n] whose result is f32[b, C], for C models with finite values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...core.types import Array
 
 Statistic = Callable[[Array], Array]
 _RUN = 32  # examples
-_REACH = 7  # standard deviations of a resampled quantile's place that are looked at
+_REACH = 7  # how far from a quantile's place to look, in standard deviations of the resampled place
 
 
 def means(values: Array) -> Statistic:
@@ -28,7 +28,7 @@ def means(values: Array) -> Statistic:
 
 
 def ratios(above: Array, below: Array) -> Statistic:
-    """The sum of values f32[C, n] over the sum of others."""
+    """The ratio of two sums of values, f32[C, n] each."""
 
     def of(weights: Array) -> Array:
         return _sums(weights, above) / _sums(weights, below)
@@ -39,9 +39,9 @@ def ratios(above: Array, below: Array) -> Statistic:
 def quantiles(values: Array, mask: Array, q: float, left_out: int) -> Statistic:
     """The quantile q of values f32[C, n] of which those in `mask` count, interpolated as numpy does by default.
 
-    Weights are counts: the quantile is that of a sample in which each example is so often. `left_out` is how many
-    examples may lack at once besides. Only places near the quantile's own are looked at: a resampled one lies seven
-    standard deviations away once in 10^12.
+    Weights are counts: the result is the quantile of a sample that holds each example that often. Weights may also
+    leave out up to `left_out` examples at once. Only places near the quantile's own are searched: a resampled quantile
+    lies more than seven standard deviations away once in 10^12.
     """
     n = values.shape[-1]
     width = min(n, math.ceil(2 * _REACH * math.sqrt(n * q * (1 - q))) + 2 * left_out + 64)
@@ -72,7 +72,7 @@ def aurocs(values: Array, mask: Array, positive: Array) -> Statistic:
     models, n = values.shape
     padding = ((0, 0), (0, -n % _RUN))
     keys = jnp.where(mask[None], values, jnp.inf)
-    # Equal values in one order and in the other: a negative is before a positive in one of both.
+    # Sorted twice, equal values in opposite orders: a negative then stands before a positive in one of the two.
     order = jnp.concatenate([jnp.argsort(keys, axis=-1), jnp.flip(jnp.argsort(-keys, axis=-1), -1)])
     order = jnp.pad(order, padding)
     real = jnp.pad(jnp.ones((2 * models, n), bool), padding)
@@ -83,8 +83,8 @@ def aurocs(values: Array, mask: Array, positive: Array) -> Statistic:
         ranked = jnp.take(weights, order, axis=1)  # [b, 2 C, n]
         runs = (*ranked.shape[:2], -1, _RUN)
         positives, negatives = (jnp.where(side, ranked, 0.0).reshape(runs) for side in (up, down))
-        # Sums of negatives before each place: within its run, where a product is faster than a cumulative sum, and
-        # in the runs before.
+        # Sums of negatives before each place: in its own run (by a matrix product, which is faster than a cumulative
+        # sum), and in the runs before.
         within = jnp.einsum("bcrs,st->bcrt", negatives, before, precision=lax.Precision.HIGHEST)
         per_run = negatives.sum(-1)
         wins = (positives * within).sum((-1, -2)) + (positives.sum(-1) * (per_run.cumsum(-1) - per_run)).sum(-1)

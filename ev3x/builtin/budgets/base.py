@@ -1,4 +1,4 @@
-"""What budgets share: the tally of what was spent, and the one sequence by which levels are shared out."""
+"""The tally of what was spent, and the sequence that shares out a level: the base of the built-in budgets."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ...core.assess import Assessor
 from ...core.budget import Budget
 from ...core.types import Array, Assessment, Outcome
 
-# The default of all budgets, chosen once: all figures that the docs give are to be for it.
+# The default of all budgets, chosen once: all figures in the docs use it.
 EXPONENT = 1.6
-# float32 powers and sums err by less than this; shares are smaller by it, so that they never add up to more than 1.
+# float32 powers and sums err by less than this; shares are reduced by it, so that their sum never exceeds 1.
 ROUNDING = 2.0**-16
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Confirmations that took place, those that said better, and the sum of their levels: i32[], i32[], f32[].
+    """The number of confirmations, of those that said better, and the sum of all levels: i32[], i32[], f32[].
 
-    `excess` is what the sum is too large by: kept beside it, because from some 26,000 confirmations on a level is less
-    than half a unit in the last place of their float32 sum (Kahan 1965).
+    `excess` is the amount by which the float32 sum is too large (Kahan 1965). It is needed because after some 26,000
+    confirmations a level is less than half a unit in the last place of the sum.
     """
 
     confirmations: Array
@@ -90,12 +90,12 @@ class Spending(Budget):
 
 
 def discovery(confirmation: Assessment) -> Array:
-    """Whether the confirmation says better: bool[]. What adapters make of it is their business."""
+    """Whether the confirmation says better: bool[], whatever adapters decide then."""
     return confirmation.outcome[0] == Outcome.BETTER
 
 
 def need_level(name: str, confirm: Assessor) -> None:
-    """Raise ValueError for a confirmation that states no error level, where there is nothing to share out."""
+    """Raise ValueError for a confirmation that states no error level: there is nothing to share out."""
     if not confirm.promise < 1:
         raise ValueError(
             f"budget: {name} expects a confirmation that states its error level, a promise below 1, got "
@@ -105,7 +105,7 @@ def need_level(name: str, confirm: Assessor) -> None:
 
 @functools.cache
 def total(exponent: float) -> float:
-    """zeta(exponent) to float64 precision, for the exponent as float32 has it: 10,000 terms, and Euler-Maclaurin."""
+    """zeta(exponent) in float64, for the exponent rounded to float32: 10,000 terms, then Euler-Maclaurin."""
     s, n = float(np.float32(exponent)), 10_000.0
     terms = math.fsum(k**-s for k in range(1, 10_000))
     return terms + n ** (1 - s) / (s - 1) + n**-s / 2 + s * n ** (-s - 1) / 12

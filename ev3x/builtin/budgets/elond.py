@@ -1,4 +1,4 @@
-"""A share of false promotions over the run, by e-values that may depend on each other."""
+"""A bound on the share of false promotions over the run, from e-values that may depend on each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import Spending, Tally, discovery, need_level
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gained:
-    """The tally, and what discoveries added to what may be spent, as a part of the level: f32[]."""
+    """The tally, and what discoveries added to the amount that may be spent, as a part of the level: f32[]."""
 
     tally: Tally
     earned: Array
@@ -26,10 +26,10 @@ class Elond(Spending):
     """e-LOND: alpha_t = level * gamma_t * (D + 1) after D discoveries; e-values of 1 / alpha_t or more are discoveries.
 
     Promised: the false discovery rate, the expected share of false promotions among all, is at most the level at every
-    time, even one chosen by what was seen. It takes e-values, each valid for the candidate it was computed of: its
-    expectation is at most 1 if that is no better. They may depend on each other in any way. For a discovery at t is one
-    of D_t >= D + 1 then, so it adds at most alpha_t E_t / (D + 1) = level * gamma_t * E_t to the share. Source: Xu and
-    Ramdas (AISTATS 2024, arXiv 2311.06412), e-LOND.
+    time, even at a time chosen by the data. It needs e-values, each valid for its own candidate: the expectation is at
+    most 1 if that candidate is no better. They may depend on each other in any way. Why: a discovery at t is one of D_t
+    >= D + 1, so it adds at most alpha_t E_t / (D + 1) = level * gamma_t * E_t to the share. Source: Xu and Ramdas
+    (AISTATS 2024, arXiv 2311.06412), e-LOND.
     """
 
     @property
@@ -47,22 +47,22 @@ class Elond(Spending):
             )
 
     def init(self) -> Gained:
-        """No confirmations."""
+        """The state before the first confirmation."""
         return Gained(Tally.empty(), jnp.float32(0.0))
 
     def offer(self, state: Gained, level: Array) -> Array:
-        """The share of the next confirmation, times the discoveries so far and one."""
+        """The share of the next confirmation, times one more than the discoveries so far."""
         many = (state.tally.discoveries + 1).astype(jnp.float32)
         return level * self.share(state.tally.confirmations + 1) * many
 
     def settle(self, state: Gained, alpha: Array, confirmation: Assessment) -> Gained:
-        """One more confirmation; a discovery adds once more all shares that are to come."""
+        """The state with one more confirmation; a discovery adds all future shares once more."""
         tally = state.tally.after(alpha, confirmation)
         more = jnp.where(discovery(confirmation), self.rest(tally.confirmations + 1), 0.0)
         return Gained(tally, state.earned + more)
 
     def account(self, state: Gained, level: Array) -> dict[str, Array]:
-        """What was spent, what discoveries added, and what further confirmations will get if none is a discovery."""
+        """The levels spent, what discoveries added, and what later confirmations will get if none is a discovery."""
         many = (state.tally.discoveries + 1).astype(jnp.float32)
         left = level * self.rest(state.tally.confirmations + 1) * many
         return state.tally.account(level * state.earned, left)

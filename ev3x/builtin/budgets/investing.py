@@ -1,4 +1,4 @@
-"""What `lord` and `saffron` share: wealth that discoveries add to, paid out in shares from then on."""
+"""The base of `lord` and `saffron`: discoveries add to a wealth, which is paid out in shares from then on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .base import Spending, Tally, discovery, need_level
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Wealth:
-    """The tally, and which share is next: of the initial wealth, i32[], and of each remembered discovery, i32[N].
+    """The tally, and the next share's number: of the initial wealth, i32[], and of each remembered discovery, i32[N].
 
-    0 stands for no discovery. Discovery n (from 0) is kept in place n modulo N.
+    0 stands for no discovery. Discovery n (from 0) is stored at index n modulo N.
     """
 
     tally: Tally
@@ -32,9 +32,10 @@ class Wealth:
 
 @dataclasses.dataclass(frozen=True)
 class Investing(Spending):
-    """The initial wealth, w of the level, and what discoveries gain: 1 - w of it for the first, all of it for others.
+    """An initial wealth of w times the level; the first discovery adds 1 - w times the level, each later one the level.
 
-    Each is paid out by gamma from the confirmation after it on; a confirmation gets the sum of what is due.
+    Each of these amounts is paid out by gamma, beginning with the next confirmation; a confirmation gets the sum of all
+    shares that are due.
     """
 
     initial: Annotated[
@@ -52,7 +53,7 @@ class Investing(Spending):
 
     @abc.abstractmethod
     def charged(self, confirmation: Assessment) -> Array:
-        """Whether this confirmation used up its share, so that the next ones are smaller: bool[]."""
+        """Whether this confirmation uses up its share, so that the next shares are smaller: bool[]."""
         raise NotImplementedError
 
     @property
@@ -68,17 +69,17 @@ class Investing(Spending):
         need_level(type(self).__name__.lower(), confirm)
 
     def init(self) -> Wealth:
-        """No confirmations."""
+        """The state before the first confirmation."""
         return Wealth(Tally.empty(), jnp.int32(1), jnp.zeros(self.remembered, jnp.int32))
 
     def offer(self, state: Wealth, level: Array) -> Array:
-        """What is due from the initial wealth and all remembered discoveries, at most the level."""
+        """The sum of shares due from the initial wealth and all remembered discoveries, at most the level."""
         gains = self._gains(state) * self.share(jnp.maximum(state.gained, 1))
         due = level * self.part * (self.initial * self.share(state.initial) + gains.sum())
         return jnp.minimum(due, level)
 
     def settle(self, state: Wealth, alpha: Array, confirmation: Assessment) -> Wealth:
-        """The next shares, if this one was used up, and one more discovery, if it was one."""
+        """The state with the next shares if this one was used up, and with one more discovery if this was one."""
         step = self.charged(confirmation).astype(jnp.int32)
         here = jnp.arange(self.remembered) == state.tally.discoveries % self.remembered
         return Wealth(
@@ -88,7 +89,7 @@ class Investing(Spending):
         )
 
     def account(self, state: Wealth, level: Array) -> dict[str, Array]:
-        """What was spent, what discoveries gained, and what further confirmations will get if none is a discovery."""
+        """The levels spent, what discoveries added, and what later confirmations will get if none is a discovery."""
         found = state.tally.discoveries
         gains = self._gains(state) * self.rest(jnp.maximum(state.gained, 1))
         earned = found.astype(jnp.float32) - jnp.where(found > 0, self.initial, 0.0)
@@ -96,6 +97,6 @@ class Investing(Spending):
         return state.tally.account(level * self.part * earned, level * self.part * left)
 
     def _gains(self, state: Wealth) -> Array:
-        """What each remembered discovery gained, as a part of the level: f32[N]."""
+        """What each remembered discovery added, as a part of the level: f32[N]."""
         first = (jnp.arange(self.remembered) == 0) & (state.tally.discoveries <= self.remembered)
         return jnp.where(state.gained > 0, jnp.where(first, 1 - self.initial, 1.0), 0.0)

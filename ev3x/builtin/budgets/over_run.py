@@ -12,9 +12,10 @@ from .base import Spending, Tally
 class OverRun(Spending):
     """Confirmation t gets level * t^-exponent / zeta(exponent), which sums to the level: family-wise error by spending.
 
-    Promised: P(any false promotion) <= level, however long the run is. By the union bound, so confirmations may depend
-    on each other in any way, as long as each is valid for the candidate that it was given: examples that chose it may
-    not confirm it. Nothing is earned back. Source: alpha-spending, as in Foster and Stine (JRSS B 70:429, 2008).
+    Promised: P(any false promotion) <= level, however long the run is. This follows from the union bound, so
+    confirmations may depend on each other in any way, as long as each is valid for its own candidate: the examples that
+    chose the candidate must not confirm it. Nothing is earned back. Source: alpha-spending, as in Foster and Stine
+    (JRSS B 70:429, 2008).
     """
 
     @property
@@ -23,7 +24,7 @@ class OverRun(Spending):
         return "over the whole run, the chance of any false promotion is at most {level}"
 
     def init(self) -> Tally:
-        """No confirmations."""
+        """The state before the first confirmation."""
         return Tally.empty()
 
     def offer(self, state: Tally, level: Array) -> Array:
@@ -31,9 +32,9 @@ class OverRun(Spending):
         return level * self.share(state.confirmations + 1)
 
     def settle(self, state: Tally, alpha: Array, confirmation: Assessment) -> Tally:
-        """One more confirmation."""
+        """The state with one more confirmation."""
         return state.after(alpha, confirmation)
 
     def account(self, state: Tally, level: Array) -> dict[str, Array]:
-        """What was spent, and what all further confirmations together will get."""
+        """The levels spent, and what all later confirmations together will get."""
         return state.account(0 * level, level * self.rest(state.confirmations + 1))

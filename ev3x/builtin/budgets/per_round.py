@@ -19,7 +19,7 @@ class PerRound(Budget):
         return "in each round, the chance of a false promotion is at most {level}"
 
     def init(self) -> Tally:
-        """No confirmations."""
+        """The state before the first confirmation."""
         return Tally.empty()
 
     def offer(self, state: Tally, level: Array) -> Array:
@@ -27,9 +27,9 @@ class PerRound(Budget):
         return level
 
     def settle(self, state: Tally, alpha: Array, confirmation: Assessment) -> Tally:
-        """One more confirmation."""
+        """The state with one more confirmation."""
         return state.after(alpha, confirmation)
 
     def account(self, state: Tally, level: Array) -> dict[str, Array]:
-        """What was spent over all rounds, which bounds nothing but their sum; the whole level is left for the next."""
+        """The sum of the levels of all rounds so far; the whole level is left for each further round."""
         return state.account(0 * level, level)

@@ -1,1 +1,1 @@
-"""Observers: what can watch a run."""
+"""Observers: they watch a run."""

@@ -1,4 +1,4 @@
-"""A picture of the run: what was confirmed, what was promoted, and what became of it."""
+"""A picture of the run: confirmed scores, verdicts and promotions over the rounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEST = "#b07a17"
 
 @dataclasses.dataclass
 class History:
-    """What the picture needs of a run so far."""
+    """The run and the points of its rounds so far."""
 
     run: RunInfo
     points: list[Point]
@@ -50,15 +50,15 @@ class Curve(Observer):
     """
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> History:
-        """The points of the rounds before a resume."""
+        """The handle, with the points of the rounds before a resume."""
         return History(run, _points(run, rows))
 
     def rounds(self, handle: History, rows: Sequence[Row], progress: Progress) -> None:
-        """More points."""
+        """Add the points of new rounds."""
         handle.points += _points(handle.run, rows)
 
     def end(self, handle: History, summary: dict[str, Any]) -> None:
-        """Draw, or say in one line why not."""
+        """Draw the picture, or say in one line why there is none."""
         if handle.run.directory is None or not handle.points:
             return
         path = handle.run.directory / "curve.png"
@@ -67,7 +67,7 @@ class Curve(Observer):
 
 
 def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
-    """Above, the scores; below, the differences that the verdicts rest on."""
+    """Draw the scores above, and below them the differences on which the verdicts are based."""
     metric = history.run.metrics[0]
     with picture(path, (9, 6.4), history.run.about) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -107,7 +107,7 @@ def _points(run: RunInfo, rows: Sequence[Row]) -> list[Point]:
 
 
 def _scores(axes: Axes, points: list[Point]) -> None:
-    """The incumbent as a line, every winner as a point, promotions and rollbacks marked."""
+    """Draw the incumbent as a line and every winner as a point; mark promotions and rollbacks."""
     x, y = [p.round for p in points], [p.incumbent for p in points]
     axes.step(x, y, where="mid", color=INK, linewidth=1.0, label="incumbent, on the same examples")
     for verdict, some in _by_verdict(points):
@@ -125,7 +125,7 @@ def _mark(axes: Axes, points: list[Point], marker: str, edge: str, color: str, l
 
 
 def _differences(axes: Axes, points: list[Point]) -> None:
-    """Every winner's gain with its interval; what lies beyond the usual is an arrow at the edge."""
+    """Draw every winner's gain with its interval; an unusually large one is an arrow at the edge."""
     edge = _usual([max(abs(p.lower), abs(p.upper)) for p in points])
     axes.axhline(0, color=INK, linewidth=1.0)
     for verdict, some in _by_verdict(points):
@@ -141,7 +141,7 @@ def _differences(axes: Axes, points: list[Point]) -> None:
 
 
 def _usual(sizes: list[float]) -> float:
-    """A bound that nine of ten of these keep."""
+    """A bound that nine of ten of these sizes do not exceed."""
     finite = sorted(x for x in sizes if math.isfinite(x))
     return finite[math.ceil(0.9 * len(finite)) - 1] or 1.0 if finite else 1.0
 
@@ -156,7 +156,7 @@ def _size(points: list[Point]) -> float:
 
 
 def _tests(axes: Axes, summary: dict[str, Any], metric: str) -> None:
-    """The test scores of the model at the start and of the final incumbent, where they are finite."""
+    """Draw the test scores of the first model and of the final incumbent, where they are finite."""
     for key, style, words in (("baseline", ":", "start"), ("test", "--", "final incumbent")):
         score = summary[key][metric]
         if score is not None:

@@ -39,15 +39,15 @@ class Lineage(Observer):
     """
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> History:
-        """The rounds before a resume."""
+        """The handle, with the rounds before a resume."""
         return History(run, list(rows))
 
     def rounds(self, handle: History, rows: Sequence[Row], progress: Progress) -> None:
-        """More rounds."""
+        """Add new rounds."""
         handle.rows += rows
 
     def end(self, handle: History, summary: dict[str, Any]) -> None:
-        """Draw, or say in one line why not."""
+        """Draw the picture, or say in one line why there is none."""
         if handle.run.directory is None or not any(row["calls"] for row in handle.rows):
             return
         path = handle.run.directory / "lineage.png"
@@ -77,7 +77,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
 
 
 def _events(axes: Axes, rows: Sequence[Row]) -> None:
-    """Every host transition, at the size that it ended."""
+    """Mark every host transition, at the size that the model had before it."""
     events: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for row in rows:
         for word in row["calls"].values():
@@ -87,7 +87,7 @@ def _events(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _promotions(axes: Axes, rows: Sequence[Row], metric: str) -> None:
-    """Every promotion; the first and last of each size with its confirmed score."""
+    """Mark every promotion; write the confirmed score at the first and last one of each size."""
     promoted = [row for row in rows if row["promoted"]]
     if not promoted:
         return

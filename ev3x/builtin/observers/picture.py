@@ -1,4 +1,4 @@
-"""What the observers that draw share. matplotlib is optional, and imported only here."""
+"""Functions of the observers that draw. matplotlib is optional, and imported only here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def drawable(path: Path) -> bool:
 def picture(path: Path, size: tuple[float, float], about: str) -> Iterator[Figure]:
     """A figure of this size in inches, saved to the path at the end.
 
-    It says what the data are: made-up ones above all must not get lost when a picture travels alone.
+    The figure names the data: someone who gets the picture alone must see when the data are made up.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,13 +48,13 @@ def picture(path: Path, size: tuple[float, float], about: str) -> Iterator[Figur
 
 
 def plain(axes: Axes) -> None:
-    """Two spines and a light grid."""
+    """Give the axes two spines and a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
 def title(run: RunInfo, summary: dict[str, Any]) -> str:
-    """Which run, and how many promotions it saw."""
+    """The title of a picture: the run, and how many promotions it had."""
     rounds, promotions = summary["rounds"], summary["promotions"]
     return f"{run.task}, seed {run.seed}: {promotions} promotion{'' if promotions == 1 else 's'} in {rounds} rounds"

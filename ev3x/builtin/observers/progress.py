@@ -1,4 +1,4 @@
-"""What happens, while it happens: a live display on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLES = {"better": "bold green", "equivalent": "cyan", "undecided": "dim", "wor
 
 @dataclasses.dataclass
 class Screen:
-    """Where a run is shown."""
+    """The output on which a run is shown."""
 
     run: RunInfo
     console: Console
@@ -39,7 +39,7 @@ class ShowProgress(Observer):
     every: Annotated[Real, Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Screen:
-        """The first lines, and the live display if there is a terminal."""
+        """The handle, after the first lines; with a live display if there is a terminal."""
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         screen = Screen(run, console, None, last=rows[-1] if rows else None)
         console.print(Text(f"{run.task}, seed {run.seed}, {len(run.candidates)} candidates a round"), style="bold")
@@ -55,7 +55,7 @@ class ShowProgress(Observer):
         return screen
 
     def rounds(self, handle: Screen, rows: Sequence[Row], progress: Progress) -> None:
-        """The promotions among the rounds, and how far the run is."""
+        """Show the promotions among new rounds, and how far the run is."""
         metric = handle.run.metrics[0]
         for row in (row for row in rows if row["promoted"]):
             handle.console.print(_promotion(row, metric))
@@ -69,7 +69,7 @@ class ShowProgress(Observer):
             handle.console.print(_line(handle.run, handle.last, progress))
 
     def end(self, handle: Screen, summary: dict[str, Any]) -> None:
-        """The live display goes; why the run ended stays."""
+        """Remove the live display, and say why the run ended."""
         if handle.live is not None:
             handle.live.stop()
             atexit.unregister(handle.live.stop)
@@ -83,7 +83,7 @@ def _promotion(row: Row, metric: str) -> Text:
 
 
 def _line(run: RunInfo, row: Row, progress: Progress) -> Text:
-    """One plain line."""
+    """One plain line about the last round."""
     metric = run.metrics[0]
     parts = [
         f"round {progress.rounds}{_of(run.limits.rounds)}",
@@ -117,7 +117,7 @@ def _display(run: RunInfo, row: Row, progress: Progress) -> Table:
 
 
 def _share(limits: Limits, progress: Progress) -> float:
-    """How much of the run is done, by the limit that is nearest."""
+    """The finished share of the run, by the limit that it will reach first."""
     used = (
         (progress.rounds, limits.rounds),
         (progress.seconds, limits.seconds),

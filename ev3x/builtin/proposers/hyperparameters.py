@@ -1,4 +1,4 @@
-"""Hyperparameters sampled afresh every round, each trained for a trajectory, so that the best compete."""
+"""Hyperparameters that are sampled afresh every round; each sample trains one candidate."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ...training.steps import carried, check_loss, follow, numbers, train
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SampleState:
-    """The optimizer state that all candidates start from, now and when the incumbent was promoted; samples so far."""
+    """The optimizer state that candidates start from, now and at the incumbent's promotion; the number of samples."""
 
     optimizer: PyTree
     promoted: PyTree
-    offset: Array  # u32[D], where the sequence of points begins
+    offset: Array  # u32[D], the first point of the sequence
     sampled: Array  # u32[]
 
 
@@ -36,9 +36,9 @@ class SampleState:
 class Hyperparameters(Proposer):
     """`count` trajectories whose learning rate, weight decay, temperature... are drawn from ranges, anew every round.
 
-    A range is named after a number of the optimizer or a hyperparameter of the task's losses. All candidates start
-    from one optimizer state: that of the last winner. Quasi-random points are those of Roberts' R sequence (2018), an
-    additive recurrence that fills D dimensions evenly over all rounds, begun at a random offset.
+    A range is named after a number of the optimizer or a hyperparameter of the task's losses. All candidates start from
+    the optimizer state of the last winner. Quasi-random points come from Roberts' R sequence (2018), an additive
+    recurrence that fills D dimensions evenly over all rounds; it begins at a random offset.
     """
 
     loss: Annotated[Loss, Doc("the loss, or a weighted sum")]
@@ -49,7 +49,7 @@ class Hyperparameters(Proposer):
     sampling: Annotated[Literal["quasi", "random"], Doc("quasi-random or independent points")] = "quasi"
 
     def check(self) -> list[Fault]:
-        """At least one range."""
+        """A fault when there is no range."""
         return [] if self.ranges else [Fault(("ranges",), "needs at least one entry")]
 
     def labels(self, site: Site) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Hyperparameters(Proposer):
         return SampleState(fresh, fresh, offset, jnp.uint32(0))
 
     def resize(self, site: Site, key: Array, current: Variables, state: SampleState, *, fresh: bool) -> SampleState:
-        """The same sequence of samples; optimizer states go on where the model does."""
+        """The state with the same sequence of samples; optimizer states continue unless the model was drawn anew."""
         first = self.init(site, key, current)
         first = first if fresh else carried(state, first)
         return dataclasses.replace(first, offset=state.offset, sampled=state.sampled)

@@ -27,7 +27,7 @@ Pair = tuple[Loss, Optimizer]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrajectoryState:
-    """One optimizer state per pair, stacked by group, as of now and as of the incumbent; rounds since its promotion."""
+    """One optimizer state per pair, stacked by group, now and at the incumbent's promotion; rounds since then."""
 
     optimizers: tuple[PyTree, ...]
     promoted: tuple[PyTree, ...]
@@ -38,9 +38,9 @@ class TrajectoryState:
 class Trajectories(Proposer):
     """One candidate for every pair of loss and optimizer, trained for `length` steps from the current variables.
 
-    Pairs that differ in numbers only (learning rates, temperatures) are trained together. The optimizer states of
-    losers are rewound to where their trajectory began, since it was thrown away; or they inherit the winner's. A
-    rollback to the incumbent takes all of them back to its promotion.
+    Pairs that differ in numbers only (learning rates, temperatures) are trained together. The optimizer state of a
+    loser goes back to the start of its trajectory, which was thrown away; or it becomes the winner's state. A rollback
+    to the incumbent takes all optimizer states back to its promotion.
     """
 
     losses: Annotated[tuple[Loss, ...], Doc("losses of the task, or weighted sums of them")]
@@ -53,7 +53,7 @@ class Trajectories(Proposer):
     longest: Annotated[Natural, Doc("the most steps that stretching may reach; 0: ten times the length")] = 0
 
     def check(self) -> list[Fault]:
-        """K must not be zero, and stretching must have room."""
+        """Faults of the options: no candidate, or no room to stretch trajectories."""
         faults = [
             Fault((name,), "needs at least one entry (K = 0)")
             for name in ("losses", "optimizers")
@@ -83,7 +83,7 @@ class Trajectories(Proposer):
     def resize(
         self, site: Site, key: Array, current: Variables, state: TrajectoryState, *, fresh: bool
     ) -> TrajectoryState:
-        """Optimizer states that go on where the model does."""
+        """The state, in which optimizer states continue unless the model was drawn anew."""
         first = self.init(site, key, current)
         return first if fresh else dataclasses.replace(carried(state, first), stalled=state.stalled)
 
@@ -119,7 +119,7 @@ class Trajectories(Proposer):
     def learn(
         self, site: Site, key: Array, state: TrajectoryState, candidates: Candidates, feedback: Feedback
     ) -> TrajectoryState:
-        """The winner's optimizer state goes on; losers are rewound, or inherit it where its structure fits."""
+        """The state with the winner's new optimizer state; losers go back, or inherit it where its structure fits."""
         groups, moved = self._groups(), candidates.memo
         won = [feedback.won[jnp.array(g.places)] for g in groups]
         optimizers = []
@@ -153,7 +153,7 @@ class Trajectories(Proposer):
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Pairs that differ in numbers only, and so share a program; `places` are theirs among the labels."""
+    """Pairs that differ only in numbers, and so share a program; `places` are their indices among the labels."""
 
     places: tuple[int, ...]
     pairs: tuple[Pair, ...]

@@ -1,1 +1,1 @@
-"""Built-in tasks: what is trained."""
+"""Built-in tasks: the model to train, its losses, metrics and data."""

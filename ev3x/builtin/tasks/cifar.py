@@ -18,7 +18,7 @@ SYNTHETIC = (8, 8, 3)
 
 _RECORD = 2 + 3072  # a coarse label, a fine label, red, green and blue rows
 _MEAN, _STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # of the training images
-_SPREAD = 0.63  # of the templates, in standard deviations of the noise: nearly 9 of 10 images can be told apart
+_SPREAD = 0.63  # of the templates, in standard deviations of the noise: nearly 9 of 10 images can be classified
 _DOUBT = 1.0  # standard deviation of the noise on the teacher's logits
 
 
@@ -51,13 +51,13 @@ def read(folder: Path) -> Images:
 
 
 def normalized(x: Array) -> Array:
-    """Bytes as numbers of mean about 0 and variance about 1, channel by channel."""
+    """Bytes, normalized per channel to mean about 0 and variance about 1."""
     mean, std = (jnp.asarray(v, jnp.float32).reshape((1,) * (x.ndim - 1) + (3,)) for v in (_MEAN, _STD))
     return (x.astype(jnp.float32) / 255 - mean) / std
 
 
 def shifted_and_mirrored(key: Array, batch: Batch) -> Batch:
-    """The batch with each image shifted by up to 4 points (what comes in is black), and half of them mirrored."""
+    """The batch with each image shifted by up to 4 points (filled up with black), and half of them mirrored."""
     n, height, width, _ = batch["x"].shape
     first, second = jax.random.split(key)
     rows, columns = jax.random.randint(first, (2, n, 1), 0, 9, jnp.int32)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class DistillCifar(Distillation):
     """Distil a teacher's logits into a ResNet that grows from 8 to 50 layers, on CIFAR-100 (arXiv 2310.18893).
 
-    Without a `folder` the images are synthetic, 8 x 8 points of 100 classes without end, and the run says so.
+    Without a `folder` the images are synthetic, an endless stream of 8 x 8 points in 100 classes, and the run says so.
     Batches are {"x": u8[n, 32, 32, 3], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 100]}, its logits.
     Nothing is ever downloaded. A folder holds either
     - train.bin and test.bin of the binary version of CIFAR-100, and teacher_logits.npy, float[50000, 100], the

@@ -25,10 +25,10 @@ EXPLORE, ASSESS, DECIDE = 900, 300, 300
 class DistillDigits(Distillation):
     """Distil a support vector machine into a small MLP or a ResNet, on scikit-learn's scans of digits.
 
-    Batches are {"x": f32[n, 8, 8] in [0, 1], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 10]}. The
-    1,797 scans are divided by the seed: 900 to explore, 300 to assess, 300 to decide, 297 for the test. So few are soon
-    spent: decide reads them again, and every record says so. A round of the default method reads 8,192 scans to
-    confirm: set confirm.block = 300 and confirm.blocks = 1, as examples/distill_digits.toml does.
+    Batches are {"x": f32[n, 8, 8] in [0, 1], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 10]}. The 1,797
+    scans are divided by the seed: 900 to explore, 300 to assess, 300 to decide, 297 for the test. These are soon spent:
+    decide then reads them again, and every record says so. A round of the default method reads 8,192 scans to confirm:
+    set confirm.block = 300 and confirm.blocks = 1, as examples/distill_digits.toml does.
 
     The teacher is no JAX model: scikit-learn's SVC with an RBF kernel, fitted to the explore scans. Its logits there
     are its decision function, one value a class, which counts the pairwise duels that the class wins, ties broken by

@@ -21,10 +21,10 @@ from .distillation import Distillation
 class DistillMnist1D(Distillation):
     """Distil a convolutional teacher (97.5 % test accuracy) into a small MLP or a one-dimensional ResNet.
 
-    Batches are {"x": f32[n, 40], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 10]}, its logits.
-    The student explores on the 4,000 standard training examples; meta, assess and decide read fresh examples from
-    the same distribution, of which there is no end; the final report is on the standard 1,000 test examples.
-    A student (100, 100) reaches about 65 % from labels and 69 % to 72 % from the teacher.
+    Batches are {"x": f32[n, 40], "y": i32[n]}; explore batches also hold {"teacher": f32[n, 10]}, its logits. The
+    student explores on the 4,000 standard training examples; meta, assess and decide read an endless stream of fresh
+    examples from the same distribution; the final report is on the standard 1,000 test examples. A student (100, 100)
+    reaches about 65 % from labels and 69 % to 72 % from the teacher.
 
     Losses: "kl" is KL(teacher || student) and "reverse_kl" is KL(student || teacher), both of logits divided
     by the temperature and both times temperature**2, which keeps the size of the gradient (Hinton, Vinyals

@@ -1,4 +1,4 @@
-"""What the distillation tasks share: the students, the losses that follow a teacher, and the metrics."""
+"""The base of the distillation tasks: the students, the losses that follow a teacher, and the metrics."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Distillation(Task):
     batch_size: Annotated[Count, Doc("examples in a training batch")] = 64
 
     def check(self) -> list[Fault]:
-        """Metrics named twice, and options of the student that was not chosen."""
+        """Faults of the options: a metric named twice, or an option of a student that was not chosen."""
         faults = [Fault(("measure",), "names a metric twice")] if len(set(self.measure)) < len(self.measure) else []
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         for owner, names in (("mlp", ("hidden",)), ("resnet", ("blocks", "filters"))):
@@ -80,15 +80,15 @@ class Distillation(Task):
         raise NotImplementedError
 
     def inputs(self, batch: Batch) -> Array:
-        """What the student reads of a batch."""
+        """The student's inputs from a batch."""
         return batch["x"]
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those of `measure`: by default accuracy, which decides, and cross-entropy with the label in nats.
+        """The metrics in `measure`: by default accuracy, which decides, and cross-entropy with the label in nats.
 
         "brier" is the squared distance from the label, "calibration_error" the expected calibration error of each
-        block, "parameters" the size of the student: of two that grew, the smaller is the better.
+        block, "parameters" the number of parameters of the student; smaller is better.
         """
         return tuple(_METRICS.get(name) or _size(self.network, self.shape) for name in self.measure)
 
@@ -125,11 +125,11 @@ class Distillation(Task):
 
     @property
     def growths(self) -> tuple[str, ...]:
-        """Those of the student: "widen" and "deepen", or "widen", "deepen_one" and "deepen_all"."""
+        """The growths of the student: "widen" and "deepen", or "widen", "deepen_one" and "deepen_all"."""
         return self.network.growths
 
     def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
-        """The task with the larger student, and the variables with which it computes the same."""
+        """The task with the larger student, and variables with which it computes the same function."""
         larger, variables = self.network.grow(how, key, variables)
         names = ("hidden",) if self.student == "mlp" else ("blocks", "filters")
         return dataclasses.replace(self, **{name: getattr(larger, name) for name in names}), variables

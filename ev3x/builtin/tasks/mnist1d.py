@@ -1,4 +1,4 @@
-"""The MNIST-1D examples: the standard 5,000, and as many fresh ones as anybody wants.
+"""The MNIST-1D examples: the standard 5,000, and any number of fresh ones.
 
 An example is one of ten templates of 12 points, padded, stretched to 72 points, scaled, shifted round, laid
 over smooth noise, then jittered, sheared and resampled at 40 points (Greydanus and Kobak, arXiv 2011.14439;
@@ -52,8 +52,8 @@ class Examples(NamedTuple):
 def standard() -> Examples:
     """The standard set: 4,000 training and 1,000 test examples, made offline in about a second and then kept.
 
-    The arrays are read-only. `mnist1d` reseeds the global random generators of numpy and Python: they are put
-    back.
+    The arrays are read-only. `mnist1d` reseeds the global random generators of numpy and Python; their states are
+    restored.
     """
     package = _mnist1d()
     with _untouched_random_state():
@@ -68,9 +68,9 @@ def standard() -> Examples:
 def generate(key: Array, n: int) -> dict[str, Array]:
     """n fresh examples, {"x": f32[n, 40], "y": i32[n]}, distributed as those of `mnist1d.data.make_dataset`.
 
-    Two differences, neither of which one example can show: the digits are drawn uniformly, where
-    `make_dataset` has exactly as many of each; and the scale is that of the standard set, not of the sample
-    at hand. Pure in the key; a million examples a second on one CPU core.
+    Two differences, neither of which a single example can show: the digits are drawn uniformly, where `make_dataset`
+    has the same number of each; and the scale is that of the standard set, not of the current sample. Pure in the key;
+    a million examples a second on one CPU core.
     """
     tables = _tables()
     kind, size, tilt, smooth, iid = jax.random.split(key, 5)
@@ -116,7 +116,7 @@ def _host_tables() -> tuple[npt.NDArray[Any], ...]:
     signal = np.stack([[_stretch(np.pad(t, (0, p)), _GRID) for p in paddings] for t in templates])
     width = (signal[0] != 0).sum(axis=1)
     resample = np.stack([_stretch(row, LENGTH) for row in np.eye(_GRID)])
-    # 40 normals with the right covariance stand for 72 that would then be resampled.
+    # 40 normals with the right covariance replace 72 that would then be resampled.
     iid = _IID * np.linalg.cholesky(resample.T @ resample).T
     floats = (_SMOOTH * _gaussian_filter(_GRID, _SMOOTH_WIDTH), resample, iid, np.linspace(-0.5, 0.5, LENGTH))
     return (signal.astype(np.float32), width.astype(np.int32), *(a.astype(np.float32) for a in floats))

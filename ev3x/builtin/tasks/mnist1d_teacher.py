@@ -74,8 +74,8 @@ class Teacher:
 def load(settings: Settings | None = None) -> Teacher:
     """The teacher with these settings, from the cache, or trained now and then kept there.
 
-    A cache that cannot be read or written costs a training and a warning, never an error. Any number of
-    processes may call this at once: files appear whole or not at all.
+    If the cache cannot be read or written, the teacher is trained again with a warning; that is never an error. Any
+    number of processes may call this at once: a file is never half written.
     """
     settings = settings or Settings()
     path = cache_file(settings)
@@ -93,7 +93,7 @@ def load(settings: Settings | None = None) -> Teacher:
 
 
 def cache_file(settings: Settings) -> Path:
-    """Where this teacher is kept; the name is a digest of all that the weights depend on.
+    """The path of this teacher in the cache; its name is a digest of all that the weights depend on.
 
     These are its settings, JAX's version and the kind of device.
     """
@@ -199,7 +199,7 @@ def _read(path: Path, settings: Settings) -> Teacher | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         logits, accuracy = arrays.pop("logits"), float(arrays.pop("accuracy"))
-        # A whole archive may still be somebody else's.
+        # A complete archive may still come from another program.
         if logits.shape != (4000, mnist1d.CLASSES) or logits.dtype != np.float32:
             raise ValueError(f"bad logits: {logits.dtype}{logits.shape}")
         expected = {_name(p): (x.shape, x.dtype) for p, x in jax.tree_util.tree_leaves_with_path(_shapes(settings))}
@@ -207,7 +207,7 @@ def _read(path: Path, settings: Settings) -> Teacher | None:
             raise ValueError("its weights are not those of this teacher")
     except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged archive fails in too many ways to name
+    except Exception as error:  # a damaged archive fails in too many ways to list
         _log.warning("the cached teacher %s is unusable (%s): training again", path, error)
         return None
     return Teacher(logits, accuracy, arrays)
@@ -218,7 +218,7 @@ def _write(path: Path, teacher: Teacher) -> None:
     arrays |= teacher.weights
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file of its own until it is whole: other processes see all of it or nothing.
+        # Written under another name first: other processes see all of the file or nothing.
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
