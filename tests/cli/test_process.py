@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ev3x.builtin.tasks import mnist1d_teacher
 from ev3x.cli import app
 
 EV3X = [sys.executable, "-m", "ev3x.cli"]
@@ -45,8 +44,7 @@ def lines(path: Path) -> list[str]:
     return (path / "rounds.jsonl").read_text().splitlines() if (path / "rounds.jsonl").exists() else []
 
 
-def test_a_run_is_interrupted_resumed_and_exported(tmp_path):
-    mnist1d_teacher.load()  # a run that has to train it says so
+def test_a_run_is_interrupted_resumed_and_exported(teacher, tmp_path):  # a run that has to train it says so
     out = tmp_path / "run"
     start = [*EV3X, "run", "--out", str(out), "--rounds", "1000000", "--json", *SMALL]
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -9,7 +9,6 @@ import pytest
 from sample_run import ROWS, SUMMARY, put, row
 from typer.testing import CliRunner
 
-from ev3x.builtin.tasks import mnist1d_teacher
 from ev3x.cli import app
 from ev3x.cli.console import DIFFERS
 
@@ -104,9 +103,8 @@ assert not heavy, heavy
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(teacher, tmp_path_factory):
     """A real run of two rounds."""
-    mnist1d_teacher.load()
     out = tmp_path_factory.mktemp("ran") / "run"
     result = invoke("run", "--quiet", "--rounds", 2, "--out", out, *(x for text in SMALL for x in ("--set", text)))
     assert result.exit_code == 0, result.stderr

@@ -277,7 +277,10 @@ def grown(adapter, rounds=8):
 
 @pytest.mark.parametrize(
     ("adapter", "stops", "calls"),
-    [(Grow(patience=2), (4, 7), "grow undo grow"), (Synergy(patience=1, passes=2, most=1), (4,), "grow pass")],
+    [
+        (Grow(patience=2), (4, 7), "grow undo grow"),
+        pytest.param(Synergy(patience=1, passes=2, most=1), (4,), "grow pass", marks=pytest.mark.long),
+    ],
 )
 def test_runs_whose_models_grow_follow_when_resumed_too(tmp_path, adapter, stops, calls):
     run(grown(adapter, stops[0]), tmp_path)

@@ -662,6 +662,7 @@ class LoadedGrowing(Widening, Loaded):
     """A toy that grows, with data of its own."""
 
 
+@pytest.mark.long
 def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(tmp_path):
     still = ("shift", Shift((0.0,)))  # never better than the incumbent: grown after two rounds, undone after four
 
@@ -685,6 +686,7 @@ def test_a_model_on_trial_resumes_in_both_shapes_and_the_incumbents_is_exported(
     assert summary["test"] == summary["baseline"]
 
 
+@pytest.mark.long
 def test_passes_resume_with_their_archive_and_the_summary_reports_it(tmp_path):
     def passing(rounds):
         adapters = (PROMOTE, ("synergy", Synergy(patience=1, passes=2, most=1)))

@@ -67,6 +67,7 @@ def compiled(shape):
     return jax.jit(both)
 
 
+@pytest.mark.long
 @hypothesis.given(
     shape=st.sampled_from(SHAPES), sigma=st.floats(1e-3, 1), tau=st.floats(0.02, 2), seed=st.integers(0, 2**31 - 1)
 )
@@ -240,9 +241,11 @@ def temporary(kind, width, batch, depth=20):
     return jax.jit(found).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.long
 def test_with_few_activations_made_again_noise_takes_less_memory_than_the_exact_step():
     assert temporary("evograd", 512, 64) < temporary("one_step", 512, 64)
 
 
+@pytest.mark.long
 def test_with_many_activations_evograd_takes_at_most_half_of_the_memory_of_the_exact_step():
     assert temporary("evograd", 256, 1024) <= temporary("one_step", 256, 1024) / 2

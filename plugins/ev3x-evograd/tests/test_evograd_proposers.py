@@ -265,6 +265,7 @@ def test_the_same_key_gives_the_same_bits(run):
     assert not same(run.rounds(run.init(jax.random.key(1)), 4)[1].notes, other.notes)
 
 
+@pytest.mark.bits
 def test_rounds_in_one_call_are_single_rounds_one_after_another(run):
     start = run.init(jax.random.key(1))
     at_once, records = run.rounds(start, 4)

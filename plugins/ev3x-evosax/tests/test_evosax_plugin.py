@@ -95,8 +95,17 @@ def test_the_example_and_the_readme_build():
     assert proposer.dimensions == 64
 
 
-def test_a_run_of_the_command_line(tmp_path):
-    (tmp_path / "c.toml").write_text(CONFIG + "\n[task]\nuse = 'distill-mnist1d'\n")
+# The teacher of mnist1d takes a minute to train where it is not in the cache.
+@pytest.mark.parametrize(
+    "more",
+    [
+        "[task]\nuse = 'distill-digits'\n[confirm]\nuse = 'paired'\nblock = 100\nblocks = 1\n",
+        pytest.param("[task]\nuse = 'distill-mnist1d'\n", marks=pytest.mark.long),
+    ],
+    ids=["digits", "mnist1d"],
+)
+def test_a_run_of_the_command_line(more, tmp_path):
+    (tmp_path / "c.toml").write_text(CONFIG + more)
     result = CliRunner().invoke(app, ["run", str(tmp_path / "c.toml"), "--quiet", "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert len((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()) == 2

@@ -73,6 +73,7 @@ def test_a_strategy_alone_finds_the_point(name):
     assert int(records.steps.sum()) == 0 and int(records.decision.promote.sum()) >= 3
 
 
+@pytest.mark.bits
 def test_it_goes_on_beside_gradients_after_a_stop_to_the_same_bits():
     sgd = ev3x.Host().build(
         "proposer",

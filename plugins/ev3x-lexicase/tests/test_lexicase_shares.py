@@ -97,6 +97,7 @@ def test_the_definition_at_the_smallest_sizes(shape):
     check(votes("definition", *data), *data)
 
 
+@pytest.mark.bits
 @needs_native
 @pytest.mark.parametrize("epsilon", [None, 0.0])
 @pytest.mark.parametrize("kind", ["normal", "ties", "special", "masked"])

@@ -195,8 +195,13 @@ def promoted(binary, copied, loss, alpha):
     return jax.lax.map(jax.vmap(once), keys).sum(dtype=jnp.int32)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.01])
-@pytest.mark.parametrize(("binary", "copied"), [(True, 0.8), (True, 0.95), (False, 0.8)])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("alpha", [pytest.param(0.05, marks=LONG), 0.01])
+@pytest.mark.parametrize(
+    ("binary", "copied"), [pytest.param(True, 0.8, marks=LONG), pytest.param(True, 0.95, marks=LONG), (False, 0.8)]
+)
 def test_a_guarded_metric_worse_by_its_margin_is_let_through_at_the_stated_rate_at_most(binary, copied, alpha):
     hits = int(promoted(binary, copied, MARGIN, alpha))
     low, high = null.interval(hits, REPEATS)
@@ -207,7 +212,7 @@ def test_a_guarded_metric_worse_by_its_margin_is_let_through_at_the_stated_rate_
     assert high >= alpha / 2, "a guard that lets nothing through would be honest too"
 
 
-@pytest.mark.parametrize(("binary", "copied", "least"), [(True, 0.95, 0.9), (False, 0.99, 0.9)])
+@pytest.mark.parametrize(("binary", "copied", "least"), [(True, 0.95, 0.9), pytest.param(False, 0.99, 0.9, marks=LONG)])
 def test_a_guarded_metric_that_is_no_worse_lets_a_better_claim_through(binary, copied, least):
     rate = int(promoted(binary, copied, 0.0, 0.05)) / REPEATS
     print(f"\n{'binary' if binary else 'plain'} {copied}: {rate:.4f}", end="")
