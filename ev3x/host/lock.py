@@ -128,7 +128,7 @@ def _digest(plugins: list[PluginInfo]) -> str:
 
 
 def _files(plugins: list[PluginInfo]) -> Iterator[tuple[str, Path]]:
-    """The files of a distribution, without those of its installer; where it is editable, those of its packages, too."""
+    """The files of a distribution, without those that its installer added; if editable, also those of its packages."""
     first = plugins[0]
     if not first.distribution:
         yield "", first.location or Path(first.value)

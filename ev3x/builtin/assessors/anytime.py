@@ -27,7 +27,7 @@ from ...stats.betting import (
 from .tested import Tested
 
 # The distance at which the bet on futility is best, in units of `min_gain`: between a contender that gains
-# nothing (1) and one that is worse by as much as would be of interest (2).
+# nothing (1) and one that is worse by `min_gain` (2).
 FUTILE_BET = 1.75
 
 

@@ -214,7 +214,7 @@ class Bootstrap(Assessor):
         return find("bootstrap", (named,) if self.denominator is None else (named, self.denominator), metrics)
 
     def _ranges(self, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-        """The metrics with the range of the statistic in place of that of its values."""
+        """The metrics, where the tested one has the range of the statistic instead of the range of its values."""
         range_ = {"auroc": (0.0, 1.0), "ratio": (-np.inf, np.inf)}.get(self.statistic)
         if range_ is None:
             return metrics

@@ -35,7 +35,7 @@ class DistillCifar(Distillation):
       teacher's logits of the images of train.bin in order. Explore batches are shifted and mirrored at random
       (`augment`), but the logits stay those of the plain image;
     - or images.npy u8[n, 32, 32, 3], labels.npy int[n], logits.npy float[n, 100], test_images.npy and
-      test_labels.npy: images as often and as augmented as you like, with the logits of exactly these. The paper's
+      test_labels.npy: images, repeated and augmented as you like, with the logits of exactly these images. The paper's
       protocol had 10,000 batches of 128. Copies of one image may fall into different splits: evidence on copies of
       what a model was trained on is weaker than it says.
     The seed says which images are kept to assess and to decide; those to decide are read again when all are spent,
