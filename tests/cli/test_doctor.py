@@ -10,9 +10,9 @@ from handlers import handler
 from typer.testing import CliRunner
 
 import ev3x
-from ev3x import FfiTarget, host
+from ev3x import FfiTarget
 from ev3x.cli import app
-from ev3x.host import discovery
+from ev3x.host import discovery, host
 from ev3x.ops import native
 
 built = pytest.mark.skipif(importlib.util.find_spec(native.MODULE) is None, reason="installed without native code")
