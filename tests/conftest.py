@@ -67,6 +67,6 @@ def forgotten():
     Not after each file: that takes seconds, and the next ones may run the same programs.
     """
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 8_000:  # some 2 GB
         jax.clear_caches()
         gc.collect()

@@ -44,6 +44,7 @@ def lines(path: Path) -> list[str]:
     return (path / "rounds.jsonl").read_text().splitlines() if (path / "rounds.jsonl").exists() else []
 
 
+@pytest.mark.long
 def test_a_run_is_interrupted_resumed_and_exported(teacher, tmp_path):  # a run that has to train it says so
     out = tmp_path / "run"
     start = [*EV3X, "run", "--out", str(out), "--rounds", "1000000", "--json", *SMALL]

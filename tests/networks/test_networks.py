@@ -102,7 +102,7 @@ def test_old_entries_lead_and_the_grown_tree_is_that_of_the_larger_network(netwo
 def test_what_widening_adds_can_learn(network):
     variables, x = trained(network), inputs(network)
     larger, grown = network.grow("widen", jax.random.key(3), variables)
-    grads = jax.grad(functools.partial(loss, larger), has_aux=True)(grown["params"], grown, x)[0]
+    grads = jax.jit(jax.grad(functools.partial(loss, larger), has_aux=True))(grown["params"], grown, x)[0]
     old = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"])}
     checked = 0
     for path, slope in jax.tree_util.tree_leaves_with_path(grads):

@@ -268,6 +268,7 @@ def test_a_size_compiles_on_trial_and_alone():
     assert traced == [1, 2, 2]
 
 
+@pytest.mark.long
 @pytest.mark.bits
 def test_many_rounds_in_one_call_are_the_same_rounds_one_by_one():
     proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.3, momentum=0.9)], length=5)
@@ -327,6 +328,7 @@ def test_growth_is_verified_on_varied_examples_too():
     assert state.model.current["params"]["w"].shape == (2, 2)
 
 
+@pytest.mark.long
 def test_the_block_of_a_feed_is_finished_after_a_growth():
     split = splits()
     stream = ev3x.Stream(lambda: (make(jax.random.key(i), 64) for i in itertools.count()), batches=4)

@@ -91,6 +91,7 @@ def test_the_better_student_of_a_size_stays_in_the_archive(sign, old, new, kept)
     assert same(proven.archive[0].variables, archive[0].variables if kept == old else GOOD)
 
 
+@pytest.mark.long
 def test_archived_students_teach_from_the_second_pass_on():
     optimizer = ev3x.Optimizer("sgd", learning_rate=0.3)
     run = passing(Trajectories(losses=["xent", "first", "second"], optimizers=[optimizer], length=10))
@@ -118,6 +119,7 @@ def test_a_student_that_learns_from_an_archived_one_comes_to_say_the_same():
     assert bool(finite) and float(jnp.abs(said - says).max()) < 0.05 * float(jnp.abs(said).max())
 
 
+@pytest.mark.long
 def test_rollback_waits_while_a_fresh_student_catches_up_even_in_the_shape_of_the_incumbent():
     optimizer = ev3x.Optimizer("sgd", learning_rate=0.02)
     proposer = Trajectories(losses=["xent"], optimizers=[optimizer], length=5)
