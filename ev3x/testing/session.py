@@ -3,8 +3,8 @@
 In the top conftest.py: `pytest_plugins = ["ev3x.testing.session"]`. Tests compile many programs and run each a few
 times on a few examples, so most of their time is XLA's. What the user has not set in the environment is set there:
 
-- XLA optimises least, which compiles four times faster; sums may come in another order than in users' programs.
-  `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles as it does for users.
+- On x86-64, XLA optimises least, which compiles four times faster. It gives the same bits for the same arithmetic in any
+  program, but not those of users' programs: `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles like these.
 - One compilation cache, in a temporary folder, serves all workers and child processes of the session.
 - A child `python -c`, `python -m` or `python FILE` does not look into the working directory or the file's folder for
   modules: it imports the ev3x that its parent does, not the sources of a clone, which have no compiled module.
@@ -13,21 +13,24 @@ times on a few examples, so most of their time is XLA's. What the user has not s
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 
 import jax
 import pytest
 
 LEVEL = "--xla_backend_optimization_level"
-# Emitting fusions takes as long as all optimisation; jaxlib 0.7 knows the option too.
-LEAST = f"{LEVEL}=0 --xla_cpu_use_fusion_emitters=false"
+# Emitting fusions takes as long as all optimisation. AVX knows no multiply-add: which products and sums become one would
+# depend on the program around them, and with it the last bits. jaxlib 0.7 to 0.12 know the options.
+LEAST = f"{LEVEL}=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set it for this process, before JAX's backend starts, and for its children."""
     os.environ.setdefault("PYTHONSAFEPATH", "1")
-    if LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if x86 and LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
         os.environ["XLA_FLAGS"] = f"{flags} {LEAST}".strip()
     if CACHE not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="ev3x-compiled-")
