@@ -3,7 +3,7 @@
 In the top conftest.py: `pytest_plugins = ["ev3x.testing.session"]`. Tests compile many programs and run each a few
 times on a few examples, so most of their time is XLA's. What the user has not set in the environment is set there:
 
-- On x86-64, XLA optimises least, which compiles four times faster. It gives the same bits for the same arithmetic in any
+- On x86-64, XLA optimises least, which compiles four times faster. The same arithmetic gives the same bits in any
   program, but not those of users' programs: `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles like these.
 - One compilation cache, in a temporary folder, serves all workers and child processes of the session.
 - A child `python -c`, `python -m` or `python FILE` does not look into the working directory or the file's folder for
@@ -20,8 +20,8 @@ import jax
 import pytest
 
 LEVEL = "--xla_backend_optimization_level"
-# Emitting fusions takes as long as all optimisation. AVX knows no multiply-add: which products and sums become one would
-# depend on the program around them, and with it the last bits. jaxlib 0.7 to 0.12 know the options.
+# Emitting fusions takes as long as all optimisation. AVX knows no multiply-add: which products and sums become one
+# would depend on the program around them, and with it the last bits. jaxlib 0.7 to 0.12 know the options.
 LEAST = f"{LEVEL}=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
