@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -46,7 +47,7 @@ def lexicase():
 
 
 # Operation -> the targets it may call, each with a round that calls it.
-USERS = {
+USERS: dict[str, dict[str, Callable[[], set[str]]]] = {
     "score_moments": {"ev3x_score_moments": called},
     "score_stats": {"ev3x_score_stats": lambda: called(select=lexicase())},
     "pareto_ranks": {"ev3x_pareto_ranks": lambda: called(select=Pareto(block=64), measured=(ACCURACY, LIKELIHOOD))},
