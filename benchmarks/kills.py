@@ -34,6 +34,7 @@ from ev3x.builtin.tasks.distill_mnist1d import DistillMnist1D
 from ev3x.core.observe import Limits
 from ev3x.run import session
 from ev3x.run.checkpoint import load
+from ev3x.run.setup import Setup
 
 CHUNK_SECONDS = 0.2
 
@@ -57,11 +58,11 @@ class Kill:
         )
 
 
-def setup(rounds: int) -> session.Setup:
+def setup(rounds: int) -> Setup:
     """Two losses × two optimizers, as `ev3x run` does it, saved after every chunk."""
     optimizers = [ev3x.Optimizer("adamw", learning_rate=1e-3), ev3x.Optimizer("sgd", learning_rate=0.1, momentum=0.9)]
     ids = {"trajectories": "ev3:trajectories", "promote": "ev3:promote", "budget": "ev3:over_run"}
-    return session.Setup(
+    return Setup(
         task_id="ev3:distill-mnist1d",
         task=DistillMnist1D(),
         method=ev3x.methods.ev3(["kl", "labels"], optimizers),

@@ -32,11 +32,11 @@ def replay(
     """
     with quietly(stdout=as_json) as stdout:
         from .. import config
-        from ..run.directory import check_run
+        from ..run.directory import CONFIG, check_run
         from ..run.replay import replay as derive
 
         check_run(directory)
-        setup = config.load(directory / "config.toml", [], hosting(plugin, strict=strict_plugins, locked=locked).host())
+        setup = config.load(directory / CONFIG, [], hosting(plugin, strict=strict_plugins, locked=locked).host())
         found = derive(setup, directory)
     if as_json:
         print(json.dumps(dataclasses.asdict(found)), file=stdout, flush=True)

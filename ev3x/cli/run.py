@@ -79,12 +79,11 @@ def resume(
     def start() -> dict[str, Any]:
         from .. import config
         from ..run import session
+        from ..run.directory import CONFIG, check_run
 
-        path = directory / "config.toml"
-        if not path.is_file():
-            raise session.RunError(f"{directory} is no run directory: it has no config.toml")
+        check_run(directory)
         more = [] if rounds is None else [config.Override(f"--rounds {rounds}", "rounds", rounds)]
-        setup = config.load(path, more, hosting(plugin, strict=strict_plugins, locked=locked).host())
+        setup = config.load(directory / CONFIG, more, hosting(plugin, strict=strict_plugins, locked=locked).host())
         return session.resume(setup, directory, drop_plugin_state=drop_plugin_state)
 
     _report(start, as_json, quiet=False)

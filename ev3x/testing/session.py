@@ -3,8 +3,8 @@
 In the top conftest.py: `pytest_plugins = ["ev3x.testing.session"]`. Tests compile many programs and run each a few
 times on a few examples, so most of their time is XLA's. What the user has not set in the environment is set there:
 
-- On x86-64, XLA optimises least, which compiles four times faster. The same arithmetic has the same bits in any program,
-  but not those of users' programs: `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles like these.
+- On x86-64, XLA optimises least, which compiles four times faster. The same arithmetic gives the same bits in any
+  program, but not those of users' programs: `XLA_FLAGS=--xla_backend_optimization_level=3 pytest` compiles like these.
 - One compilation cache, in a temporary folder, serves all workers and child processes of the session.
 - A child `python -c`, `python -m` or `python FILE` does not look into the working directory or the file's folder for
   modules: it imports the ev3x that its parent does, not the sources of a clone, which have no compiled module.

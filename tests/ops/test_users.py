@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -46,7 +47,7 @@ def lexicase():
 
 
 # Operation -> the targets it may call, each with a round that calls it.
-USERS = {
+USERS: dict[str, dict[str, Callable[[], set[str]]]] = {
     "score_moments": {"ev3x_score_moments": called},
     "score_stats": {"ev3x_score_stats": lambda: called(select=lexicase())},
     "pareto_ranks": {"ev3x_pareto_ranks": lambda: called(select=Pareto(block=64), measured=(ACCURACY, LIKELIHOOD))},
@@ -73,7 +74,8 @@ def test_all_operations_and_their_targets_are_listed():
 @pytest.mark.parametrize(
     ("target", "user"), [pytest.param(*each, id=each[0]) for targets in USERS.values() for each in targets.items()]
 )
-def test_a_round_calls_it(target, user):
+def test_a_round_calls_it(target, user, monkeypatch):
+    monkeypatch.delenv("EV3X_NATIVE", raising=False)  # CI requires native code, and the plugin's sources have none
     assert target in user()
 
 
