@@ -14,6 +14,7 @@ p_of_wins, p_of_t = jax.jit(mcnemar_p), jax.jit(student_p)
 SIZES = [1, 2, 3, 7, 20, 100, 999, 5_000, 16_384, 16_385, 100_000, 1_000_000]
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("apart", SIZES)
 def test_the_exact_test_never_understates_and_overstates_by_three_percent(apart):
     spread = apart / 2 + np.linspace(-2, 6, 200) * np.sqrt(apart) / 2
@@ -25,6 +26,7 @@ def test_the_exact_test_never_understates_and_overstates_by_three_percent(apart)
     assert (got[held] <= exact[held] * 1.035).all()
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("wins", "apart"), [(0, 0), (1, 1), (5, 5), (3, 10), (8, 10), (60, 100), (8_400, 16_384)])
 def test_the_exact_test_is_scipys_binomial_test(wins, apart):
     exact = scipy.stats.binomtest(wins, apart, alternative="greater").pvalue if apart else 1.0
