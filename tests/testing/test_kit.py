@@ -31,6 +31,8 @@ EXCUSES = {
 }
 LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
+# One component of each role, and one that selects, are quick; long tests have all of them, and all checks.
+FIRST = {"trajectories", "betting", "mean_bounds", "promote", "over_run", "distill-digits", "progress"}
 # What takes longest. It is left out for mutants that other checks must find; of what ships, long tests have it.
 SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
 
@@ -44,7 +46,8 @@ def builtin():
             component, excuse = kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {})
             there = {check.name for check in CHECKS[role]}
             quick = {check: "a long test has it" for check in SLOW if check in there and check not in excuse}
-            yield pytest.param(component, excuse | quick, id=name)
+            if name in FIRST:
+                yield pytest.param(component, excuse | quick, id=name)
             yield pytest.param(component, excuse, id=f"{name}, all of it", marks=pytest.mark.long)
 
 
