@@ -206,3 +206,10 @@ def test_the_kit_imports_neither_pytest_nor_scipy():
 def test_nothing_in_the_kit_depends_on_the_component_being_built_in(excuse):
     larger = dataclasses.replace(MeanBounds(), block=64)
     assert check_component(larger, excuse=excuse).component == "MeanBounds"
+
+
+def test_the_former_name_of_findings_still_works_and_says_so():
+    with pytest.warns(DeprecationWarning, match=r"testing\.Finding"):
+        assert ev3x.testing.Record is ev3x.testing.Finding
+    with pytest.raises(AttributeError, match="no attribute 'Recorder'"):
+        ev3x.testing.Recorder  # noqa: B018
