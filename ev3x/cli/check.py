@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out
+from ..text import json_text
+from .console import InputError, out
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,6 +32,8 @@ def check(
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
     from ..host.discovery import discover, normalized
 
+    if not timeout > 0:
+        raise InputError(f"--timeout must be a number of seconds above 0, got {timeout:g}")
     index = discover()
     found = index.of(distribution)
     findings = list(_metadata(index, normalized(distribution), found))
@@ -38,7 +41,7 @@ def check(
         if not plugin.incompatible and plugin.name not in index.conflicts:
             findings += _loaded(plugin, timeout, ["--no-kit"] if no_kit else [])
     if as_json:
-        out(json.dumps({"distribution": distribution, "findings": findings}))
+        out(json_text({"distribution": distribution, "findings": findings}))
     else:
         for finding in findings:
             out(f"{_SIGNS[finding['good']]:5} {finding['what']}: {finding['text']}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 
+from ..text import shown, why
 from .bindings import BINDINGS, Native
 from .contents import Contents, of_file, of_kind
 from .kinds import STARTS, Kind
@@ -41,10 +43,10 @@ def create(
             raise ScaffoldError(f"{option} must be one of {', '.join(known)}, got {value!r}")
     names = Names(_name(name, kind, native, source))
     folder = into / names.distribution
-    if folder.exists():
-        raise ScaffoldError(f"{folder} exists: remove it, or choose another name, or another folder with --into")
-    if not into.is_dir():
-        raise ScaffoldError(f"--into must be an existing folder, got {into}")
+    if os.path.lexists(folder):
+        raise ScaffoldError(f"{shown(folder)} exists: remove it, or choose another name, or another folder with --into")
+    if not os.path.isdir(into):
+        raise ScaffoldError(f"--into must be an existing folder, got {shown(into)}")
     contents = of_kind(names, kind or "proposer", native) if source is None else of_file(names, source)
     _write(folder, contents)
     return Written(names.name, folder, tuple(map(folder.joinpath, contents.files)), contents.run, contents.notes)
@@ -62,7 +64,8 @@ def _name(name: str | None, kind: str | None, native: str | None, source: Path |
     plugin = source.stem.replace("_", "-")
     if name not in (None, plugin):
         raise ScaffoldError(
-            f"{source} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file first"
+            f"{shown(source)} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file "
+            "first"
         )
     return plugin
 
@@ -78,4 +81,4 @@ def _write(folder: Path, contents: Contents) -> None:
                 path.write_bytes(text)
             made.rename(folder)
     except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be written: {error.strerror}") from error
+        raise ScaffoldError(f"{shown(folder)} cannot be written: {why(error)}") from error

@@ -20,7 +20,7 @@ SUMMARY = {
     "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
     "reason": "3 rounds", "promise": "over the whole run, ...", "in_shadow": 0,
     "ledger": {"spent": 0.04, "left": 0.01}, "holdout": {"read": 5000, "size": 4000, "uses": 2},
-    "about": "MNIST-1D", "versions": {},
+    "about": "MNIST-1D", "versions": {}, "observer_faults": {"progress": 1},
     "directory": "runs/x", "kept": {"synergy/size 1": {"parameters": 546, "test": {"accuracy": None}}},
 }  # fmt: skip
 
@@ -61,6 +61,7 @@ def test_a_run_ends_with_a_table(runs):
     assert ["rounds", "3", "with", "1", "promotion,", "2", "x", "grow,", "1", "x", "undo"] in lines
     assert "budget spent 0.04, left 0.01".split() in lines
     assert "holdout 5,000 decide examples read of 4,000, some 2 times".split() in lines
+    assert "faults observer 'progress' failed 1 time".split() in lines
     assert ["files", "runs/x"] in lines and ["data", "MNIST-1D"] in lines
     assert "synergy/size 1  546 parameters, on the test set accuracy not finite" in result.stdout
 
