@@ -1,8 +1,9 @@
-"""Text between ev3x and people: what any screen can show, and standard streams whose loss ends nothing."""
+"""Text between ev3x and people: what any screen can show, streams whose loss ends nothing, files that are whole."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import io
 import json
@@ -11,7 +12,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def shown(text: object) -> str:
     """The text on one line: line breaks, control characters and what is no UTF-8 (in names of files) as escapes."""
     return _UNSEEN.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(text))
+
+
+def shown_lines(text: str) -> str:
+    """The text on the lines that it has, each as `shown` makes it."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def command(*words: object) -> str:
@@ -54,6 +62,26 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file to, which replaces `path` once it is complete; it goes, whatever fails."""
+    new = draft_of(path)
+    try:
+        yield new
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+
+
+def draft_of(path: Path) -> Path:
+    """The temporary path to write this file to; OSError for a path that can only be a folder."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return path.with_name(path.name + ".new")
 
 
 class Stream:

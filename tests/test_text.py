@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -138,3 +139,30 @@ def test_a_program_outlives_its_output():
     assert done.returncode == 1 and b"standard output is not complete: No space left on device" in done.stderr
     done = say("x", "sh", "-c", 'exec "$@" >&-', "-")
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_lock_and_a_picture_are_whole_or_as_they_were(tmp_path, monkeypatch):
+    """Whoever writes a file in one go does it through a draft."""
+    from sample_rows import ROWS, info
+
+    from ev3x.builtin.observers.curve import Curve
+    from ev3x.host import lock
+    from ev3x.host.host import Host
+
+    def full(path, words, **options):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    def spoilt(figure, path, **options):
+        full(path, "")
+
+    (tmp_path / "curve.png").write_bytes(b"old")
+    (tmp_path / "lock").write_text("old", encoding="utf-8")
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", spoilt)
+    with pytest.raises(lock.LockError, match="cannot be written: No space left on device"):
+        lock.write(Host(), tmp_path / "lock")
+    summary = {"rounds": 6, "promotions": 1, "test": {"m": None}, "baseline": {"m": None}}
+    with pytest.raises(OSError, match="No space left on device"):
+        Curve().end(Curve().start(info(tmp_path), ROWS), summary)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"curve.png": b"old", "lock": b"old"}

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..text import json_text
+from ..text import json_text, shown, shown_lines
 from .console import InputError, out
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(
         out(json_text({"distribution": distribution, "findings": findings}))
     else:
         for finding in findings:
-            out(f"{_SIGNS[finding['good']]:5} {finding['what']}: {finding['text']}")
+            out(shown_lines(f"{_SIGNS[finding['good']]:5} {shown(finding['what'])}: {finding['text']}"))
     if any(finding["good"] is False for finding in findings):
         raise typer.Exit(FAILED)
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..text import console, shown, standard, why
+from ..text import console, shown, shown_lines, standard, why
 
 PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that no command must import jax to catch them.
@@ -85,8 +85,7 @@ def out(text: str) -> None:
 
 def say(text: str, style: str = "") -> None:
     """Write a line for people, or several, on standard error."""
-    lines = "\n".join(map(shown, text.split("\n")))
-    console(standard("stderr"), soft_wrap=True).print(lines, style=style)
+    console(standard("stderr"), soft_wrap=True).print(shown_lines(text), style=style)
 
 
 def note_everything() -> None:

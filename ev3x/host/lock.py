@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..text import draft
 from .discovery import PluginInfo, claimed, normalized
 from .policy import PluginPolicy
 
@@ -58,7 +59,8 @@ def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
     q = functools.partial(json.dumps, ensure_ascii=False)  # strings of JSON are strings of TOML
     tables = [f"\n[{q(n)}]\nversion = {q(pin.version)}\nsha256 = {q(pin.sha256)}\n" for n, pin in made.items()]
     try:
-        path.write_text(_HEAD + "".join(tables), encoding="utf-8")
+        with draft(path) as new:
+            new.write_text(_HEAD + "".join(tables), encoding="utf-8")
     except OSError as error:
         raise LockError(f"{path}: cannot be written: {error.strerror}") from error
     return made

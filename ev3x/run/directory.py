@@ -6,7 +6,6 @@ This module alone writes and reads its files: `config.toml`, `rounds.jsonl` (a r
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.observe import Row
-from ..text import command, json_text, shown, why
+from ..text import command, draft_of, json_text, shown, why
+from ..text import draft as file_draft
 
 try:
     import fcntl
@@ -46,7 +46,7 @@ def claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote its config leaves the draft.
-        if any(path.name not in (LOCK, _draft(directory / CONFIG).name) for path in directory.iterdir()):
+        if any(path.name not in (LOCK, draft_of(directory / CONFIG).name) for path in directory.iterdir()):
             raise RunError(
                 f"{shown(directory)} is not empty: choose another --out, or `{resuming(directory)}` if it is a run"
             )
@@ -84,16 +84,11 @@ def draft(path: Path) -> Iterator[Path]:
 
     Whatever fails, `path` stays as it was, and the draft goes.
     """
-    new = _draft(path)
     try:
-        yield new
-        os.replace(new, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        if isinstance(error, OSError):
-            raise _unwritten(path, error) from error
-        raise
+        with file_draft(path) as new:
+            yield new
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def write(path: Path, text: str) -> None:
@@ -151,12 +146,6 @@ def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
     text = _text(directory / SUMMARY)
     rows = [_parsed(line.removesuffix("\n")) for line in _lines(directory)]
     return rows, None if text is None else _parsed(text)
-
-
-def _draft(path: Path) -> Path:
-    if not path.name:
-        raise RunError(f"cannot write {path}: it is a folder")
-    return path.with_name(path.name + ".new")
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

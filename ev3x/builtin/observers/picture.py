@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.observe import RunInfo
-from ...text import shown, standard
+from ...text import draft, shown, standard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,8 @@ def picture(path: Path, size: tuple[float, float], about: str) -> Iterator[Figur
         lines = textwrap.fill(shown(about), 170, max_lines=LINES)
         figure.suptitle(lines, fontsize=7, color="#666666", x=0.01, ha="left")
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-        figure.savefig(path, dpi=150)
+        with draft(path) as new:
+            figure.savefig(new, dpi=150, format="png")
 
 
 def plain(axes: Axes) -> None:

@@ -46,7 +46,12 @@ def test_text_is_drawn_as_it_is_whatever_a_matplotlibrc_says(tmp_path, monkeypat
     from matplotlib.text import Text
 
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure.findobj(Text)))
+
+    def seen(figure, path, **options):
+        drawn.append(figure.findobj(Text))
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", seen)
     with rc_context({"text.usetex": True, "text.parse_math": True, "axes.formatter.use_mathtext": True}):
         for observer, rows in ((Curve(), ROWS), (Lineage(), [row(0, calls={"grow": "grow"})])):
             run = dataclasses.replace(info(tmp_path), about=SIGNS, task=SIGNS)
