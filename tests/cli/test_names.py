@@ -13,20 +13,7 @@ from ev3x.config.override import ConfigError
 from ev3x.run.session import RunError
 
 LONG = "a" * 300
-NAMES = [
-    LONG,
-    "x/" * 3000,
-    "a\nb",
-    "a\x1b[31mb",
-    "no\udcff",
-    "",
-    "a b",
-    "$HOME",
-    "[/bold]",
-    ".",
-    "tiny.py/x",
-    f"{LONG}.toml",
-]
+NAMES = [LONG, f"{LONG}.toml", "x/" * 3000, "a\nb\x1b[31m", "no\udcff", "", "$HOME [/bold]", "tiny.py/x"]
 COMMANDS = [
     ["run"],
     ["run", "--set"],
@@ -77,7 +64,7 @@ def test_any_name_is_taken_or_refused_in_one_line(started, command):
         assert answer(*command, name) or command[-1] in ("new", "--into")
 
 
-@pytest.mark.parametrize("name", ["a b", "$HOME", "it's", "größe", "[/bold]"])
+@pytest.mark.parametrize("name", ["a b $HOME", "it's größe [/bold]"])
 def test_a_directory_for_a_run_may_be_called_anything_that_is_text(started, name):
     assert answer("run", "--out", name) == "this is a test"
     assert started == [Path(name)]
