@@ -94,7 +94,10 @@ class Stream:
     def write(self, text: str) -> int:
         """The length of the text, written or not."""
         try:
-            self.inner.write(text)
+            try:
+                self.inner.write(text)
+            except UnicodeEncodeError as error:
+                self.inner.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
         except (OSError, ValueError) as error:  # ValueError: it was closed
             self._note(error)
         return len(text)
@@ -161,10 +164,12 @@ def make_lasting() -> None:
 def lost() -> str | None:
     """Why standard output is not complete, in words, once; None when it is, or when nobody wants to read it."""
     stream = sys.stdout
-    stream.flush()
-    if not isinstance(stream, Stream) or stream.fault is None:
+    if not isinstance(stream, Stream):
         return None
+    stream.flush()
     fault, stream.fault = stream.fault, None
+    if fault is None:
+        return None
     # Python writes what is left in its buffer once more when it ends, and would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return None if fault.errno in (errno.EPIPE, errno.EBADF) else f"standard output is not complete: {why(fault)}"

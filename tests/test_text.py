@@ -78,6 +78,13 @@ def test_a_closed_stream_is_no_error():
     assert isinstance(stream.fault, OSError)
 
 
+def test_signs_that_a_strict_stream_lacks_are_escaped():
+    raw = io.BytesIO()
+    stream = text.Stream(io.TextIOWrapper(raw, encoding="ascii"))
+    print("größe", file=stream, flush=True)
+    assert raw.getvalue() == b"gr\\xf6\\xdfe\n" and stream.fault is None
+
+
 def test_a_stream_that_was_closed_before_the_start_takes_text(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     stream = text.standard("stderr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -22,6 +23,7 @@ PACKAGE = Path(__file__).parents[1]
 KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
 KNOWN |= {"InputError"}
 LOST, BAD_INPUT, DIFFERS, INTERRUPTED = 1, 2, 3, 130
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class InputError(Exception):
@@ -154,6 +156,8 @@ def _in_words(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{shown(error.filename)}: {why(error)}"
+    if isinstance(error, OSError) and error.errno in FULL:  # writing names no file
+        return f"a file cannot be written: {why(error)}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = isinstance(error, ValueError | TypeError) and Path(frames[-1].filename).is_relative_to(PACKAGE)
     return str(error) if ours else None

@@ -135,6 +135,22 @@ def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
     assert isinstance(result.exception, SystemExit) == (code == 2)
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "data\n.npy"), "data\\n.npy: No such file or directory"),
+        (OSError(28, "No space left on device"), "a file cannot be written: No space left on device"),
+    ],
+)
+def test_errors_about_files_are_known_errors(monkeypatch, error, text):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(ev3x.run.session, "run", fail)
+    result = invoke("run", "--out", "x")
+    assert (result.exit_code, result.stderr.strip()) == (2, text)
+
+
 def test_values_that_our_own_checks_refuse_are_known_errors(monkeypatch):
     monkeypatch.setattr(ev3x.run.session, "run", lambda *_: ev3x.Metric("m", max, low=1.0, high=0.0))
     result = invoke("run", "--out", "x")
