@@ -249,13 +249,11 @@ class _Held(logging.Filter):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides Orbax's reports. What it logs as an error is a warning, unless the body raises: then that error says it."""
+    _spare_after_effects()
     logger, held = logging.getLogger("absl"), _Held()
     logger.addFilter(held)
     try:
         yield
-    except Exception:
-        _spare_after_effects()
-        raise
     finally:
         logger.removeFilter(held)
     for text in held.errors:
@@ -264,14 +262,18 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def _spare_after_effects() -> None:
-    """From here on, reads that Orbax began and then gave up end in silence, not in some sixty tracebacks."""
+    """From here on, reads that Orbax began and then gave up, because one failed, end without some sixty tracebacks."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
+    def told(record: logging.LogRecord) -> bool:
+        return "tensorstore" in str(record.exc_info and record.exc_info[1])
+
     sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(lambda record: not told(record))
 
 
 def _said(error: Exception) -> str:
