@@ -269,11 +269,8 @@ def _spare_after_effects() -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    def told(record: logging.LogRecord) -> bool:
-        return "tensorstore" in str(record.exc_info and record.exc_info[1])
-
     sys.unraisablehook = hook
-    logging.getLogger("asyncio").addFilter(lambda record: not told(record))
+    logging.getLogger("asyncio").addFilter(lambda r: "tensorstore" not in str(r.exc_info and r.exc_info[1]))
 
 
 def _said(error: Exception) -> str:
