@@ -1,6 +1,8 @@
-"""Looks at one plugin in a process of its own, which it may crash or hang: `python -m ev3x.cli.examine PLUGIN FILE`.
+"""Looks at one plugin in a process of its own, which it may crash or hang.
 
-Findings are appended to the file as they are made, a JSON object each, so that those before a crash are kept.
+`python -m ev3x.cli.examine PLUGIN FILE TIER N SEED`; the tier is "none", "quick" or "all", an N of 0 means all
+components. Findings are appended to the file as they are made, a JSON object each, so that those before a crash are
+kept.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal, cast
 
 from ..component import Component, OptionError
 from ..devices import backend_is_up
 from ..host.host import ROLES, Host, PluginError
 
+Tier = Literal["none", "quick", "all"]
 END = "end"  # the last finding of a process that ended normally
 
 
@@ -41,8 +45,11 @@ class Findings:
             self.add(what, False, str(error))
 
 
-def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
-    """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`."""
+def examine(name: str, findings: Findings, tier: Tier = "all", n: int = 0, seed: int = 0) -> None:
+    """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`.
+
+    Of a role with more than n components (0: no limit), n are drawn by the seed.
+    """
     import jax  # noqa: F401, so that no plugin is charged for its time
 
     host, said = Host(), io.StringIO()
@@ -60,33 +67,54 @@ def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
         components: dict[str, Component] = {}
         for role in ROLES:
             with findings.under(f"{role}s"):
-                for offer, kind in host.offers(role, name).items():
-                    _build(f"{name}:{offer}", kind, components, findings)
-        if kit:
-            _through_the_kit(components, findings)
+                offers = {f"{name}:{offer}": kind for offer, kind in host.offers(role, name).items()}
+                for use, kind in _drawn(role, offers, n, seed, findings).items():
+                    _build(use, kind, components, findings, kit=tier != "none")
+        if tier != "none":
+            _through_the_kit(components, findings, quick=tier == "quick")
     for line in said.getvalue().splitlines():
         findings.add("while it was loaded", None, line)
     findings.add(END, True, "")
 
 
-def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings) -> None:
-    """Adds the component with its defaults, if every option has one."""
+def _drawn(
+    role: str, offers: Mapping[str, type[Component]], n: int, seed: int, findings: Findings
+) -> Mapping[str, type[Component]]:
+    """The components that are looked at; a note says which they are where not all are."""
+    if not 0 < n < len(offers):
+        return offers
+    from ..testing import sample
+
+    drawn = sample(offers, n, seed)
+    text = f"{n} of {len(offers)} {role}s, drawn by --seed {seed}: {', '.join(drawn)}"
+    findings.add("sample", None, text)
+    return drawn
+
+
+def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings, *, kit: bool) -> None:
+    """Adds the component as its `kit` says; a fault where that leaves out what it needs, and the kit is asked for."""
     try:
-        components[use] = kind.build({})
+        components[use] = kind.build(kind.kit.options)
     except OptionError as error:
-        findings.add(use, None, f"not put through the kit: it cannot be built without options ({error})")
+        from ..testing.components import untried
+
+        advice = untried(kind)
+        text = f"not put through the kit: it cannot be built ({error})" + (f"; {advice}" if advice else "")
+        findings.add(use, False if kit and (advice or kind.kit.options) else None, text)
     else:
         findings.add(use, True, f"{kind.__name__}, {len(kind.options())} options")
 
 
-def _through_the_kit(components: Mapping[str, Component], findings: Findings) -> None:
+def _through_the_kit(components: Mapping[str, Component], findings: Findings, *, quick: bool) -> None:
     from ..testing import ConformanceError, ask_ahead, check_component
 
     with contextlib.redirect_stdout(io.StringIO()):
-        ask_ahead(components.values())
+        if not quick:
+            with contextlib.suppress(Exception):  # each check asks again, and says what is wrong
+                ask_ahead(components.values())
         for use, component in components.items():
             try:
-                report = check_component(component)
+                report = check_component(component, quick=quick)
             except ConformanceError as error:
                 findings.add(use, False, str(error))
             except Exception as error:  # of the component's code, outside of what a check expects
@@ -107,4 +135,5 @@ def _native(host: Host, name: str, findings: Findings) -> None:
 
 
 if __name__ == "__main__":
-    examine(sys.argv[1], Findings(Path(sys.argv[2])), kit="--no-kit" not in sys.argv)
+    plugin, file, tier, n, seed = sys.argv[1:]
+    examine(plugin, Findings(Path(file)), cast(Tier, tier), int(n), int(seed))

@@ -59,6 +59,10 @@ class Proposer(Component):
             state: the state that `propose` read.
             candidates: what `propose` returned, non-finite candidates made ineligible.
             feedback: how these candidates did: `value` f32[K], `mean` f32[K, M], `won` bool[K], and the decision.
+
+        To recognise a promotion: `feedback.decision.promote` says that the next current variables become the incumbent,
+        `feedback.won & feedback.decision.promote` that they are a candidate of this proposer. The variables themselves
+        are the `current` of the next `propose`.
         """
         return state
 

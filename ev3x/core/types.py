@@ -18,17 +18,25 @@ _LEFT_OUT = cast(Array, None)
 
 
 class Outcome(IntEnum):
-    """The verdict on one contender against the incumbent."""
+    """The verdict on one contender against the incumbent.
+
+    UNDECIDED: no claim is proven; WORSE, EQUIVALENT, BETTER: that is proven at the level that was asked; SPENT: nothing
+    was read, because every decide example has already taken part in a decision.
+    """
 
     UNDECIDED = 0
     WORSE = 1
     EQUIVALENT = 2
     BETTER = 3
-    SPENT = 4  # nothing was read: every decide example has already taken part in a decision
+    SPENT = 4
 
 
 class Move(IntEnum):
-    """Where the next current variables come from."""
+    """Where the next current variables come from.
+
+    KEEP: they stay as they are. TAKE: they are the winner's. RESTORE: they are the incumbent's again, a rollback.
+    Whether they then become the incumbent is `Decision.promote`.
+    """
 
     KEEP = 0
     TAKE = 1
@@ -38,15 +46,19 @@ class Move(IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """The K candidates of one proposer: their variables stacked on a leading axis.
+    """The K candidates of one proposer.
 
-    `eligible` says which may win. `steps` counts the gradient steps spent. `memo` is private to the proposer: what its
-    `learn` needs after the round has chosen a winner. `notes` are small arrays for the record (sampled values).
+    Attributes:
+        variables: all collections of the model, stacked: every leaf [K, *shape].
+        eligible: bool[K], which may win. Those that are not finite cannot, whatever stands here.
+        steps: i32[], the gradient steps that were spent on all of them.
+        memo: any pytree, private to the proposer: what its `learn` needs once the round has a winner.
+        notes: small arrays [K, ...] by name, for the record (sampled values).
     """
 
     variables: Variables
-    eligible: Array  # bool[K]
-    steps: Array  # i32[]
+    eligible: Array
+    steps: Array
     memo: PyTree
     notes: dict[str, Array] = dataclasses.field(default_factory=dict)
 
@@ -56,25 +68,39 @@ class Candidates:
 class Question:
     """The question to an assessor: the error level, the weights of the metrics, and which contenders may win.
 
-    Contenders that are not eligible are only measured: they cannot win, and no further block is read because of them.
+    Attributes:
+        key: a typed key of this round and stage, for assessors that draw.
+        alpha: f32[], the chance of a false "better" that the budget offers; 1 when all candidates are selected from.
+        aims: f32[M], sign and weight of each metric: above 0 more is better, below 0 less is; 0 leaves it out.
+        eligible: bool[K]. Others are only measured: they cannot win, and no further block is read because of them.
     """
 
     key: Array
-    alpha: Array  # f32[]
-    aims: Array  # f32[M], sign and weight of each metric; 0 leaves it out
-    eligible: Array  # bool[K]
+    alpha: Array
+    aims: Array
+    eligible: Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """The scores of one block of examples, of all contenders and of the reference."""
+    """The scores of one block of n examples, of all K contenders and of the reference, by M metrics.
 
-    scores: Array  # f32[K, M, n]
-    reference: Array  # f32[M, n]
-    weights: Array | None  # f32[M, n]
+    Attributes:
+        scores: f32[K, M, n], of the contenders. A set-level metric repeats the value of the whole block.
+        reference: f32[M, n], of the reference on the same examples: the current model in selection, the incumbent in
+            confirmation.
+        weights: f32[M, n], how much each example counts; 0: it is none, whatever its score. A set-level metric has its
+            weight on one place. None: all count alike, and every metric has a value for each example.
+        batch: the examples themselves, a pytree with a leading axis of n.
+        index: i32[], 0 for the first block of this assessment.
+    """
+
+    scores: Array
+    reference: Array
+    weights: Array | None
     batch: PyTree
-    index: Array  # i32[], 0 for the first block of this assessment
+    index: Array
 
 
 @jax.tree_util.register_dataclass
@@ -111,36 +137,61 @@ class Assessment:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What to do with the model. Scalars only, so that a decision can be recorded, replayed, or not applied."""
+    """What to do with the model. Scalars only, so that a decision can be recorded, replayed, or not applied.
 
-    move: Array  # i32[], a Move
-    promote: Array  # bool[]: the next current variables become the incumbent
-    aims: Array  # f32[M] for the next round
-    calls: Array  # i32[A]: what each adapter asks the host to do after this round, a number of its own; 0: nothing
-    # bool[]: False in shadow mode, where decisions are recorded and nothing changes
+    Attributes:
+        move: i32[], a Move: where the next current variables come from.
+        promote: bool[], whether these next current variables become the incumbent. The loop refuses it where nobody
+            could win, or nothing was read (SPENT).
+        aims: f32[M], sign and weight of each metric in the selection of the next round.
+        calls: i32[A], what each adapter asks the host to do after this round, a number of its own; 0: nothing.
+        applied: bool[], False in shadow mode: the decision is recorded, and nothing changes.
+    """
+
+    move: Array
+    promote: Array
+    aims: Array
+    calls: Array
     applied: Array = dataclasses.field(default_factory=lambda: jnp.asarray(True))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Feedback:
-    """How the candidates of one proposer did in the round."""
+    """How the candidates of one proposer did in the round.
 
-    value: Array  # f32[K]
-    mean: Array  # f32[K, M]
-    won: Array  # bool[K]: chosen, and now current
-    verdict: Array  # i32[], the Outcome of the winner
+    Attributes:
+        value: f32[K], what selection ranked them by; -inf: could not win.
+        mean: f32[K, M], their mean scores on the assess split.
+        won: bool[K], chosen *and taken* (`Move.TAKE`): this candidate is now current. All False where another proposer's
+            candidate was chosen, or none, or where the adapters kept or restored the model. Taken is not promoted: that
+            is `won & decision.promote`.
+        verdict: i32[], the Outcome of the winner of the round, whoever proposed it; UNDECIDED where there was none.
+        decision: what was done with the model, as it took effect: in shadow mode, to keep everything. The incumbent is
+            another model after this round where `decision.promote`.
+    """
+
+    value: Array
+    mean: Array
+    won: Array
+    verdict: Array
     decision: Decision
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The variables that exploration starts from, those last promoted on evidence, and the aims of selection."""
+    """The model of a run.
+
+    Attributes:
+        current: the variables that exploration starts from.
+        incumbent: those last promoted on evidence; what a confirmation compares with, and what a run gives.
+        aims: f32[M], sign and weight of each metric in the next selection.
+    """
 
     current: Variables
     incumbent: Variables
-    aims: Array  # f32[M]
+    aims: Array
 
 
 @jax.tree_util.register_dataclass

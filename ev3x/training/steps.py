@@ -143,8 +143,18 @@ def carried(old: PyTree, first: PyTree) -> PyTree:
 def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree, PyTree]:
     """The optimizer states that belong to the next current variables and to the next incumbent.
 
-    `moved` belongs to the next current variables without a rollback, `promoted` to the incumbent; a rollback uses
-    `promoted` for both.
+    Both are pytrees of one structure; what comes back is (current, incumbent), for the next state of a proposer.
+
+    Args:
+        decision: `feedback.decision`, in `learn`.
+        moved: the state of the next current variables if they are not rolled back. Say what they are for each move:
+            TAKE: that of the winner if it is a candidate of this proposer (kept in the memo, found by
+            `feedback.won`), else the state before the round, for variables of somebody else's;
+            KEEP: the state before the round.
+        promoted: the state that belonged to the incumbent before the round.
+
+    KEEP and TAKE give `moved` as the current state, RESTORE gives `promoted`. A promotion makes the current state that of
+    the incumbent, too; without one, `promoted` stays.
     """
     current = where(decision.move == Move.RESTORE, promoted, moved)
     return current, where(decision.promote, current, promoted)

@@ -272,6 +272,13 @@ class BeyondOne(ZTest):
 
 
 @caught_by("power")
+class WorstWins(ZTest):
+    def rank(self, difference, question):
+        value, can_win = super().rank(difference, question)
+        return jnp.where(can_win, -value, -jnp.inf), can_win
+
+
+@caught_by("power_at_level")
 class NeverBetter(ZTest):
     def better(self, z, question):
         return z > 1e9
@@ -396,6 +403,30 @@ class LearnsFromNaN(Take):
 class PreparesNothing(Take):
     def prepare(self, state, explore):
         return None
+
+
+@caught_by("transition")
+class PromotesTheMean(Take):
+    """Puts the mean of both models in the place of the one that was just promoted: nobody has tested it."""
+
+    def decide(self, index, state, decision, selection, confirmation):
+        decision, state = super().decide(index, state, decision, selection, confirmation)
+        call = jnp.where(decision.promote & (state["rounds"] > 1), 2, 0).astype(jnp.int32)
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
+
+    def transform(self, key, call, state, form, probe):
+        mean = jax.tree.map(lambda x, y: 0.5 * x + 0.25 * y, form.model.current, form.model.incumbent)
+        model = dataclasses.replace(form.model, current=mean, incumbent=jax.tree.map(jnp.array, mean))
+        return state, ev3x.Form(form.task, form.champion, model)
+
+
+@caught_by("transition")
+class BreaksOnceGrown(Take):
+    """Forgets its state in a growth."""
+
+    def transform(self, key, call, state, form, probe):
+        _, form = super().transform(key, call, state, form, probe)
+        return {"rounds": state["rounds"]}, form
 
 
 @caught_by("transition")
