@@ -163,9 +163,9 @@ class Feedback:
     Attributes:
         value: f32[K], what selection ranked them by; -inf: could not win.
         mean: f32[K, M], their mean scores on the assess split.
-        won: bool[K], chosen *and taken* (`Move.TAKE`): this candidate is now current. All False where another proposer's
-            candidate was chosen, or none, or where the adapters kept or restored the model. Taken is not promoted: that
-            is `won & decision.promote`.
+        won: bool[K], chosen *and taken* (`Move.TAKE`): this candidate is now current. All False where a candidate of
+            another proposer was chosen, or none, or where the adapters kept or restored the model. Taken is not
+            promoted: that is `won & decision.promote`.
         verdict: i32[], the Outcome of the winner of the round, whoever proposed it; UNDECIDED where there was none.
         decision: what was done with the model, as it took effect: in shadow mode, to keep everything. The incumbent is
             another model after this round where `decision.promote`.

@@ -1,7 +1,7 @@
 """What proposers that train are made of: gradient steps, losses, optimizers, ranges of hyperparameters.
 
-- `train(task, loss, optimizer, variables, opt_state, explore, drawn, key, steps=...)`: a trajectory of gradient steps on
-  drawn batches, and whether all losses were finite; `gradient_step` is one of them, `loss_value` their objective.
+- `train(task, loss, optimizer, variables, opt_state, explore, drawn, key, steps=...)`: a trajectory of gradient steps
+  on drawn batches, and whether all losses were finite; `gradient_step` is one of them, `loss_value` their objective.
   `optimizer` is what `Optimizer.build()` returns: an optax transformation, whose state is `optimizer.init(params)`.
 - `follow(decision, moved, promoted)`: which optimizer state goes on with the current variables, and which with the
   incumbent, whatever became of the round. For `learn`.

@@ -153,8 +153,8 @@ def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree,
             KEEP: the state before the round.
         promoted: the state that belonged to the incumbent before the round.
 
-    KEEP and TAKE give `moved` as the current state, RESTORE gives `promoted`. A promotion makes the current state that of
-    the incumbent, too; without one, `promoted` stays.
+    KEEP and TAKE give `moved` as the current state, RESTORE gives `promoted`. A promotion makes the current state that
+    of the incumbent, too; without one, `promoted` stays.
     """
     current = where(decision.move == Move.RESTORE, promoted, moved)
     return current, where(decision.promote, current, promoted)
