@@ -57,8 +57,8 @@ class Rule:
         """What the function returns, called with these options, rules among them built first.
 
         Of an `Optimizer` that is an `optax.GradientTransformation`, a pair of functions `init` and `update`; of a
-        schedule it is a function of the step. `overrides` replace options and may be traced numbers: `build(learning_rate=rate)`
-        under `vmap` gives each candidate its own. Every call builds anew, and what it builds is equal to nothing: build
+        schedule it is a function of the step. `overrides` replace options and may be traced numbers:
+        `build(learning_rate=rate)` under `vmap` gives each candidate its own. Every call builds anew, and what it builds is equal to nothing: build
         inside the methods, and keep the rule as the option.
         """
         values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}

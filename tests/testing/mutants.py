@@ -244,6 +244,14 @@ class Forgets(ZTest):
 
 
 @caught_by("masked")
+class MultipliesNaN(ZTest):
+    def observe(self, evidence, block, question, metrics):
+        more = super().observe(evidence, block, question, metrics)
+        spread = 0.0 if block.weights is None else (jnp.sign(block.weights) * block.reference).sum(-1)
+        return {**more, "reference": more["reference"] + 0.0 * spread}
+
+
+@caught_by("masked")
 class Unmasked(ZTest):
     def observe(self, evidence, block, question, metrics):
         return super().observe(evidence, dataclasses.replace(block, weights=None), question, metrics)
