@@ -58,8 +58,8 @@ class Rule:
 
         Of an `Optimizer` that is an `optax.GradientTransformation`, a pair of functions `init` and `update`; of a
         schedule it is a function of the step. `overrides` replace options and may be traced numbers:
-        `build(learning_rate=rate)` under `vmap` gives each candidate its own. Every call builds anew, and what it builds
-        is equal to nothing: build inside the methods, and keep the rule as the option.
+        `build(learning_rate=rate)` under `vmap` gives each candidate its own. Two that are built are
+        never equal: build inside the methods, and keep the rule as the option.
         """
         values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}
         return self.factory(**(values | overrides))
