@@ -24,9 +24,12 @@ class TransformError(ValueError):
 class Form:
     """What a host transition may change: the model, and the tasks that its variables belong to.
 
-    `task` is the task of the current variables. `champion` is the task of the incumbent while a promotion needs a host
-    transition (because its shape differs, or because the current variables were drawn anew), else None. `fresh` says
-    that the current variables were drawn anew, so optimizer states must be reset.
+    Attributes:
+        task: that of the current variables.
+        champion: the task of the incumbent while a promotion needs a host transition (because its shape differs, or
+            because the current variables were drawn anew), else None: then it is `task`, too.
+        model: current variables, incumbent and aims.
+        fresh: whether the current variables were drawn anew, so that optimizer states must be reset.
     """
 
     task: Task

@@ -108,30 +108,39 @@ class Block:
 class Assessment:
     """What an assessor concludes about K contenders and M metrics.
 
-    Contenders are ranked by `value` (-inf: cannot win); `winner` is the index of the best, -1 when nobody can win.
-    `mean` is each contender's mean score, `lower` and `upper` are its bounds in the range of the metric; `difference`
-    is its mean difference to the reference on the same examples, `difference_lower` and `difference_upper` are its
-    bounds. An assessor that tests another statistic (a median, say) gives that statistic instead of the mean.
-    `p_values` are NaN for metrics that were not tested, `p_value` is the largest of the others; p-values of an
-    e-process are 1 / e. `futile` says that the assessor stopped reading because it had ruled out a gain worth having.
-    The last three may be omitted. If you omit them, the loop sets both bounds equal to `difference`, and `futile` to
-    False.
+    An assessor that tests another statistic (a median, say) gives that statistic instead of the mean.
+
+    Attributes:
+        value: f32[K], by which contenders are ranked; -inf: cannot win.
+        mean: f32[K, M], each contender's mean score.
+        lower: f32[K, M], and `upper`: the bounds of the mean, in the range of the metric.
+        upper: see `lower`.
+        difference: f32[K, M], the mean difference to the reference on the same examples.
+        reference: f32[M], the mean score of the reference.
+        outcome: i32[K], an Outcome for each contender.
+        winner: i32[], the index of the best, -1 when nobody can win.
+        p_value: f32[K], the largest of the p-values that are not NaN; of an e-process 1 / e.
+        p_values: f32[K, M], NaN for metrics that were not tested.
+        examples: i32[], how many were read.
+        difference_lower: f32[K, M], and `difference_upper`: the bounds of `difference`; by default the difference.
+        difference_upper: see `difference_lower`.
+        futile: bool[K], whether reading stopped because a gain worth having was ruled out; by default False.
     """
 
-    value: Array  # f32[K]
-    mean: Array  # f32[K, M]
-    lower: Array  # f32[K, M]
-    upper: Array  # f32[K, M]
-    difference: Array  # f32[K, M]
-    reference: Array  # f32[M]
-    outcome: Array  # i32[K], an Outcome
-    winner: Array  # i32[]
-    p_value: Array  # f32[K]
-    p_values: Array  # f32[K, M]
-    examples: Array  # i32[]
-    difference_lower: Array = _LEFT_OUT  # f32[K, M]
-    difference_upper: Array = _LEFT_OUT  # f32[K, M]
-    futile: Array = _LEFT_OUT  # bool[K]
+    value: Array
+    mean: Array
+    lower: Array
+    upper: Array
+    difference: Array
+    reference: Array
+    outcome: Array
+    winner: Array
+    p_value: Array
+    p_values: Array
+    examples: Array
+    difference_lower: Array = _LEFT_OUT
+    difference_upper: Array = _LEFT_OUT
+    futile: Array = _LEFT_OUT
 
 
 @jax.tree_util.register_dataclass
@@ -197,11 +206,21 @@ class Model:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Everything that the next round needs. A run that continues from it, on the same data, gives the same bits."""
+    """Everything that the next round needs. A run that continues from it, on the same data, gives the same bits.
+
+    Attributes:
+        key: the typed key of the run, from which those of all rounds and components follow.
+        round: i32[], the number of the next round; the first is 0.
+        spent: i32[], decide blocks read so far.
+        model: the current variables, the incumbent and the aims.
+        proposers: the states of the proposers, by label.
+        adapters: the states of the adapters, by label.
+        budget: the state of the budget.
+    """
 
     key: Array
-    round: Array  # i32[]
-    spent: Array  # i32[], decide blocks read so far
+    round: Array
+    spent: Array
     model: Model
     proposers: dict[str, PyTree]
     adapters: dict[str, PyTree]

@@ -64,7 +64,7 @@ class Trial:
     """One component on its bench: what became of each check, which is run when it is asked for, and once.
 
     What the checks share is compiled once. `make` puts the component on the bench; `least` is how many checks must run,
-    whatever is excused. ValueError for an excuse that no check has, that gives no reason, or that is one too many.
+    whatever is excused. ValueError for an excuse that no check has, or that gives no reason.
     """
 
     def __init__(self, make: Callable[[], Any], checks: Sequence[Check], least: int, excuse: Mapping[str, str]) -> None:
