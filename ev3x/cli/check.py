@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out
+from .console import DEBUG, debugging, out
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,7 +36,7 @@ def check(
     findings = list(_metadata(index, normalized(distribution), found))
     for plugin in found:
         if not plugin.incompatible and plugin.name not in index.conflicts:
-            findings += _loaded(plugin, timeout, ["--no-kit"] if no_kit else [])
+            findings += _loaded(plugin, timeout, ["--no-kit"] * no_kit + [DEBUG] * debugging())
     if as_json:
         out(json.dumps({"distribution": distribution, "findings": findings}))
     else:

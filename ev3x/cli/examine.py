@@ -16,7 +16,9 @@ from pathlib import Path
 
 from ..component import Component, OptionError
 from ..devices import backend_is_up
+from ..host.discovery import unreadable
 from ..host.host import ROLES, Host, PluginError
+from .console import DEBUG
 
 END = "end"  # the last finding of a process that ended normally
 
@@ -41,14 +43,38 @@ class Findings:
             self.add(what, False, str(error))
 
 
-def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
+class _Said(logging.Handler):
+    """Keeps what is logged: what a plugin does while it is loaded, and with `debug` the tracebacks of its faults."""
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__(logging.DEBUG if debug else logging.INFO)
+        self.lines: list[str] = []
+        logger = logging.getLogger("ev3x" if debug else "ev3x.plugins")
+        logger.setLevel(self.level)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message and the traceback that comes with it."""
+        self.lines += [self.format(record)] if record.exc_info else record.getMessage().splitlines()
+
+
+def examine(name: str, findings: Findings, *, kit: bool = True, debug: bool = False) -> None:
     """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`."""
     import jax  # noqa: F401, so that no plugin is charged for its time
 
-    host, said = Host(), io.StringIO()
-    logging.getLogger("ev3x.plugins").addHandler(handler := logging.StreamHandler(said))
-    handler.setLevel(logging.INFO)
-    logging.getLogger("ev3x.plugins").setLevel(logging.INFO)
+    host, said = Host(), _Said(debug=debug)
+    try:
+        _examine(name, host, findings, kit=kit)
+    except Exception as error:
+        if (stranger := unreadable(error, host.index)) is None:
+            raise
+        findings.add("environment", False, stranger)
+    for line in said.lines:
+        findings.add("while it was loaded", None, line)
+    findings.add(END, True, "")
+
+
+def _examine(name: str, host: Host, findings: Findings, *, kit: bool) -> None:
     with findings.under("import"):
         began, before = time.perf_counter(), len(sys.modules)
         host.load(name)
@@ -64,9 +90,6 @@ def examine(name: str, findings: Findings, *, kit: bool = True) -> None:
                     _build(f"{name}:{offer}", kind, components, findings)
         if kit:
             _through_the_kit(components, findings)
-    for line in said.getvalue().splitlines():
-        findings.add("while it was loaded", None, line)
-    findings.add(END, True, "")
 
 
 def _build(use: str, kind: type[Component], components: dict[str, Component], findings: Findings) -> None:
@@ -90,6 +113,7 @@ def _through_the_kit(components: Mapping[str, Component], findings: Findings) ->
             except ConformanceError as error:
                 findings.add(use, False, str(error))
             except Exception as error:  # of the component's code, outside of what a check expects
+                logging.getLogger("ev3x.faults").debug("the kit and %s", use, exc_info=error)
                 findings.add(use, False, f"the kit could not be run: {type(error).__name__}: {error}")
             else:
                 findings.add(use, True, str(report))
@@ -107,4 +131,4 @@ def _native(host: Host, name: str, findings: Findings) -> None:
 
 
 if __name__ == "__main__":
-    examine(sys.argv[1], Findings(Path(sys.argv[2])), kit="--no-kit" not in sys.argv)
+    examine(sys.argv[1], Findings(Path(sys.argv[2])), kit="--no-kit" not in sys.argv, debug=DEBUG in sys.argv)

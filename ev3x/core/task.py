@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
+from . import contract
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .streams import Feed
 from .types import Array, Batch, Predictions, PyTree, Variables
@@ -187,17 +188,24 @@ def score(task: Task, variables: Variables, batch: Batch) -> Array:
     """The scores f32[M, n] of one model; the one value of a set-level metric fills its row."""
     n = _length(batch)
     predictions = task.predict(variables, batch)
-    return jnp.stack([jnp.broadcast_to(m(predictions, batch, n), (n,)) for m in task.metrics])
+    rows = []
+    for metric in task.metrics:
+        try:
+            rows.append(jnp.broadcast_to(metric(predictions, batch, n), (n,)))
+        except Exception as error:
+            error.add_note(f"in metric {metric.name!r} of the task {type(task).__name__}")
+            raise
+    return jnp.stack(rows)
 
 
 def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
     """The weights f32[M, n] of a block, None when all are equal; a set-level value counts once a block."""
     n = _length(batch)
     weights = task.weigh(batch)
-    if weights is not None and weights.shape != (n,):
-        raise ValueError(
-            f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {weights.shape}"
-        )
+    if weights is not None and np.shape(weights) != (n,):
+        who, name = contract.Who("task", kind=type(task)), type(task).__name__
+        text = f"{name}.weigh must return one weight per example: expected ({n},), got {np.shape(weights)}"
+        raise contract.BoundaryError(who, "weigh", text, "keep the axis of examples, or return None for equal weights")
     if mask is not None:
         weights = mask if weights is None else weights * mask
     kinds = [m.kind for m in task.metrics]

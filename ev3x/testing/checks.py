@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,6 +102,7 @@ def _record(one: Check, bench: Any, records: Mapping[str, Finding], excuse: Mapp
     except NothingToCheck as reason:
         return Finding(one.name, "excused", str(reason))
     except Exception as error:
+        logging.getLogger("ev3x.faults").debug("check %s", one.name, exc_info=error)
         return Finding(one.name, "failed", f"expected no exception; got {_told(error)}; mend what raises it")
     return Finding(one.name, "passed", note or "")
 

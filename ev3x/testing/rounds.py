@@ -135,6 +135,7 @@ def _record(i: int, outcome: Outcome | None, metrics: tuple[Metric, ...]) -> Rec
         round=jnp.int32(i),
         alpha=jnp.float32(0.01),
         eligible=jnp.array([outcome is not None, i % 3 != 1 and outcome is not None]),
+        finite=jnp.ones(2, bool),
         selection=assessment(key, metrics, (Outcome.UNDECIDED,) * 2, winner),
         confirmation=assessment(jax.random.fold_in(key, 1), metrics, (verdict, Outcome.UNDECIDED), 0),
         evidence=(),
