@@ -13,7 +13,7 @@ from types import FrameType
 
 from ..component import Component
 from ..core.contract import BoundaryError
-from ..core.task import Metric
+from ..core.task import Metric, MetricError
 from ..host.discovery import BUILTIN, PluginInfo
 from ..host.faults import cause
 from ..host.host import PluginError
@@ -50,7 +50,11 @@ def in_words(error: BaseException) -> str:
     """The message of an error; for a callback that raised on the host, its own error and place, not XLA's text."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     places = [line for line in lines if line.startswith("File ")]
-    return f"a callback raised {lines[-1]} ({places[-1]})" if places else str(error)
+    if not places:
+        return str(error)
+    metric = re.fullmatch(rf"\S*{MetricError.__name__}: (metric .+?): (\w+: .*)", lines[-1])
+    who, said = (f"{metric[1]}: ", metric[2]) if metric else ("", lines[-1])
+    return f"{who}a callback raised {said} ({places[-1]})"
 
 
 def _said(setup: Setup, error: BaseException) -> str | None:

@@ -15,10 +15,10 @@ from ..core.types import Record
 PATIENCE = 5
 NOT_FINITE, NOT_ELIGIBLE, IDLE, NO_SCORE = "not finite", "not eligible", "idle", "no finite score"
 WHY = {
-    NOT_FINITE: "hold NaN or infinity (lower its learning rate, or look at its loss)",
-    NOT_ELIGIBLE: "are not `eligible` by its own word (a method that waits on purpose says so: `idles = True`)",
-    IDLE: "wait by design",
-    NO_SCORE: "have no finite score (look at the metrics)",
+    NOT_FINITE: "with NaN or infinity (lower its learning rate, or look at its loss)",
+    NOT_ELIGIBLE: "not `eligible` by its own word (a method that waits on purpose says so: `idles = True`)",
+    IDLE: "waiting by design",
+    NO_SCORE: "without a finite score (look at the metrics)",
 }
 
 
