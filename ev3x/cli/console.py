@@ -118,7 +118,8 @@ def _tracebacks() -> Iterator[None]:
         while cause is not None and cause not in chain:
             chain.append(cause)
             cause = cause.__cause__ or cause.__context__
-        if _in_words(error) and not any(one is other for one in chain for other in told):
+        listed = told and type(error).__name__ == "ConfigError"  # its problems are faults that were told one by one
+        if _in_words(error) and not listed and not any(one is other for one in chain for other in told):
             traceback.print_exception(error)
         raise
     finally:

@@ -47,15 +47,15 @@ class _Said(logging.Handler):
     """Keeps what is logged: what a plugin does while it is loaded, and with `debug` the tracebacks of its faults."""
 
     def __init__(self, *, debug: bool) -> None:
-        super().__init__(logging.DEBUG if debug else logging.INFO)
-        self.lines: list[str] = []
+        super().__init__()
+        self.texts: list[str] = []
         logger = logging.getLogger("ev3x" if debug else "ev3x.plugins")
-        logger.setLevel(self.level)
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message and the traceback that comes with it."""
-        self.lines += [self.format(record)] if record.exc_info else record.getMessage().splitlines()
+        self.texts += [self.format(record)] if record.exc_info else record.getMessage().splitlines()
 
 
 def examine(name: str, findings: Findings, *, kit: bool = True, debug: bool = False) -> None:
@@ -69,8 +69,8 @@ def examine(name: str, findings: Findings, *, kit: bool = True, debug: bool = Fa
         if (stranger := unreadable(error, host.index)) is None:
             raise
         findings.add("environment", False, stranger)
-    for line in said.lines:
-        findings.add("while it was loaded", None, line)
+    for text in said.texts:
+        findings.add("while it was loaded", None, text)
     findings.add(END, True, "")
 
 
