@@ -43,14 +43,18 @@ def cause(error: BaseException, plugin: PluginInfo | None = None, place: str = "
         return f"it called sys.exit({error.code!r}){_place(error, place)}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
-    known = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in REMEDIES), None)
-    said = _words(error)
+    known, said = remedy(error), _words(error)
     # JAX's own errors list the arguments of the whole round, and end with a link.
     said = " ".join((said.partition("\n")[0].rstrip(".") if known else said).split())
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, ModuleNotFoundError) and error.name and plugin is not None:
         return f"{text}{_missing(error.name, error, plugin)}"
-    return f"{text}{'; ' if known else ''}{REMEDIES.get(known or '', '')}{_place(error, place)}"
+    return f"{text}{'; ' if known else ''}{known}{_place(error, place)}"
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an error that many authors meet; "" for any other."""
+    return next((REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in REMEDIES), "")
 
 
 def _missing(name: str, error: BaseException, plugin: PluginInfo) -> str:

@@ -23,6 +23,8 @@ SUMMARY = {
     "reason": "3 rounds", "promise": "over the whole run, ...", "in_shadow": 0,
     "ledger": {"spent": 0.04, "left": 0.01}, "holdout": {"read": 5000, "size": 4000, "uses": 2},
     "about": "MNIST-1D", "versions": {},
+    "proposers": {"fine": {"candidates": 3, "rounds_without": 0, "not_finite": 1},
+                  "sick": {"candidates": 6, "rounds_without": 2, "not_finite": 5}},
     "directory": "runs/x", "kept": {"synergy/size 1": {"parameters": 546, "test": {"accuracy": None}}},
 }  # fmt: skip
 
@@ -71,6 +73,8 @@ def test_a_run_ends_with_a_table(runs):
     assert "budget spent 0.04, left 0.01".split() in lines
     assert "holdout 5,000 decide examples read of 4,000, some 2 times".split() in lines
     assert ["files", "runs/x"] in lines and ["data", "MNIST-1D"] in lines
+    assert "sick in 2 of 3 rounds none could win; 5 of 6 candidates could not win: 5 not finite".split() in lines
+    assert not any(line[:1] == ["fine"] for line in lines)
     assert "synergy/size 1  546 parameters, on the test set accuracy not finite" in result.stdout
 
 
