@@ -108,7 +108,7 @@ def _round(found: dict[str, Any]) -> None:
 
 
 def _could_win(candidate: dict[str, Any]) -> str:
-    return candidate.get("barred") or ("yes" if candidate["eligible"] else "not eligible")
+    return candidate.get("barred") or ("yes" if candidate["eligible"] else "no")
 
 
 def _means(bounds: dict[str, Any], metric: str) -> tuple[str]:

@@ -56,8 +56,8 @@ class BoundaryError(ValueError):
 def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:
     """What the method returned, if it is of this kind."""
     if not isinstance(got, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise BoundaryError(who, method, f"{method} must return {article} {kind.__name__}, got {_type(got)}", do)
+        article = "" if kind is Candidates else "an " if kind.__name__[0] in "AEIOU" else "a "
+        raise BoundaryError(who, method, f"{method} must return {article}{kind.__name__}, got {_type(got)}", do)
     return got
 
 

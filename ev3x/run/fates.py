@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 from ..core.observe import Row
-from ..core.propose import Proposer
-from ..core.types import Record
 
 # After so many rounds in a row without a candidate that could win, a run warns of the proposer.
 PATIENCE = 5
@@ -20,15 +16,6 @@ WHY = {
     IDLE: "waiting by design",
     NO_SCORE: "without a finite score (look at the metrics)",
 }
-
-
-def barred(proposer: Proposer, record: Record, k: int) -> str | None:
-    """Why candidate k, which this proposer made, could not win; None if it could. `record` is of one round."""
-    if not record.finite[k]:
-        return NOT_FINITE
-    if not record.eligible[k]:
-        return IDLE if proposer.idles else NOT_ELIGIBLE
-    return None if np.isfinite(record.selection.value[k]) else NO_SCORE
 
 
 def fates(rows: Iterable[Row]) -> dict[str, dict[str, int]]:

@@ -84,8 +84,16 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
 
 def _barred(plan: Plan, r: Record) -> list[str | None]:
     """Why each candidate could not win; None for one that could."""
-    owners = [p for name, p in plan.method.proposers for _ in plan.candidates(name, p)]
-    return [fates.barred(proposer, r, k) for k, proposer in enumerate(owners)]
+    idles = [p.idles for name, p in plan.method.proposers for _ in plan.candidates(name, p)]
+    reasons: list[str | None] = []
+    for finite, eligible, value, waits in zip(r.finite, r.eligible, r.selection.value, idles, strict=True):
+        if not finite:
+            reasons.append(fates.NOT_FINITE)
+        elif not eligible:
+            reasons.append(fates.IDLE if waits else fates.NOT_ELIGIBLE)
+        else:
+            reasons.append(None if np.isfinite(value) else fates.NO_SCORE)
+    return reasons
 
 
 def _lost(plan: Plan, reasons: Sequence[str | None]) -> str:

@@ -110,7 +110,7 @@ def budget(name, change):
 K = r"K = 2 is the number of names that `Wrong.labels`"
 WRONG = {
     "no names": (proposer("labels", lambda made: "ab"), "labels must return a tuple of strings, .*, got 'ab'"),
-    "no candidates": (proposer("propose", lambda made: None), "propose must return a Candidates, got None: .*`return`"),
+    "no candidates": (proposer("propose", lambda made: None), "propose must return Candidates, got None: .*`return`"),
     "a structure": (
         proposer("propose", lambda made: dataclasses.replace(made, variables=made.variables["params"])),
         r"must have the model's structure .*, got .*; return every collection",

@@ -227,7 +227,7 @@ def of_strangers() -> str:
     points = here().folder / "stranger" / STRANGER.info / "entry_points.txt"
     points.write_bytes(b"[ev3x]\nm\xfcde = x\n")  # not UTF-8: pydantic meets it first, whose error is a ValueError
     odd = process("-m", "ev3x.cli", "run", "small:line", PYTHONPATH=path)
-    assert odd.returncode == 2 and odd.stderr.count("unreadable metadata") == odd.stderr.count("\n") == 1, odd.stderr
+    assert odd.returncode == 2 and odd.stderr.count("\n") == 1 and "0xfc" in odd.stderr, odd.stderr
     code = "import ev3x\ntry: ev3x.Host().load('good')\nexcept ev3x.PluginError as error: print(error)"
     loaded = process("-c", code, PYTHONPATH=path)
     return f"{listed.stderr.strip()} | {ran.stderr.strip()} | {loaded.stdout.strip()}{loaded.stderr[-500:]}"
