@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..core.observe import Row
 
@@ -47,6 +48,22 @@ def starved(rows: Sequence[Row], *, ended: bool = False) -> dict[str, str]:
         if None not in reasons and not all(reason == IDLE for reason in reasons):
             found[name] = _words(name, len(last), Counter(map(str, reasons)))
     return found
+
+
+class Alarm:
+    """Warns of proposers that have no candidate that could win, once of each; `whose` gives the plugin of a label."""
+
+    def __init__(self, whose: Callable[[str], object | None]) -> None:
+        self._whose = whose
+        self._told: set[str] = set()
+
+    def look(self, rows: Sequence[Row], *, ended: bool = False) -> None:
+        """Warn of what these rows, all of the run so far, show and was not told yet."""
+        for name, words in starved(rows, ended=ended).items():
+            if name not in self._told:
+                self._told.add(name)
+                owner = f" ({plugin})" if (plugin := self._whose(name)) else ""
+                warnings.warn(f"{words}{owner}", stacklevel=3)
 
 
 def in_words(counts: Mapping[str, int]) -> str:

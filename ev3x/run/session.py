@@ -43,7 +43,7 @@ from .directory import (
     write_summary,
 )
 from .directory import RunError as RunError
-from .fates import starved
+from .fates import Alarm
 from .interrupts import interrupts
 from .rows import rows
 from .setup import Setup
@@ -123,7 +123,7 @@ class _Session:
         self.data = setup.task.load(setup.seed)
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
-        self.warned: set[str] = set()  # the proposers that were told to have no candidate that could win
+        self.alarm = Alarm(setup.whose)
         self.watchers = Watchers(setup.observers, {label: setup.whose(label) for label in setup.ids}, setup.strict)
         self.meta: dict[str, Any] = {
             "task": setup.task_id,
@@ -252,7 +252,7 @@ class _Session:
             records = jax.tree.map(lambda a, b: np.concatenate([a, b]), history, records)
         self.point = _Point(state, records, self._position(), totals)
         self.rows += new
-        self._warn()
+        self.alarm.look(self.rows)
         if self.directory:
             append_rows(self.directory, new)
         limits, left, each = self.setup.limits, [], seconds / len(new)
@@ -268,14 +268,6 @@ class _Session:
             **dataclasses.asdict(totals),
         )
         self.watchers.rounds(new, progress)
-
-    def _warn(self, *, ended: bool = False) -> None:
-        """Warn of proposers that have no candidate that could win, once of each."""
-        for name, words in starved(self.rows, ended=ended).items():
-            if name not in self.warned:
-                self.warned.add(name)
-                owner = f" ({plugin})" if (plugin := self.setup.whose(name)) else ""
-                warnings.warn(f"{words}{owner}", stacklevel=2)
 
     def _save(self) -> None:
         if self.store:
@@ -294,7 +286,7 @@ class _Session:
     def _came_to(self, outcome: str, reason: str) -> dict[str, Any]:
         """The summary of the run, with how and why it ended."""
         task, point = self.evolver.plan.incumbent_site.task, self.point
-        self._warn(ended=True)
+        self.alarm.look(self.rows, ended=True)
         return {
             **summary(self.setup, self.data, task, point.state, self.rows, point.totals),
             "baseline": self.baseline,
