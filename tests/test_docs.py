@@ -16,9 +16,15 @@ from ev3x.ops import native
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-# Blocks with a title are files of a reader's own: test_write_a_plugin.py puts them there.
+# Blocks with a title are files of a reader's own: test_write_a_plugin.py puts them there. Those of the hooks' pages run
+# rounds, and one of them is enough for a quick session.
 BLOCKS = [
-    pytest.param(page.name, block, id=f"{page.stem}-{i}")
+    pytest.param(
+        page.name,
+        block,
+        id=f"{page.stem}-{i}",
+        marks=[pytest.mark.long] if page.parent.name == "hooks" and page.stem != "proposers" else [],
+    )
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]

@@ -9,16 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .types import Array, Batch
-
-if TYPE_CHECKING:
-    pass
 
 
 @jax.tree_util.register_dataclass

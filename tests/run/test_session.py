@@ -259,7 +259,9 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path, stops):
     assert strict((tmp_path / "summary.json").read_text())["examples"] == 6 * 192
 
 
-@pytest.mark.parametrize(("seconds", "capacity"), [(1e-9, 128), (1e6, 128), (1e6, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "capacity"), [(1e-9, 128), (1e6, 128), pytest.param(1e6, 3, marks=pytest.mark.long)]
+)
 def test_the_size_of_chunks_changes_nothing(whole, tmp_path, monkeypatch, seconds, capacity):
     monkeypatch.setattr(session, "CHUNK_SECONDS", seconds)
     monkeypatch.setattr(session, "CAPACITY", capacity)
@@ -454,6 +456,7 @@ def interrupted(directory, number, after):
     return child.returncode, rest[-1] if rest else ""
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
     code, last = interrupted(tmp_path, signal.SIGINT, after=3)
     summary = strict(last)
@@ -465,7 +468,8 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("after", [4, pytest.param(15, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("after", [4, 15])
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     """The long version is benchmarks/kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
@@ -475,7 +479,9 @@ def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
 
 
 @pytest.mark.parametrize(("module", "name"), [(session, "rows"), (loop, "rounds"), (session, "_strong")])
-@pytest.mark.parametrize("kind", ["endless", "functions", "counter"])
+@pytest.mark.parametrize(
+    "kind", ["functions", *(pytest.param(k, marks=pytest.mark.long) for k in ("endless", "counter"))]
+)
 def test_a_second_ctrl_c_at_any_moment_saves_nothing_half(whole, streamed, tmp_path, monkeypatch, module, name, kind):
     """Neither a state without its records, nor a stream that is ahead of what was trained on it."""
     original, calls = getattr(module, name), itertools.count()
@@ -687,6 +693,7 @@ class Widen(ev3x.Adapter):
         return state, dataclasses.replace(form, task=task, model=dataclasses.replace(form.model, **wider))
 
 
+@pytest.mark.long
 @pytest.mark.bits
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
     def growing(rounds):
@@ -784,6 +791,7 @@ class Half(Loaded):
         return (batch["x"].astype(jnp.bfloat16) @ p["w"]) * variables["constants"]["scale"] + p["b"]
 
 
+@pytest.mark.long
 @pytest.mark.bits
 @pytest.mark.loose_types("bfloat16 and float32 are mixed on purpose")
 def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_weights(tmp_path):
