@@ -50,6 +50,13 @@ class Guarded(QuickGroup):
         left: list[str] = super().parse_args(ctx, [DEBUG] * (len(ours) < end) + ours + args[end:])
         return left
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; its help ends with what every command takes."""
+        found = super().get_command(ctx, cmd_name)
+        for command in [found, *getattr(found, "commands", {}).values()] if found else ():
+            command.epilog = f"{DEBUG} shows the full traceback of every fault, too."
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         """The result of the command; errors that the user can mend end it with a message."""
         try:

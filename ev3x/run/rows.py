@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..core import contract
+from ..core.adapt import Adapter
 from ..core.observe import Row
 from ..core.plan import Plan
 from ..core.types import Assessment, Move, Outcome, Record
@@ -63,11 +65,18 @@ def _row(plan: Plan, r: Record) -> Row:
         "gradient_steps": int(r.steps),
         "parameters": dict(zip(("candidates", "incumbent"), map(int, r.parameters), strict=True)),
         "calls": {
-            name: adapter.describe(int(c))
+            name: _word(name, adapter, int(c))
             for (name, adapter), c in zip(plan.method.adapters, r.decision.calls, strict=True)
             if c and r.decision.applied
         },
     }
+
+
+def _word(name: str, adapter: Adapter, call: int) -> str:
+    """What an adapter asked the host to do."""
+    who = contract.Who(name, "adapter", type(adapter))
+    word: str = contract.returned(who, "describe", adapter.describe(call), str, "say in a word what this call asks for")
+    return word
 
 
 def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:

@@ -190,7 +190,8 @@ def test_every_command_takes_debug_and_the_help_says_so():
     found = list(leaves(get_command(app)))
     assert len(found) > 10
     for path in found:
-        assert invoke(*path, "--debug", "--help").exit_code == 0, path
+        result = invoke(*path, "--debug", "--help")
+        assert result.exit_code == 0 and "--debug shows the full traceback" in result.stdout, path
     assert "--debug" in invoke("--help").stdout
     assert invoke("run", "--", "--debug").exit_code == 2, "behind -- it is an argument"
 
