@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out
+from .console import DEBUG, debugging, out
 
 if TYPE_CHECKING:
     import subprocess
@@ -43,7 +43,8 @@ def check(
     findings = list(_metadata(index, normalized(distribution), found))
     for plugin in found:
         if not plugin.incompatible and plugin.name not in index.conflicts:
-            findings += _loaded(plugin, timeout, ["none" if no_kit else "quick" if quick else "all", sample, seed])
+            tier = "none" if no_kit else "quick" if quick else "all"
+            findings += _loaded(plugin, timeout, [tier, sample, seed, *[DEBUG] * debugging()])
     if as_json:
         out(json.dumps({"distribution": distribution, "findings": findings}))
     else:

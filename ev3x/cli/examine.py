@@ -1,13 +1,13 @@
 """Looks at one plugin in a process of its own, which it may crash or hang.
 
-`python -m ev3x.cli.examine PLUGIN FILE TIER N SEED`; the tier is "none", "quick" or "all", an N of 0 means all
-components. Findings are appended to the file as they are made, a JSON object each, so that those before a crash are
-kept.
+`python -m ev3x.cli.examine PLUGIN FILE TIER N SEED [--debug]`, see `Extent`. Findings are appended to the file as they
+are made, a JSON object each, so that those before a crash are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from ..component import Component, OptionError
 from ..devices import backend_is_up
+from ..host.discovery import unreadable
 from ..host.host import ROLES, Host, PluginError
+from .console import DEBUG
 
-Tier = Literal["none", "quick", "all"]
 END = "end"  # the last finding of a process that ended normally
 
 
@@ -45,17 +46,47 @@ class Findings:
             self.add(what, False, str(error))
 
 
-def examine(name: str, findings: Findings, tier: Tier = "all", n: int = 0, seed: int = 0) -> None:
-    """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`.
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """How much of the kit is run: a tier, and of a role with more than `n` components (0: no limit) n by the seed."""
 
-    Of a role with more than n components (0: no limit), n are drawn by the seed.
-    """
+    tier: Literal["none", "quick", "all"] = "all"
+    n: int = 0
+    seed: int = 0
+
+
+class _Said(logging.Handler):
+    """Keeps what is logged: what a plugin does while it is loaded, and with `debug` the tracebacks of its faults."""
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        logger = logging.getLogger("ev3x" if debug else "ev3x.plugins")
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message and the traceback that comes with it."""
+        self.texts += [self.format(record)] if record.exc_info else record.getMessage().splitlines()
+
+
+def examine(name: str, findings: Findings, extent: Extent = Extent(), *, debug: bool = False) -> None:
+    """Loads the plugin, tries out its native code, and puts its components through the kit of `ev3x.testing`."""
     import jax  # noqa: F401, so that no plugin is charged for its time
 
-    host, said = Host(), io.StringIO()
-    logging.getLogger("ev3x.plugins").addHandler(handler := logging.StreamHandler(said))
-    handler.setLevel(logging.INFO)
-    logging.getLogger("ev3x.plugins").setLevel(logging.INFO)
+    host, said = Host(), _Said(debug=debug)
+    try:
+        _examine(name, host, findings, extent)
+    except Exception as error:
+        if (stranger := unreadable(error, host.index)) is None:
+            raise
+        findings.add("environment", False, stranger)
+    for text in said.texts:
+        findings.add("while it was loaded", None, text)
+    findings.add(END, True, "")
+
+
+def _examine(name: str, host: Host, findings: Findings, extent: Extent) -> None:
     with findings.under("import"):
         began, before = time.perf_counter(), len(sys.modules)
         host.load(name)
@@ -68,25 +99,22 @@ def examine(name: str, findings: Findings, tier: Tier = "all", n: int = 0, seed:
         for role in ROLES:
             with findings.under(f"{role}s"):
                 offers = {f"{name}:{offer}": kind for offer, kind in host.offers(role, name).items()}
-                for use, kind in _drawn(role, offers, n, seed, findings).items():
-                    _build(use, kind, components, findings, kit=tier != "none")
-        if tier != "none":
-            _through_the_kit(components, findings, quick=tier == "quick")
-    for line in said.getvalue().splitlines():
-        findings.add("while it was loaded", None, line)
-    findings.add(END, True, "")
+                for use, kind in _drawn(role, offers, extent, findings).items():
+                    _build(use, kind, components, findings, kit=extent.tier != "none")
+        if extent.tier != "none":
+            _through_the_kit(components, findings, quick=extent.tier == "quick")
 
 
 def _drawn(
-    role: str, offers: Mapping[str, type[Component]], n: int, seed: int, findings: Findings
+    role: str, offers: Mapping[str, type[Component]], extent: Extent, findings: Findings
 ) -> Mapping[str, type[Component]]:
     """The components that are looked at; a note says which they are where not all are."""
-    if not 0 < n < len(offers):
+    if not 0 < extent.n < len(offers):
         return offers
     from ..testing import sample
 
-    drawn = sample(offers, n, seed)
-    text = f"{n} of {len(offers)} {role}s, drawn by --seed {seed}: {', '.join(drawn)}"
+    drawn = sample(offers, extent.n, extent.seed)
+    text = f"{extent.n} of {len(offers)} {role}s, drawn by --seed {extent.seed}: {', '.join(drawn)}"
     findings.add("sample", None, text)
     return drawn
 
@@ -118,6 +146,7 @@ def _through_the_kit(components: Mapping[str, Component], findings: Findings, *,
             except ConformanceError as error:
                 findings.add(use, False, str(error))
             except Exception as error:  # of the component's code, outside of what a check expects
+                logging.getLogger("ev3x.faults").debug("the kit and %s", use, exc_info=error)
                 findings.add(use, False, f"the kit could not be run: {type(error).__name__}: {error}")
             else:
                 findings.add(use, True, str(report))
@@ -135,5 +164,5 @@ def _native(host: Host, name: str, findings: Findings) -> None:
 
 
 if __name__ == "__main__":
-    plugin, file, tier, n, seed = sys.argv[1:]
-    examine(plugin, Findings(Path(file)), cast(Tier, tier), int(n), int(seed))
+    plugin, file, tier, n, seed, *rest = sys.argv[1:]
+    examine(plugin, Findings(Path(file)), Extent(cast(Any, tier), int(n), int(seed)), debug=DEBUG in rest)

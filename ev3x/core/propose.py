@@ -19,10 +19,16 @@ Need = Literal["meta", "hypers", "x64"]
 
 @dataclasses.dataclass(frozen=True)
 class Proposer(Component):
-    """Makes candidates. `propose` reads the proposer's state; only `learn` writes it, after the round has a winner."""
+    """Makes candidates. `propose` reads the proposer's state; only `learn` writes it, after the round has a winner.
+
+    `needs` says what a run must have. `idles` says that it may wait for many rounds without an eligible candidate, on
+    purpose (a population between two rungs). Without it, a run warns of a proposer that has no candidate that could
+    win, five rounds in a row.
+    """
 
     role: ClassVar[str] = "proposer"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    idles: ClassVar[bool] = False
 
     @abc.abstractmethod
     def labels(self, site: Site) -> tuple[str, ...]:

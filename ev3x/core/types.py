@@ -234,7 +234,8 @@ class Record:
 
     round: Array  # i32[]
     alpha: Array  # f32[], the error level that the budget offered
-    eligible: Array  # bool[K]
+    eligible: Array  # bool[K], which may win: finite, and eligible by their proposer
+    finite: Array  # bool[K], which hold finite numbers only
     selection: Assessment  # of all candidates, in the order of the method
     confirmation: Assessment  # of (winner, current) against the incumbent
     evidence: PyTree  # what the confirmation was concluded from

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,7 @@ class Trial:
         except NothingToCheck as reason:
             return Finding(one.name, "excused", str(reason))
         except Exception as error:
+            logging.getLogger("ev3x.faults").debug("check %s", one.name, exc_info=error)
             return Finding(one.name, "failed", f"expected no exception; got {_told(error)}; mend what raises it")
         finally:
             bench.before.restore()

@@ -22,6 +22,7 @@ from ..core.budget import Budget
 from ..core.plan import Method, Plan
 from ..core.propose import Proposer
 from ..core.types import Array, Candidates, PyTree
+from ..host.faults import remedy
 from ..run import checkpoint
 from . import child, trees
 from .bench import CASES, Bench, RoundBench, Setting, Split, rebuild
@@ -97,9 +98,9 @@ def traces(bench: Any) -> None:
     """All that it does in a round can be traced: nothing in it depends on the values of arrays in Python."""
     try:
         bench.shape()
-    except jax.errors.JAXTypeError as error:
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
         text = str(error).partition("\n")[0]
-        raise Unmet("a program that can be traced", text, "use jnp.where or jax.lax instead of Python's if") from error
+        raise Unmet("a program that can be traced", text, remedy(error) or "mend what raises it") from error
 
 
 @check("options", "traces")

@@ -23,7 +23,7 @@ from .report import Report
 
 # Of each role: bench, checks, and how many of these must run, whatever is excused: an empty suite proves nothing.
 _ROLES: tuple[tuple[Any, tuple[Check, ...], int], ...] = (
-    (proposers.ProposerBench, proposers.CHECKS, 17),
+    (proposers.ProposerBench, proposers.CHECKS, 18),
     (assessors.AssessorBench, assessors.CHECKS, 26),
     (adapters.AdapterBench, adapters.CHECKS, 18),
     (budgets.BudgetBench, budgets.CHECKS, 16),

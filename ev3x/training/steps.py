@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ..component import unknown
+from ..core.contract import BoundaryError, Who
 from ..core.data import Explore
 from ..core.layout import where
 from ..core.task import Task
@@ -48,16 +49,13 @@ def loss_value(
     for i, term in enumerate(loss.terms):
         values = {**task.hypers, **hypers, **dict(term.hypers)}
         each, moved = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        who, what = Who("task", kind=type(task)), f"{type(task).__name__}.loss({term.name!r}) must return"
         if each.shape != (n,):
-            raise ValueError(
-                f"{type(task).__name__}.loss({term.name!r}) must return one value per example: "
-                f"expected shape ({n},), got {each.shape}"
-            )
+            text = f"{what} one value per example: expected shape ({n},), got {each.shape}"
+            raise BoundaryError(who, "loss", text, "do not average: the mean is taken after it")
         if set(moved) != set(variables):
-            raise ValueError(
-                f"{type(task).__name__}.loss({term.name!r}) must return the variables with their collections "
-                f"{sorted(variables)}, got {sorted(moved)}"
-            )
+            text = f"{what} the variables with their collections {sorted(variables)}, got {sorted(moved)}"
+            raise BoundaryError(who, "loss", text, "return the variables that it gets, other collections updated")
         variables = moved
         total += term.weight * each.mean()
     return total, variables

@@ -49,9 +49,13 @@ def test_a_sound_plugin_and_one_that_is_not(site, check):
         None,
         "plugin 'good' of ev3x-good 1.5 printed: hello",
     )
-    code, found = check("ev3x-good")
+    code, found = check("ev3x-good", "--debug")
     assert (code, found["good:mine"][0]) == (1, False), "its methods return nothing"
     assert "assessor Mine does not keep the contract" in found["good:mine"][1]
+    site("deep", "def inner():\n    raise RuntimeError('no luck')\n\ninner()\n")
+    code, found = check("--debug", "ev3x-deep")
+    assert code == 1 and "RuntimeError: no luck" in found["import"][1]
+    assert ", in inner\n    raise RuntimeError('no luck')" in found["while it was loaded"][1]
     site("dead", "import os\nos.abort()")
     code, found = check("ev3x-dead")
     assert code == 1 and found["process"][1].startswith(

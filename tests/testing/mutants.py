@@ -185,6 +185,22 @@ class FollowsLosers(Jitter):
         return {**state, "scale": 0.9 * state["scale"] + 0.001 * drift}
 
 
+@caught_by("can_win")
+class NeverEligible(Jitter):
+    def propose(self, site, key, current, state, explore):
+        made = super().propose(site, key, current, state, explore)
+        return dataclasses.replace(made, eligible=jnp.zeros_like(made.eligible))
+
+
+@caught_by("can_win")
+class NeverFinite(Jitter):
+    def propose(self, site, key, current, state, explore):
+        made = super().propose(site, key, current, state, explore)
+        first, *others = jax.tree.leaves(made.variables)
+        spoilt = jax.tree.unflatten(jax.tree.structure(made.variables), [first + jnp.inf, *others])
+        return dataclasses.replace(made, variables=spoilt)
+
+
 @caught_by("resize")
 class KeepsShape(Jitter):
     def init(self, site, key, current):
