@@ -22,7 +22,7 @@ from ..core.observe import Limits, Observer
 from ..core.plan import Method
 from ..core.propose import Proposer
 from ..core.task import Task
-from ..host.discovery import BUILTIN, PluginInfo, normalized
+from ..host.discovery import BUILTIN, PluginInfo, normalized, unreadable
 from ..host.faults import cause, innermost
 from ..host.host import Host, PluginError
 from ..host.policy import PluginPolicy
@@ -318,6 +318,8 @@ class Builder:
         try:
             yield
         except ValueError as error:
+            if unreadable(error, self.host.index):  # not of this component: JAX met a stranger's metadata
+                raise
             self._problem(exact(self.tree, path, str(error)), str(error).removeprefix(f"{path[0]}: "))
         except ModuleNotFoundError as error:
             self._problem(

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from ev3x import Assessment, Assessor, Block, Metric, Outcome, Question, ops
+from ev3x import Assessment, Assessor, Block, Kit, Metric, Outcome, Question, ops
 from ev3x.component import Count, Fault, Real, unknown
 
 from .shares import MOST, selection_shares
@@ -45,6 +45,8 @@ class Lexicase(Assessor):
     """
 
     weighted = False
+    # In blocks of 32, shares of tournaments need not favour the best mean, as `direction` demands.
+    kit = Kit({"block": 64, "tournaments": 256})
 
     block: Annotated[Count, Doc("examples scored at a time")] = 1024
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
