@@ -79,6 +79,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
         above.set_ylabel(shown(f"{metric} on the decide split"))
         below.set_ylabel("winner less incumbent")
         below.set_xlabel("round")
+        below.xaxis.get_major_locator().set_params(integer=True)
         plain(above)
         plain(below)
         figure.align_ylabels()
