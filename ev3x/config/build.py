@@ -20,8 +20,8 @@ from ..core.layout import Layout, Site
 from ..core.objectives import Amounts, aims
 from ..core.observe import Limits, Observer
 from ..core.plan import Method
-from ..core.propose import Proposer
-from ..core.task import Task
+from ..core.propose import Proposer, check_labels
+from ..core.task import Task, check_names
 from ..host.discovery import BUILTIN, PluginInfo, normalized
 from ..host.faults import cause, innermost
 from ..host.host import Host, PluginError
@@ -267,6 +267,11 @@ class Builder:
         adapters: Sequence[tuple[str, Adapter] | None],
     ) -> None:
         """Whether the components suit the task, as far as that is known without its data."""
+        before = len(self.problems)
+        with self._told(("task",)):
+            check_names(task)
+        if len(self.problems) > before:
+            return
         for section, assessor in assessors.items():
             if assessor is not None:
                 with self._told((section,)):
@@ -284,11 +289,10 @@ class Builder:
         for i, pair in enumerate(proposers):
             if pair is None or self._bad_losses(task, ("propose", i), pair[1]) or current is None:
                 continue
-            site, (_, proposer) = Site(task, layout), pair
+            site, (label, proposer) = Site(task, layout), pair
             with self._told(("propose", i)):
                 jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
-                if not proposer.labels(site):
-                    self._problem(("propose", i), "makes no candidates (K = 0)")
+                check_labels(label, proposer.labels(site))
 
     def _weigh(
         self,

@@ -9,15 +9,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..ops import native
+from ..values import twice
 from .adapt import Adapter, misplaced
 from .assess import Assessor
 from .budget import Budget
 from .data import Decide, Splits
 from .layout import Layout, Site
 from .objectives import Amounts, aims
-from .propose import Proposer, check_needs
-from .task import Task
+from .propose import Proposer, check_labels, check_needs
+from .task import Task, check_names
 from .types import Array
+
+STAGES = ("task", "init", "select", "confirm", "budget")
+_PAIRS = "give pairs (label, component)"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -54,6 +58,8 @@ class Method:
             object.__setattr__(self, role, component)
         object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
+        if both := twice(label for label, _ in self.proposers + self.adapters):
+            raise ValueError(f"method: {both[0]!r} is the label of a proposer and of an adapter; {_PAIRS}")
         if not self.proposers:
             raise ValueError("method: at least one proposer is needed, got none")
         if fault := misplaced(self.adapters):
@@ -104,12 +110,10 @@ class Plan:
         `rounds` is the number of rounds that the decide split must have examples for; 0: any number.
         """
         splits.check(disjoint=disjoint)
+        check_names(self.task)
         metrics = self.task.metrics
-        if not metrics:
-            raise ValueError("the task has no metrics: at least one is needed to compare candidates")
         for name, proposer in self.method.proposers:
-            if not proposer.labels(self.site):
-                raise ValueError(f"proposer {name!r} makes no candidates (K = 0)")
+            check_labels(name, proposer.labels(self.site))
             check_needs(name, proposer, self.task, splits.explore)
         first = aims(self.method.weights, metrics, self.method.select)
         for _, adapter in self.method.adapters:
@@ -129,7 +133,8 @@ class Plan:
                 reads = "one round reads" if feeds == 1 else f"{feeds} rounds read"
                 raise ValueError(
                     f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
-                    f"give it more, or lower {stage}.block or {stage}.blocks"
+                    f"give it more, or lower {stage}.block or {stage}.blocks (in Python: `block` or `blocks` of "
+                    f"{type(assessor).__name__}(...){', or `examples` of methods.ev3' * (stage == 'confirm')})"
                 )
         return self
 
@@ -140,9 +145,17 @@ def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], 
     pairs = tuple(
         c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
     )
+    if odd := [pair for pair in pairs if len(pair) != 2]:
+        raise ValueError(f"method: {role} must be components or pairs (label, component), got {odd[0]!r}")
     names = [name for name, _ in pairs]
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or name in STAGES:
+            raise ValueError(
+                f"method: a label of {role} must be a string without '/' and none of {', '.join(STAGES)}, whose states "
+                f"and keys have these names; got {name!r}"
+            )
     if len(set(names)) < len(names):
-        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
+        raise ValueError(f"method: {role} need different labels, got {names}; {_PAIRS}")
     for name, component in pairs:
         if not isinstance(component, kind):
             raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 
 from ..component import Component
+from ..values import different
 from .data import Explore
 from .layout import Site
 from .task import Task
@@ -69,6 +71,13 @@ class Proposer(Component):
         anew, instead of grown from the earlier ones.
         """
         return self.init(site, key, current)
+
+
+def check_labels(label: str, names: Sequence[str]) -> None:
+    """Raise ValueError when a proposer names no candidate, or two of them alike."""
+    if not names:
+        raise ValueError(f"proposer {label!r} makes no candidates (K = 0)")
+    different(f"the candidates of proposer {label!r}", names)
 
 
 def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) -> None:

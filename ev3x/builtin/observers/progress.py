@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Doc
 
-from ...component import Real
+from ...component import Seconds
 from ...core.observe import Limits, Observer, Progress, Row, RunInfo
 
 STYLES = {"better": "bold green", "equivalent": "cyan", "undecided": "dim", "worse": "red", "none": "red"}
@@ -36,7 +36,7 @@ class Screen:
 class ShowProgress(Observer):
     """Shows rounds, verdicts, promotions and the time left, on standard error."""
 
-    every: Annotated[Real, Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
+    every: Annotated[Seconds, Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Screen:
         """The handle, after the first lines; with a live display if there is a terminal."""
