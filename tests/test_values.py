@@ -18,7 +18,6 @@ from flax import linen
 
 import ev3x
 from ev3x import component, methods, values
-from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.lexicographic import Lexicographic
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
@@ -233,12 +232,8 @@ ERROR = ev3x.Metric("error", toys.right)
             "the candidates of proposer 'alike' need different names, got 'a' more than once",
         ),
         (
-            lambda: toys.method(("x", toys.Shift()), adapters=[("x", Promote())]),
-            "'x' is the label of a proposer and of an adapter",
-        ),
-        (
             lambda: toys.method(("select", toys.Shift())),
-            "a label of proposers must be a string without '/' and none of task, init, select",
+            "a label of proposers must be a string without '/' and none of task, select",
         ),
         (lambda: toys.method(("a/learn", toys.Shift())), "a label of proposers must be a string without '/'"),
         (lambda: toys.method((3, toys.Shift())), "a label of proposers must be a string"),

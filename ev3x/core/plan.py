@@ -9,7 +9,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..ops import native
-from ..values import twice
 from .adapt import Adapter, misplaced
 from .assess import Assessor
 from .budget import Budget
@@ -20,8 +19,7 @@ from .propose import Proposer, check_labels, check_needs
 from .task import Task, check_names
 from .types import Array
 
-STAGES = ("task", "init", "select", "confirm", "budget")
-_PAIRS = "give pairs (label, component)"
+STAGES = ("task", "select", "confirm", "budget")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -58,8 +56,6 @@ class Method:
             object.__setattr__(self, role, component)
         object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
-        if both := twice(label for label, _ in self.proposers + self.adapters):
-            raise ValueError(f"method: {both[0]!r} is the label of a proposer and of an adapter; {_PAIRS}")
         if not self.proposers:
             raise ValueError("method: at least one proposer is needed, got none")
         if fault := misplaced(self.adapters):
@@ -155,7 +151,7 @@ def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], 
                 f"and keys have these names; got {name!r}"
             )
     if len(set(names)) < len(names):
-        raise ValueError(f"method: {role} need different labels, got {names}; {_PAIRS}")
+        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
     for name, component in pairs:
         if not isinstance(component, kind):
             raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")
