@@ -18,7 +18,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     **{name: set[str]() for name in GROUND - {"component", "metrics"}},
     "component": {"values"},
     "metrics": {"values", "ops"},
-    "ops": {"ffi", "component"},
+    "ops": {"ffi", "component", "values"},
     "networks": {"component", "core"},
     "core": GROUND | {"ops"},
     "host": GROUND | {"ops"},

@@ -49,8 +49,8 @@ def bootstrap_means(
     example): the same in native code and in `definition`, whatever the number of threads or devices; resample b's
     do not depend on how many follow.
 
-    The means of finite scores are finite, however large: where some are above 2^60, sums are of scores that are scaled
-    down.
+    The means of finite scores are finite, however large: those of a candidate with a score above 2^60 are scaled down
+    for the sums.
 
     NaN: a resample whose weights are all zero (Poisson, few examples), everything without examples that count, and
     the candidate, no other, that has a NaN or infinite score among those that count.
@@ -67,7 +67,7 @@ def bootstrap_means(
         scheme = "poisson" if x.shape[-1] >= _POISSON_FROM else "multinomial"
     if scheme not in _TARGETS:
         raise ValueError(f"bootstrap_means: `scheme` must be None, {' or '.join(map(repr, _TARGETS))}, got {scheme!r}")
-    return _scaled(lambda x: _means(x, s, m, int(resamples), scheme), x, m)
+    return _means(x, s, m, int(resamples), scheme)
 
 
 def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
@@ -85,11 +85,14 @@ def _define(scores: Array, seeds: Array, mask: Array | None, resamples: int, sch
     return centre[..., None, :] + _resampled(scores - centre[..., None], seeds, mask, resamples, scheme)
 
 
-def _scaled(means: Callable[[Array], Array], scores: Array, mask: Array | None) -> Array:
-    """The means of these scores; of those that are so large that sums of them overflow, by a power of two smaller."""
-    size = jnp.abs(lax.stop_gradient(scores))
-    size = size if mask is None else jnp.where(mask[..., None, :], size, 0)
-    large = size.max(-1, initial=0) > _LARGE
+def _scaled(means: Callable[[Array], Array], scores: Array, mask: Array | None, axes: Any = None) -> Array:
+    """The means of these scores; of those that are so large that sums of them overflow, by a power of two smaller.
+
+    `axes` are the mesh axes that examples are split over, if they are.
+    """
+    size = jnp.abs(scores) if mask is None else jnp.where(mask[..., None, :], jnp.abs(scores), 0)
+    top = size.max(-1, initial=0)
+    large = (top if axes is None else lax.pmax(top, axes)) > _LARGE
     found = means(scores * jnp.where(large, jnp.float32(_SMALLER), 1)[..., None])
     # A mean of the largest floats is one of them, but for rounding.
     back = jnp.clip(found / _SMALLER, -_LARGEST, _LARGEST)
@@ -117,7 +120,7 @@ def _means_jvp(resamples: int, scheme: Scheme, primals: Any, tangents: Any) -> t
 
 
 def _portable(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme) -> Array:
-    return _define(scores, seeds, mask, resamples, scheme)
+    return definition(scores, seeds, mask, resamples, scheme)
 
 
 def resample_weights(seeds: Array, resamples: Array, n: int, mask: Array | None = None) -> Array:
@@ -258,13 +261,18 @@ def _call(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: 
 def _call_across(
     axes: Mapping[str, Any], scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme
 ) -> Array:
-    """Of examples that are split over the mesh axes axes["n"]: sums travel."""
+    """Of examples that are split over the mesh axes axes["n"]: sums travel, and the candidates' largest scores."""
+    split = functools.partial(_call_split, axes["n"], seeds=seeds, mask=mask, resamples=resamples, scheme=scheme)
+    return _scaled(split, scores, mask, axes["n"])
+
+
+def _call_split(axes: Any, scores: Array, *, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     size = scores.shape[-1]
-    first = lax.axis_index(axes["n"]).astype(jnp.uint32) * np.uint32(size)
+    first = lax.axis_index(axes).astype(jnp.uint32) * np.uint32(size)
     centre, excess, weight = _run(scores, seeds, mask, resamples, scheme, first)
     counted = jnp.full(scores.shape[:-2], size, jnp.int32) if mask is None else mask.sum(-1, dtype=jnp.int32)
     number = counted.astype(jnp.float32)[..., None]
-    everyone = functools.partial(lax.psum, axis_name=axes["n"])
+    everyone = functools.partial(lax.psum, axis_name=axes)
     common = everyone(jnp.where(number > 0, centre * number, 0)) / everyone(number)
     # A part's sum is about its own centre, NaN if nothing in it counts; from there to the common one, every example
     # goes the same way.

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ..values import plain
 from . import arguments, lowering
 from .self_tests import Operands, StoredTest, declare
 
@@ -220,7 +221,8 @@ def score_stats(
     ValueError or TypeError at trace time, naming the argument.
     """
     arrays = _checked("score_stats", scores, reference, weights)
-    if not (math.isfinite(z) and z >= 0):
+    z = plain(z)
+    if isinstance(z, bool) or not isinstance(z, int | float) or not (math.isfinite(z) and z >= 0):
         raise ValueError(f"score_stats: `z` must be finite and not negative, got {z!r}")
     return _stats(*arrays, float(z))
 
