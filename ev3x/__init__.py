@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import ops as ops
     from . import training as training
     from .component import Component as Component
+    from .component import Kit as Kit
     from .component import OptionError as OptionError
     from .core.adapt import Adapter as Adapter
     from .core.adapt import Form as Form
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `ev3x --version` and plugin metadata need no jax.
 _HOMES = {
-    "component": ("Component", "OptionError"),
+    "component": ("Component", "Kit", "OptionError"),
     "core.adapt": ("Adapter", "Form", "TransformError"),
     "core.assess": ("Assessor",),
     "core.budget": ("Budget",),

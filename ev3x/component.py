@@ -44,7 +44,13 @@ _SCALARS = (bool, int, float, str)
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with one option: `path` says which, `text` names the expected and the given value."""
+    """One thing that is wrong with one option, as `Component.check` returns it.
+
+    Attributes:
+        path: the option's name, then keys or indexes inside its value: `("optimizers", 1, "learning_rate")`. Errors
+            quote the line of a config that says it. Empty: the fault is of the component as a whole.
+        text: what was expected and what was given, to be read after the name: "must be above 0, got -1".
+    """
 
     path: tuple[str | int, ...]
     text: str
@@ -75,14 +81,30 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
+class Kit:
+    """How the conformance kit tries a component; its class says `kit = ev3x.Kit(...)`, and subclasses inherit it.
+
+    Tests with `ev3x.testing` and `ev3x plugins check` read it. `options` build the component, as a config writes them:
+    whatever has no default, or a smaller size. `excuse` maps the names of checks that do not apply to the reason, in
+    words. `given` returns what the function of the role takes besides, made when it is needed: `task` and `splits` for
+    a proposer or an adapter, `metrics` for an assessor, `splits` for a task.
+    """
+
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    excuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    given: Callable[[], Mapping[str, Any]] = dict
+
+
+@dataclasses.dataclass(frozen=True)
 class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
     """Base of proposers, assessors, adapters, budgets, tasks and observers.
 
     Subclasses are frozen dataclasses. Their fields are options, which the same code checks whether a component is built
-    in Python or from a config; their methods are pure and store nothing on `self`.
+    in Python or from a config; their methods are pure and store nothing on `self`. `kit` says how tests try it.
     """
 
     role: ClassVar[str] = ""
+    kit: ClassVar[Kit] = Kit()
 
     def __post_init__(self) -> None:
         cls: Any = type(self)
@@ -96,7 +118,11 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
             raise OptionError(cls.__name__, faults)
 
     def check(self) -> list[Fault]:
-        """Faults between options that are each valid alone; none by default."""
+        """What is wrong between options that are each valid alone: a `Fault` for each; none by default.
+
+        It is called when the component is built, in Python or from a config, once every option is of its type. Return
+        all faults at once; a fault that is raised instead has no line in the config.
+        """
         return []
 
     @classmethod

@@ -63,7 +63,9 @@ def teacher(tmp_path_factory):
         if "EV3X_CACHE" not in os.environ:
             patch.setenv("EV3X_CACHE", str(folder / "cache"))
         if not mnist1d_teacher.cache_file(mnist1d_teacher.Settings()).exists():
-            flags = "--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"
+            from ev3x.testing.session import LEVEL
+
+            flags = f"{LEVEL}=3 --xla_cpu_use_fusion_emitters=true"
             code = "from ev3x.builtin.tasks import mnist1d_teacher; mnist1d_teacher.load()"
             environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
             subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -235,7 +235,8 @@ def test_data_that_are_neither_splits_nor_a_feed_are_refused():
         (
             {"proposers": (Shift(), Shift())},
             ValueError,
-            r"proposers need different labels, got \['shift', 'shift'\]; give pairs \(label, component\)",
+            r"proposers need different labels, got \['shift', 'shift'\] "
+            r"\('shift' for Shift, Shift\); give pairs \(label, component\)",
         ),
         ({"proposers": Shift()}, TypeError, r"method: proposers must be a list, got Shift\("),
     ],
@@ -404,7 +405,12 @@ class Nobody(Shift):
 
 
 def test_a_proposer_without_candidates_is_refused():
-    refused(ValueError, r"proposer 'nobody' makes no candidates \(K = 0\)", evolver, Nobody())
+    refused(
+        ValueError,
+        r"proposer 'nobody': makes no candidates \(K = 0\); let `labels` name at least one \(`Nobody.labels`, ",
+        evolver,
+        Nobody(),
+    )
 
 
 def test_an_adapter_that_calls_without_a_transform_is_told():

@@ -1,7 +1,9 @@
 """What the docs show as Python runs as it stands there; the files and tests that they name exist."""
 
+import dataclasses
 import importlib
 import importlib.util
+import inspect
 import re
 import shutil
 import subprocess
@@ -16,12 +18,24 @@ from ev3x.ops import native
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-# Blocks with a title are files of a reader's own: test_write_a_plugin.py puts them there.
+# Blocks with a title are files of a reader's own: test_write_a_plugin.py puts them there. Those of the hooks' pages run
+# rounds, and one of them is enough for a quick session.
 BLOCKS = [
-    pytest.param(page.name, block, id=f"{page.stem}-{i}")
+    pytest.param(
+        page.name,
+        block,
+        id=f"{page.stem}-{i}",
+        marks=[pytest.mark.long] if page.parent.name == "hooks" and (page.stem, i) != ("proposers", 0) else [],
+    )
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
+
+
+HANDED = (
+    *(ev3x.Assessment, ev3x.Block, ev3x.Candidates, ev3x.Decision, ev3x.Feedback, ev3x.Form, ev3x.Model, ev3x.Question),
+    *(ev3x.State, ev3x.Kit, ev3x.component.Fault, ev3x.Move, ev3x.Outcome),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +72,13 @@ def test_every_hook_has_a_page_and_every_link_a_target():
     homes = {True: sources, False: folder}
     found = [(homes[link.startswith("../../ev3x/")] / link.removeprefix("../../ev3x/")).exists() for _, link in links]
     assert len(links) > 20 and [link for link, there in zip(links, found, strict=True) if not there] == []
+
+
+@pytest.mark.parametrize("kind", HANDED, ids=lambda kind: kind.__name__)
+def test_what_components_are_handed_says_each_field_where_help_shows_it(kind):
+    text = inspect.getdoc(kind)
+    fields = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else [m.name for m in kind]
+    assert [name for name in fields if not re.search(rf"^ *{name}: |`{name}`|\b{name}(:|,)", text, re.MULTILINE)] == []
 
 
 @pytest.mark.skipif(not (ROOT / "plugins").exists(), reason="an sdist has no plugins")

@@ -78,6 +78,7 @@ def by_hand():
     return BY_HAND.format(parts=f"{parts}\nTRAJECTORIES = dict({trajectories})")
 
 
+@pytest.mark.long
 def test_a_round_built_by_hand_without_the_host_is_the_same_program():
     hand = output(PROGRAM, by_hand())
     config = output(PROGRAM, f"SETS = {SETS!r}", BY_CONFIG)

@@ -229,7 +229,7 @@ ERROR = ev3x.Metric("error", toys.right)
         ),
         (
             lambda: toys.evolver(Alike()),
-            "the candidates of proposer 'alike' need different names, got 'a' more than once",
+            "proposer 'alike': labels must give every candidate a name of its own, got 'a' more than once",
         ),
         (
             lambda: toys.method(("select", toys.Shift())),

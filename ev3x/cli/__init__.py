@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from .. import wrong_sums
 from ..host.discovery import discover, unreadable
 from . import config, doctor, explain, plugins, replay, run
-from .console import BAD_INPUT, Guarded, note_everything, out, say
+from .console import BAD_INPUT, DEBUG, Guarded, note_everything, out, say
 
 app = typer.Typer(
     cls=Guarded,
@@ -38,6 +39,8 @@ def main() -> None:
     except Exception as error:
         if (said := unreadable(error, discover())) is None:
             raise
+        if DEBUG in sys.argv:
+            traceback.print_exception(error)
         say(said, style="red")
         sys.exit(BAD_INPUT)
 
@@ -56,6 +59,10 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions and exit.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what plugins print while they load.")] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(DEBUG, help="Show the full traceback of every fault, too; may stand anywhere on the line."),
+    ] = False,
 ) -> None:
     if verbose:
         note_everything()

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out
+from .console import DEBUG, debugging, out
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,6 +26,13 @@ def check(
     distribution: Annotated[str, typer.Argument(metavar="DIST", help="The distribution, as pip calls it.")],
     timeout: Annotated[float, typer.Option(help="Seconds without a finding after which it is taken to hang.")] = 120.0,
     no_kit: Annotated[bool, typer.Option("--no-kit", help="Do not put its components through the kit.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the long checks: child processes and simulations.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Check N components of each role, drawn by the seed; 0: all.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="What draws them; the same seed draws the same ones.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
@@ -36,7 +43,8 @@ def check(
     findings = list(_metadata(index, normalized(distribution), found))
     for plugin in found:
         if not plugin.incompatible and plugin.name not in index.conflicts:
-            findings += _loaded(plugin, timeout, ["--no-kit"] if no_kit else [])
+            tier = "none" if no_kit else "quick" if quick else "all"
+            findings += _loaded(plugin, timeout, [tier, sample, seed, *[DEBUG] * debugging()])
     if as_json:
         out(json.dumps({"distribution": distribution, "findings": findings}))
     else:
@@ -64,7 +72,7 @@ def _metadata(index: Index, distribution: str, found: list[PluginInfo]) -> Itera
         yield {"what": "copies", "good": False, "text": text}
 
 
-def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict[str, Any]]:
+def _loaded(plugin: PluginInfo, timeout: float, options: list[str | int]) -> list[dict[str, Any]]:
     """The findings of a process that loads the plugin, and how that process ended."""
     import subprocess
     import tempfile
@@ -76,7 +84,7 @@ def _loaded(plugin: PluginInfo, timeout: float, options: list[str]) -> list[dict
         file = Path(folder) / "findings"
         file.touch()
         # It must import what this process imports: with -P it ignores a folder `ev3x` or a jax.py in this directory.
-        command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *options]
+        command = [sys.executable, "-P", "-m", "ev3x.cli.examine", plugin.name, str(file), *map(str, options)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         with (Path(folder) / "stderr").open("w+b") as stderr:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment)

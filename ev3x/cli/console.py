@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that no command must import jax to catch them.
 KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
 BAD_INPUT, DIFFERS, INTERRUPTED = 2, 3, 130
+DEBUG = "--debug"
 
 
 class _Quick:
@@ -42,10 +43,25 @@ class QuickGroup(_Quick, TyperGroup):
 class Guarded(QuickGroup):
     """A group whose commands end with a message, not a traceback, when the user can do something about it."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments that are left; `--debug` may stand anywhere, so that it works for every command."""
+        end = args.index("--") if "--" in args else len(args)
+        ours = [arg for arg in args[:end] if arg != DEBUG]
+        left: list[str] = super().parse_args(ctx, [DEBUG] * (len(ours) < end) + ours + args[end:])
+        return left
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; its help ends with what every command takes."""
+        found = super().get_command(ctx, cmd_name)
+        for command in [found, *getattr(found, "commands", {}).values()] if found else ():
+            command.epilog = f"{DEBUG} shows the full traceback of every fault, too."
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         """The result of the command; errors that the user can mend end it with a message."""
         try:
-            return super().invoke(ctx)
+            with _tracebacks() if ctx.params.get("debug") else contextlib.nullcontext():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             say("interrupted", style="red")
             raise typer.Exit(INTERRUPTED) from None
@@ -73,8 +89,49 @@ def note_everything() -> None:
     import logging
 
     logger = logging.getLogger("ev3x")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
+    logger.addHandler(handler := logging.StreamHandler())
+    handler.setLevel(logging.INFO)
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted (`--debug`)."""
+    import logging
+
+    return logging.getLogger("ev3x").isEnabledFor(logging.DEBUG)
+
+
+@contextlib.contextmanager
+def _tracebacks() -> Iterator[None]:
+    """Prints the full traceback of every fault that ev3x puts in words, and of an error that ends the body."""
+    import logging
+
+    told: list[BaseException | None] = []
+
+    def traced(record: logging.LogRecord) -> bool:
+        told.extend(record.exc_info[1:2] if record.exc_info else ())
+        return bool(record.exc_info)
+
+    logger, handler = logging.getLogger("ev3x"), logging.StreamHandler()
+    handler.addFilter(traced)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        chain: list[BaseException] = []
+        cause: BaseException | None = error
+        while cause is not None and cause not in chain:
+            chain.append(cause)
+            cause = cause.__cause__ or cause.__context__
+        listed = told and type(error).__name__ == "ConfigError"  # its problems are faults that were told one by one
+        if _in_words(error) and not listed and not any(one is other for one in chain for other in told):
+            traceback.print_exception(error)
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

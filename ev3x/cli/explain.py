@@ -35,6 +35,8 @@ def explain(
 
 def _overview(found: dict[str, Any]) -> None:
     """Print the facts of the run, and a line per round."""
+    from ..run.fates import in_words
+
     decide = found["decide"]
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdicts"].items())
     examples = f"{decide['examples']:,} decide examples were read"
@@ -47,6 +49,7 @@ def _overview(found: dict[str, Any]) -> None:
         ("rounds", f"{found['rounds']}: {verdicts}; {found['promotions']} promoted"),
         ("budget", _figures(found["ledger"])),
         ("data", examples),
+        *((name, words) for name, counts in found["proposers"].items() if (words := in_words(counts))),
     ]
     _facts(facts)
     _table(("round", "winner", "verdict", "why"), [_cells(line) for line in found["lines"]])
@@ -72,11 +75,11 @@ def _round(found: dict[str, Any]) -> None:
     ]
     _facts(facts)
     candidates = [
-        (c["name"], "yes" if c["eligible"] else "no", _figure(c["value"]), metric, *_means(c, metric))
+        (c["name"], _could_win(c), _figure(c["value"]), metric, *_means(c, metric))
         for c in row["candidates"]
         for metric in c["mean"]
     ]
-    _table(("candidate", "eligible", "value", "metric", "mean on the assess split"), candidates)
+    _table(("candidate", "could win", "value", "metric", "mean on the assess split"), candidates)
     winner, tested = confirm["winner"], confirm["p_values"]
     metrics = [
         (
@@ -102,6 +105,10 @@ def _round(found: dict[str, Any]) -> None:
         *(("otherwise" if not i else "", text) for i, text in enumerate(found["would_change"])),
     ]
     _facts(facts)
+
+
+def _could_win(candidate: dict[str, Any]) -> str:
+    return candidate.get("barred") or ("yes" if candidate["eligible"] else "no")
 
 
 def _means(bounds: dict[str, Any], metric: str) -> tuple[str]:
@@ -131,7 +138,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> None:
 
     screen = tables.console()
     for name, fact in facts:
-        screen.print(Text(f"{name:11}{fact}"), soft_wrap=True)
+        screen.print(Text(f"{name:10} {fact}"), soft_wrap=True)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,9 +18,10 @@ def new(
         str | None, typer.Argument(metavar="NAME", help="The plugin's name: ev3x-NAME is its distribution.")
     ] = None,
     kind: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="proposer|assessor|adapter|task|observer", help="What to begin with; a proposer if not said."
+            metavar="proposer|assessor|adapter|budget|task|observer",
+            help="What to begin with, a proposer if not said; again for one more component.",
         ),
     ] = None,
     native: Annotated[
@@ -33,14 +34,17 @@ def new(
         Path | None,
         typer.Option("--from", metavar="FILE.py", help="Package this file, as --plugin takes it, under its own name."),
     ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Put the components into the folder ev3x-NAME, which exists.")
+    ] = False,
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder ev3x-NAME goes.")] = Path(),
 ) -> None:
-    """Write a plugin that works at once, with its tests, and say what to do next."""
+    """Write a plugin that works at once, with its tests and a workflow for CI, and say what to do next."""
     from .. import scaffold
 
     chosen: Any = {"kind": kind, "native": native}
     with quietly():
-        written = scaffold.create(name, source=source, into=into, **chosen)
+        written = scaffold.create(name, source=source, into=into, add=add, **chosen)
     out(f"{written.folder}: {', '.join(str(file.relative_to(written.folder)) for file in written.files)}")
     for note in written.notes:
         say(f"note: {note}", style="yellow")

@@ -27,6 +27,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 def summary(s: dict[str, Any]) -> None:
     """Print the summary of a run: test metrics of the first model and of the last incumbent, and what it cost."""
+    from ..run.fates import in_words
+
     screen = console()
     title = f"{s['task']}, seed {s['seed']}: {s['reason']}"
     screen.print(Text(title, style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)
@@ -48,6 +50,10 @@ def summary(s: dict[str, Any]) -> None:
     for name, model in s["kept"].items():
         results = ", ".join(f"{metric} {_score(value)}" for metric, value in model["test"].items())
         facts[name] = f"{model['parameters']:,} parameters, on the test set {results}"
+    for name, counts in s.get("proposers", {}).items():
+        if counts["rounds_without"]:
+            rounds = f"in {counts['rounds_without']:,} of {s['rounds']:,} rounds none could win"
+            facts[name] = f"{rounds}; {in_words(counts)}"
     wide = max(8, *(len(name) + 2 for name in facts))
     for name, fact in facts.items():
         screen.print(Text(f"{name:{wide}}{fact}"), soft_wrap=True)

@@ -13,6 +13,7 @@ import jax
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ..component import Component, Fault, OptionError, unknown
+from ..core import contract
 from ..core.adapt import Adapter, misplaced
 from ..core.assess import Assessor
 from ..core.budget import Budget
@@ -20,9 +21,9 @@ from ..core.layout import Layout, Site
 from ..core.objectives import Amounts, aims
 from ..core.observe import Limits, Observer
 from ..core.plan import Method
-from ..core.propose import Proposer, check_labels
+from ..core.propose import Proposer
 from ..core.task import Task, check_names
-from ..host.discovery import BUILTIN, PluginInfo, normalized
+from ..host.discovery import BUILTIN, PluginInfo, normalized, unreadable
 from ..host.faults import cause, innermost
 from ..host.host import Host, PluginError
 from ..host.policy import PluginPolicy
@@ -292,7 +293,8 @@ class Builder:
             site, (label, proposer) = Site(task, layout), pair
             with self._told(("propose", i)):
                 jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
-                check_labels(label, proposer.labels(site))
+                if not contract.names(contract.Who(label, "proposer", type(proposer)), proposer.labels(site)):
+                    self._problem(("propose", i), "makes no candidates (K = 0)")
 
     def _weigh(
         self,
@@ -322,6 +324,8 @@ class Builder:
         try:
             yield
         except ValueError as error:
+            if unreadable(error, self.host.index):  # not of this component: JAX met a stranger's metadata
+                raise
             self._problem(exact(self.tree, path, str(error)), str(error).removeprefix(f"{path[0]}: "))
         except ModuleNotFoundError as error:
             self._problem(

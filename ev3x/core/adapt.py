@@ -24,9 +24,12 @@ class TransformError(ValueError):
 class Form:
     """What a host transition may change: the model, and the tasks that its variables belong to.
 
-    `task` is the task of the current variables. `champion` is the task of the incumbent while a promotion needs a host
-    transition (because its shape differs, or because the current variables were drawn anew), else None. `fresh` says
-    that the current variables were drawn anew, so optimizer states must be reset.
+    Attributes:
+        task: that of the current variables.
+        champion: the task of the incumbent while a promotion needs a host transition (because its shape differs, or
+            because the current variables were drawn anew), else None: then it is `task`, too.
+        model: current variables, incumbent and aims.
+        fresh: whether the current variables were drawn anew, so that optimizer states must be reset.
     """
 
     task: Task
@@ -68,7 +71,8 @@ class Adapter(Component):
         Args:
             index: this adapter's place in `decision.calls`.
             state: this adapter's state.
-            decision: what the adapters before this one decided; before the first: keep everything.
+            decision: what the adapters before this one decided; before the first: keep everything. To an
+                adapter that `follows`, `promote` is final, but for rounds where nobody could win or nothing was read.
             selection: all candidates, [K, M], against the current model, on the assess split.
             confirmation: the winner and the current model, [2, M], against the incumbent, on the decide split.
         """
@@ -81,9 +85,24 @@ class Adapter(Component):
     def transform(self, key: Array, call: int, state: PyTree, form: Form, probe: Batch | None) -> tuple[PyTree, Form]:
         """This adapter's state and the form after the host transition (growth, say) that `decide` asked for by `call`.
 
-        Runs on the host. `probe` is a training batch to try a new shape on. Shapes must depend only on key, call, tasks
-        and shapes: a resumed run repeats its transitions, without a probe, before it has read the weights. Raise
-        TransformError to refuse: the run then ends, and the rounds before this call of the compiled program are kept.
+        Runs on the host, after the round and before the next one. It may change the current variables and their task:
+        grow them, draw them anew, or go back to the incumbent. The incumbent was proven on evidence and must predict as
+        before: what is to replace it must win a round. It may change this adapter's state, its structure included.
+
+        Args:
+            key: a typed key of this round and this adapter.
+            call: what `decide` put into its entry of `calls`, not 0.
+            state: the state that `decide` returned.
+            form: the model after the round's move, and its tasks. A promotion has taken place.
+            probe: a training batch to try a new shape on; None where a resumed run repeats its transitions before it
+                has read the weights. So shapes must depend only on key, call, tasks and shapes.
+
+        Returns:
+            The state, and `Form(task, champion, model, fresh)`. With another task, or fresh variables, `champion` is
+            the task of the incumbent: a promotion then takes a host transition, and until then nothing is rolled back.
+
+        Raise TransformError to refuse: the run then ends, and the rounds before this call of the compiled program are
+        kept.
         """
         raise NotImplementedError(f"{type(self).__name__} raised a call but has no transform")
 

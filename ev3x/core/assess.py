@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from ..component import Component, Count
+from . import contract
 from .layout import Site
 from .task import Metric, score, weigh
 from .types import Array, Assessment, Batch, Block, Question, Variables
@@ -90,11 +91,14 @@ def assess(
     start: Array,
     question: Question,
     left: Array | None = None,
+    label: str = "assessor",
 ) -> tuple[Assessment, Array, Evidence]:
     """The assessment of all stacked contenders against the reference, how many blocks were read, and the evidence.
 
-    `left`, i32[], is the number of blocks that can still be read; None: no limit.
+    `left`, i32[], is the number of blocks that can still be read; None: no limit. `label` names the assessor where it
+    breaks its contract.
     """
+    who = contract.Who(label, kind=type(assessor))
     site, incumbent = reference
     metrics = site.task.metrics
     k = question.eligible.shape[0]
@@ -109,16 +113,21 @@ def assess(
             batch=batch,
             index=i,
         )
-        return assessor.observe(evidence, block, question, metrics)
+        after = assessor.observe(evidence, block, question, metrics)
+        return contract.state(who, "observe", after, evidence, "evidence", "begin")
 
     most = jnp.int32(assessor.blocks) if left is None else jnp.minimum(left, assessor.blocks)
 
+    def enough(evidence: Evidence) -> Array:
+        return jnp.asarray(contract.number(who, "enough", assessor.enough(evidence, question, metrics), "b"))
+
     def more(carry: tuple[Array, Evidence]) -> Array:
-        return (carry[0] < most) & ~assessor.enough(carry[1], question, metrics)
+        return (carry[0] < most) & ~enough(carry[1])
 
     evidence = assessor.begin(k, metrics)
     if assessor.blocks == 1 and left is None:
         used, evidence = jnp.int32(1), add(evidence, jnp.int32(0))
     else:
         used, evidence = jax.lax.while_loop(more, lambda c: (c[0] + 1, add(c[1], c[0])), (jnp.int32(0), evidence))
-    return assessor.conclude(evidence, question, metrics), used, evidence
+    concluded = assessor.conclude(evidence, question, metrics)
+    return contract.assessment(who, concluded, k, len(metrics)), used, evidence

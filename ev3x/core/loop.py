@@ -15,7 +15,7 @@ from ..ops import native
 from . import contract
 from .adapt import Form, carried_out, move, undecided, without_restore
 from .assess import assess
-from .data import Splits
+from .data import Explore, Splits
 from .layout import pick, where
 from .objectives import aims
 from .plan import Plan
@@ -59,7 +59,10 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     current = plan.task.init(named(key, "init")) if variables is None else jax.tree.map(jnp.array, variables)
     if not isinstance(current, Mapping) or "params" not in current:
         got = sorted(current) if isinstance(current, Mapping) else type(current).__name__
-        raise ValueError(f"the variables must be a mapping of collections with 'params', got {got}")
+        text = f"the variables must be a mapping of collections with 'params', got {got}"
+        if variables is not None:
+            raise ValueError(f"{text}; give what the task's `init` returns")
+        raise contract.BoundaryError(_task(plan), "init", text, "return {'params': ...}")
     first = jnp.array(aims(method.weights, plan.task.metrics, method.select), jnp.float32)
     return State(
         key=key,
@@ -77,7 +80,7 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
 def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     """The state after one round, and its record."""
     key = jax.random.fold_in(state.key, state.round)
-    trials = _propose(plan, splits, state, key)
+    trials, finite = _propose(plan, splits, state, key)
     selection, winner = _select(plan, splits, state, key, trials)
     confirmed = _confirm(plan, splits, state, key, winner)
     counts = (selection.winner >= 0) & ~confirmed.spent
@@ -90,10 +93,11 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
         round=state.round,
         alpha=confirmed.alpha,
         eligible=_eligible(trials),
+        finite=finite,
         selection=selection,
         confirmation=confirmed.assessment,
         evidence=confirmed.evidence,
-        ledger=plan.method.budget.account(budget, plan.level),
+        ledger=contract.ledger(_budget(plan), plan.method.budget.account(budget, plan.level)),
         decision=decision,
         steps=sum((t.steps for t in trials.values()), jnp.int32(0)),
         parameters=jnp.array([count(winner), count(state.model.incumbent)], jnp.int32),
@@ -104,15 +108,20 @@ def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     return State(state.key, state.round + 1, state.spent + confirmed.blocks, model, proposers, adapters, budget), record
 
 
-def _propose(plan: Plan, splits: Splits, state: State, key: Array) -> dict[str, Candidates]:
-    """The candidates of every proposer, from the current variables; those that are not finite cannot win."""
-    explore, made = splits.explore, {}
+def _propose(plan: Plan, splits: Splits, state: State, key: Array) -> tuple[dict[str, Candidates], Array]:
+    """The candidates of every proposer, from the current variables, and which are finite; others cannot win."""
+    explore, made, finite = splits.explore, {}, []
     for name, adapter in plan.method.adapters:
-        explore = adapter.prepare(state.adapters[name], explore)
+        who = contract.Who(name, "adapter", type(adapter))
+        prepared = adapter.prepare(state.adapters[name], explore)
+        explore = contract.returned(who, "prepare", prepared, Explore, "return the split that it gets, or change it")
     for name, p in plan.method.proposers:
         candidates = p.propose(plan.site, named(key, name), state.model.current, state.proposers[name], explore)
-        made[name] = contract.checked(name, candidates, state.model.current, len(p.labels(plan.site)))
-    return made
+        k = len(plan.candidates(name, p))
+        trial = contract.matched(name, candidates, state.model.current, k, type(p))
+        finite.append(contract.finite(trial.variables, k))
+        made[name] = dataclasses.replace(trial, eligible=trial.eligible & finite[-1])
+    return made, jnp.concatenate(finite)
 
 
 def _eligible(trials: Mapping[str, Candidates]) -> Array:
@@ -128,9 +137,8 @@ def _select(
     stacks = [t.variables for t in trials.values()]
     question = Question(named(key, "select"), jnp.float32(1.0), model.aims, _eligible(trials))
     contenders, position = [(site, stack) for stack in stacks], state.round * select.blocks
-    selection, _, _ = assess(select, contenders, (site, model.current), splits.assess.block, position, question)
-    k, m = len(question.eligible), len(plan.task.metrics)
-    selection = contract.assessment(contract.Who("select"), selection, k, m)
+    reference = (site, model.current)
+    selection, _, _ = assess(select, contenders, reference, splits.assess.block, position, question, None, "select")
     return selection, where(selection.winner >= 0, pick(stacks, selection.winner), model.current)
 
 
@@ -148,7 +156,7 @@ class _Confirmed:
 def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Variables) -> _Confirmed:
     """The winner and the current model against the incumbent, on decide examples that did not choose them."""
     confirm, model = plan.method.confirm, state.model
-    alpha = plan.method.budget.offer(state.budget, plan.level)
+    alpha = contract.number(_budget(plan), "offer", plan.method.budget.offer(state.budget, plan.level), "f")
     left = splits.decide.left(state.spent, confirm.block)
     spent = jnp.asarray(False) if left is None else left < 1
     # The current model is measured beside the winner for rollbacks; it cannot win.
@@ -156,9 +164,8 @@ def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Varia
     both = jax.tree.map(lambda *x: jnp.stack(x), winner, model.current)
     reference = (plan.incumbent_site, model.incumbent)
     confirmation, blocks, evidence = assess(
-        confirm, [(plan.site, both)], reference, splits.decide.block, state.spent, question, left
+        confirm, [(plan.site, both)], reference, splits.decide.block, state.spent, question, left, "confirm"
     )
-    confirmation = contract.assessment(contract.Who("confirm"), confirmation, 2, len(plan.task.metrics))
     outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)
     return _Confirmed(dataclasses.replace(confirmation, outcome=outcome), evidence, alpha, blocks, spent)
 
@@ -166,7 +173,7 @@ def _confirm(plan: Plan, splits: Splits, state: State, key: Array, winner: Varia
 def _settle(plan: Plan, state: State, confirmed: _Confirmed, counts: Array) -> PyTree:
     """The budget's next state; a round that tested nobody costs nothing."""
     settled = plan.method.budget.settle(state.budget, confirmed.alpha, confirmed.assessment)
-    contract.state(contract.Who("budget"), settled, state.budget)
+    contract.state(_budget(plan), "settle", settled, state.budget)
     return where(counts, settled, state.budget)
 
 
@@ -177,11 +184,11 @@ def _adapt(
     adapters, after = plan.method.adapters, {}
     decision = undecided(state.model, len(adapters))
     for i, (name, adapter) in enumerate(adapters):
-        who = contract.Who(name, "adapter")
+        who = contract.Who(name, "adapter", type(adapter))
         decided = adapter.decide(i, state.adapters[name], decision, selection, confirmation)
-        decision, its_state = contract.pair(who, decided)
+        decision, its_state = contract.pair(who, "decide", decided, "a Decision", "the next state")
         contract.decision(who, decision, len(plan.task.metrics), len(adapters))
-        after[name] = contract.state(who, its_state, state.adapters[name])
+        after[name] = contract.state(who, "decide", its_state, state.adapters[name])
         if plan.champion is not None:
             decision = without_restore(decision)
     return dataclasses.replace(decision, promote=decision.promote & counts), after
@@ -202,7 +209,7 @@ def _learn(
         before, k = state.proposers[name], trials[name].eligible.shape[0]
         feedback = _feedback(selection, confirmation, done, offset, k)
         learned = p.learn(plan.site, named(key, name + "/learn"), before, trials[name], feedback)
-        after[name] = contract.state(contract.Who(name, "proposer"), learned, before)
+        after[name] = contract.state(contract.Who(name, "proposer", type(p)), "learn", learned, before)
         offset += k
     return after
 
@@ -268,8 +275,10 @@ def transition(plan: Plan, state: State, decision: Decision, probe: Batch | None
     key, adapters, proposers = jax.random.fold_in(state.key, state.round), dict(state.adapters), state.proposers
     for (name, adapter), call in zip(plan.method.adapters, decision.calls.tolist(), strict=True):
         if call:
-            its_key = named(key, name + "/transform")
-            adapters[name], form = adapter.transform(its_key, call, adapters[name], form, probe)
+            who, its_key = contract.Who(name, "adapter", type(adapter)), named(key, name + "/transform")
+            done = adapter.transform(its_key, call, adapters[name], form, probe)
+            adapters[name], after = contract.pair(who, "transform", done, "its own state", "the next Form")
+            form = contract.returned(who, "transform", after, Form, "change the form that it gets, by replace")
     resized = form.fresh or form.task != plan.task
     plan = dataclasses.replace(plan, task=form.task, champion=form.champion)
     if resized:
@@ -288,6 +297,14 @@ def count(variables: Variables) -> int:
 def named(key: Array, name: str) -> Array:
     """The key of this name: the other keys stay as they are when a component is added or removed."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _task(plan: Plan) -> contract.Who:
+    return contract.Who("task", kind=type(plan.task))
+
+
+def _budget(plan: Plan) -> contract.Who:
+    return contract.Who("budget", kind=type(plan.method.budget))
 
 
 def _feedback(selection: Assessment, confirmation: Assessment, decision: Decision, offset: int, k: int) -> Feedback:

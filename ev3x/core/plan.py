@@ -9,13 +9,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..ops import native
+from . import contract
 from .adapt import Adapter, misplaced
 from .assess import Assessor
 from .budget import Budget
 from .data import Decide, Splits
 from .layout import Layout, Site
 from .objectives import Amounts, aims
-from .propose import Proposer, check_labels, check_needs
+from .propose import Proposer, check_needs
 from .task import Task, check_names
 from .types import Array
 
@@ -98,7 +99,11 @@ class Plan:
 
     def labels(self) -> tuple[str, ...]:
         """The name of every candidate, `proposer/label`, in the order of the records."""
-        return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in p.labels(self.site))
+        return tuple(f"{name}/{label}" for name, p in self.method.proposers for label in self.candidates(name, p))
+
+    def candidates(self, name: str, proposer: Proposer) -> tuple[str, ...]:
+        """The name of every candidate of one proposer, which has this label."""
+        return contract.names(contract.Who(name, "proposer", type(proposer)), proposer.labels(self.site))
 
     def check(self, splits: Splits, *, disjoint: bool = True, rounds: int = 0) -> Plan:
         """This plan, or an error that says what does not fit together (`disjoint`: see `Splits.check`).
@@ -109,7 +114,10 @@ class Plan:
         check_names(self.task)
         metrics = self.task.metrics
         for name, proposer in self.method.proposers:
-            check_labels(name, proposer.labels(self.site))
+            if not self.candidates(name, proposer):
+                who = contract.Who(name, "proposer", type(proposer))
+                do = "let `labels` name at least one"
+                raise contract.BoundaryError(who, "labels", "makes no candidates (K = 0)", do)
             check_needs(name, proposer, self.task, splits.explore)
         first = aims(self.method.weights, metrics, self.method.select)
         for _, adapter in self.method.adapters:
@@ -150,8 +158,9 @@ def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], 
                 f"method: a label of {role} must be a string without '/' and none of {', '.join(STAGES)}, whose states "
                 f"and keys have these names; got {name!r}"
             )
-    if len(set(names)) < len(names):
-        raise ValueError(f"method: {role} need different labels, got {names}; give pairs (label, component)")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        kinds = "; ".join(f"{n!r} for {', '.join(type(c).__qualname__ for m, c in pairs if m == n)}" for n in twice)
+        raise ValueError(f"method: {role} need different labels, got {names} ({kinds}); give pairs (label, component)")
     for name, component in pairs:
         if not isinstance(component, kind):
             raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 
 from ..component import Component
-from ..values import different
 from .data import Explore
 from .layout import Site
 from .task import Task
@@ -21,10 +19,16 @@ Need = Literal["meta", "hypers", "x64"]
 
 @dataclasses.dataclass(frozen=True)
 class Proposer(Component):
-    """Makes candidates. `propose` reads the proposer's state; only `learn` writes it, after the round has a winner."""
+    """Makes candidates. `propose` reads the proposer's state; only `learn` writes it, after the round has a winner.
+
+    `needs` says what a run must have. `idles` says that it may wait for many rounds without an eligible candidate, on
+    purpose (a population between two rungs). Without it, a run warns of a proposer that has no candidate that could
+    win, five rounds in a row.
+    """
 
     role: ClassVar[str] = "proposer"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    idles: ClassVar[bool] = False
 
     @abc.abstractmethod
     def labels(self, site: Site) -> tuple[str, ...]:
@@ -61,6 +65,10 @@ class Proposer(Component):
             state: the state that `propose` read.
             candidates: what `propose` returned, non-finite candidates made ineligible.
             feedback: how these candidates did: `value` f32[K], `mean` f32[K, M], `won` bool[K], and the decision.
+
+        To recognise a promotion: `feedback.decision.promote` says that the next current variables become the incumbent,
+        `feedback.won & feedback.decision.promote` that they are a candidate of this proposer. The variables themselves
+        are the `current` of the next `propose`.
         """
         return state
 
@@ -71,13 +79,6 @@ class Proposer(Component):
         anew, instead of grown from the earlier ones.
         """
         return self.init(site, key, current)
-
-
-def check_labels(label: str, names: Sequence[str]) -> None:
-    """Raise ValueError when a proposer names no candidate, or two of them alike."""
-    if not names:
-        raise ValueError(f"proposer {label!r} makes no candidates (K = 0)")
-    different(f"the candidates of proposer {label!r}", names)
 
 
 def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -14,9 +15,14 @@ import numpy as np
 
 from ..component import Component
 from ..values import checked_name, different, flag, number
+from . import contract
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .streams import Feed
 from .types import Array, Batch, Predictions, PyTree, Variables
+
+
+class MetricError(Exception):
+    """A metric failed on the host, inside a callback: the text names it, its task, and what it raised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +76,26 @@ class Metric:
         for field in ("binary", "maximize", "constant", "host"):
             object.__setattr__(self, field, flag(f"{who}: {field}", getattr(self, field)))
 
-    def __call__(self, predictions: Predictions, batch: Batch, n: int) -> Array:
-        """The metric's values: f32[n], or f32[] for a set-level one."""
+    def __call__(self, predictions: Predictions, batch: Batch, n: int, task: str = "") -> Array:
+        """The metric's values: f32[n], or f32[] for a set-level one; messages name the class of the `task`."""
         shape = (n,) if self.kind == "example" else ()
         if self.host:
-            result = jax.ShapeDtypeStruct(shape, jnp.float32)
-            called: Array = jax.pure_callback(self._on_host, result, predictions, batch, vmap_method="sequential")
+            result, call = jax.ShapeDtypeStruct(shape, jnp.float32), functools.partial(self._on_host, task)
+            called: Array = jax.pure_callback(call, result, predictions, batch, vmap_method="sequential")
             return called
         return jnp.asarray(self._checked(self.fn(predictions, batch), shape), jnp.float32)
 
-    def _on_host(self, predictions: Predictions, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _on_host(self, task: str, predictions: Predictions, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
         predictions, batch = jax.tree.map(np.asarray, (predictions, batch))
         shape = (_length(batch),) if self.kind == "example" else ()
-        return np.asarray(self._checked(self.fn(predictions, batch), shape), np.float32)
+        try:
+            return np.asarray(self._checked(self.fn(predictions, batch), shape), np.float32)
+        except Exception as error:  # XLA passes on the text and the places of the last exception, nothing else
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise MetricError(f"{self._of(task)}: {said}").with_traceback(error.__traceback__) from error
+
+    def _of(self, task: str) -> str:
+        return f"metric {self.name!r}" + (f" of the task {task}" if task else "")
 
     def _checked(self, value: Any, shape: tuple[int, ...]) -> Any:
         if np.shape(value) != shape:
@@ -211,6 +224,9 @@ def make_task(
 
 def check_names(task: Task) -> None:
     """Raises ValueError when two metrics, losses or growths of the task have one name, or when there is no metric."""
+    who = contract.Who("task", kind=type(task))
+    for metric in task.metrics:
+        contract.returned(who, "metrics", metric, Metric, "list records: ev3x.Metric(name, function)")
     if not task.metrics:
         raise ValueError("the task has no metrics: at least one is needed to compare candidates")
     different(f"the metrics of {type(task).__name__}", [metric.name for metric in task.metrics])
@@ -222,17 +238,24 @@ def score(task: Task, variables: Variables, batch: Batch) -> Array:
     """The scores f32[M, n] of one model; the one value of a set-level metric fills its row."""
     n = _length(batch)
     predictions = task.predict(variables, batch)
-    return jnp.stack([jnp.broadcast_to(m(predictions, batch, n), (n,)) for m in task.metrics])
+    rows, name = [], type(task).__name__
+    for metric in task.metrics:
+        try:
+            rows.append(jnp.broadcast_to(metric(predictions, batch, n, name), (n,)))
+        except Exception as error:
+            error.add_note(f"in metric {metric.name!r} of the task {name}")
+            raise
+    return jnp.stack(rows)
 
 
 def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
     """The weights f32[M, n] of a block, None when all are equal; a set-level value counts once a block."""
     n = _length(batch)
     weights = task.weigh(batch)
-    if weights is not None and weights.shape != (n,):
-        raise ValueError(
-            f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {weights.shape}"
-        )
+    if weights is not None and np.shape(weights) != (n,):
+        who, name = contract.Who("task", kind=type(task)), type(task).__name__
+        text = f"{name}.weigh must return one weight per example: expected ({n},), got {np.shape(weights)}"
+        raise contract.BoundaryError(who, "weigh", text, "keep the axis of examples, or return None for equal weights")
     if mask is not None:
         weights = mask if weights is None else weights * mask
     kinds = [m.kind for m in task.metrics]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import Distribution
@@ -162,11 +164,20 @@ def unreadable(error: BaseException, index: Index) -> str | None:
 
     Other packages read entry points without a guard: JAX for its backends, pydantic for its plugins.
     """
-    places = [f.filename for f in traceback.extract_tb(error.__traceback__)]
-    if not places or not Path(places[-1]).is_relative_to(Path(importlib.metadata.__file__).parent):
+    places = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = itertools.takewhile(_in_the_library, reversed(places))  # the reader, and the codecs that it calls
+    if not any(Path(place).is_relative_to(Path(importlib.metadata.__file__).parent) for place in inner):
         return None
     found = [fault for fault in index.faults if "unreadable metadata" in fault]
     return f"{'; '.join(found)}: not even JAX starts beside it" if found else None
+
+
+def _in_the_library(file: str) -> bool:
+    """Whether a file is of Python's standard library."""
+    path = Path(file)
+    return file.startswith("<frozen ") or (
+        path.is_relative_to(sysconfig.get_path("stdlib")) and not {"site-packages", "dist-packages"} & {*path.parts}
+    )
 
 
 def claimed(name: str, claims: tuple[PluginInfo, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -10,25 +11,61 @@ from typing import TypeVar
 
 import pluggy
 
+from . import entry_points
 from .discovery import PluginInfo
 
 T = TypeVar("T")
+_log = logging.getLogger("ev3x.faults")
+_TRACED = "while a round is traced, arrays have no values"
+# What to do about errors that many authors meet, by the name of the exception's class.
+REMEDIES = {
+    "FrozenInstanceError": (
+        "components and records are frozen: carry it in the state (an observer: in the handle that `start` returns), "
+        "and change records by dataclasses.replace"
+    ),
+    "TracerBoolConversionError": f"{_TRACED}: use jnp.where, & and | in place of Python's if, and, or",
+    "NonConcreteBooleanIndexError": f"{_TRACED}, and shapes are fixed: use jnp.where(mask, x, 0) in place of x[mask]",
+    "TracerArrayConversionError": f"{_TRACED}: use jax.numpy in place of numpy",
+    "TracerIntegerConversionError": f"{_TRACED}: index a jax array, not a list or a tuple",
+    "UnexpectedTracerError": "a traced array was kept beyond its trace: return it in the state, or in the memo",
+    "ConcretizationTypeError": f"{_TRACED}: use .astype in place of float(), int() and .item()",
+}
 
 
-def cause(error: BaseException, plugin: PluginInfo | None = None) -> str:
-    """The message of an error of a plugin's code, with its place and, where it is known, the remedy."""
+def cause(error: BaseException, plugin: PluginInfo | None = None, place: str = "") -> str:
+    """The message of an error of a plugin's code, with its place and, where it is known, the remedy.
+
+    `place` is the line at fault, if the caller knows it; else it is the innermost one. The full traceback is logged, at
+    level debug.
+    """
+    _log.debug("%s", type(error).__name__, exc_info=error)
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}){_place(error)}"
-    said = " ".join(_words(error).split())
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return f"it called sys.exit({error.code!r}){_place(error, place)}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    known, said = remedy(error), _words(error)
+    # JAX's own errors list the arguments of the whole round, and end with a link.
+    said = " ".join((said.partition("\n")[0].rstrip(".") if known else said).split())
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, ModuleNotFoundError) and error.name and plugin is not None:
-        module = plugin.value.partition(":")[0]
-        if f"{module}.".startswith(f"{error.name}."):
-            return f"{text}: its files are gone; reinstall or uninstall {plugin.distribution or plugin.value}"
-        return f"{text}; install that package"
-    return text + _place(error)
+        return f"{text}{_missing(error.name, error, plugin)}"
+    return f"{text}{'; ' if known else ''}{known}{_place(error, place)}"
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an error that many authors meet; "" for any other."""
+    return next((REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in REMEDIES), "")
+
+
+def _missing(name: str, error: BaseException, plugin: PluginInfo) -> str:
+    """Why the module of this name is missing, and what to do."""
+    own = entry_points.module(plugin)
+    if name.partition(".")[0] != own.partition(".")[0]:
+        return f"; install that package{_place(error, '')}"
+    gone, why = entry_points.lost(plugin, name)
+    if f"{own}.".startswith(f"{name}."):  # the module of the entry point, or a package around it
+        return f": {why}; {entry_points.quoted(plugin) if gone else entry_points.mend(plugin)}"
+    return f": {why}{_place(error, '')}"
 
 
 def _words(error: BaseException) -> str:
@@ -39,8 +76,10 @@ def _words(error: BaseException) -> str:
         return "and it raises when it is asked what is wrong"
 
 
-def _place(error: BaseException) -> str:
+def _place(error: BaseException, known: str) -> str:
     """The line that raised, unless it is in ev3x or in pluggy, which check what plugins bring."""
+    if known:
+        return f" ({known})"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     checks = (Path(__file__).parent, Path(pluggy.__file__).parent)
     if not frames or any(Path(frames[-1].filename).is_relative_to(folder) for folder in checks):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -21,7 +22,7 @@ import pluggy
 
 from ..component import Component, unfit, unknown
 from ..ffi import PLATFORMS, FfiTarget
-from . import hookspecs
+from . import entry_points, hookspecs
 from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
 from .faults import cause
 from .hookspecs import Offer
@@ -142,13 +143,9 @@ class Host:
 
     def offers(self, role: str, name: str) -> dict[str, type[Component]]:
         """The components of one role that a plugin offers, by name."""
-        plugin = self.load(name)
-        hook, key = getattr(self._manager.hook, f"ev3x_{role}s"), _key(plugin)
-        with self._guarded(plugin, f"cannot offer its {role}s"):
-            made = [o for impl in hook.get_hookimpls() if impl.plugin_name == key for o in _listed(impl.function())]
-            offers = [_checked(role, offer) for offer in made]
-            if twice := {o.name for o in offers if [p.name for p in offers].count(o.name) > 1}:
-                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+        with self._guarded(self.load(name), f"cannot offer its {role}s"):
+            offers = [_checked(role, offer) for offer in self._made(role, name)]
+            _once([(offer.name, _named(offer.component)) for offer in offers])
             return {offer.name: offer.component for offer in offers}
 
     def targets(self, name: str, platform: str) -> list[FfiTarget]:
@@ -163,9 +160,7 @@ class Host:
             impls = [impl for impl in hook.get_hookimpls() if impl.plugin_name == _key(plugin)]
             made = [t for impl in impls for t in _listed(impl.function(*[platform][: len(impl.argnames)]))]
             targets = [_checked_target(plugin, target) for target in made]
-            keys = [(t.name, t.platform) for t in targets]
-            if twice := {n for n, p in keys if keys.count((n, p)) > 1}:
-                raise ValueError(f"offered more than once: {', '.join(sorted(twice))}")
+            _once([((t.name, t.platform), f"a target for {t.platform} with {_named(t.self_test)}") for t in targets])
             return targets
 
     def find(self, role: str, use: str) -> tuple[str, type[Component]]:
@@ -179,9 +174,28 @@ class Host:
         versions = [n for n in known if n.partition("@")[0] == use.partition("@")[0]]
         if versions:
             raise PluginError(f"{plugin!r} offers no {role} {use!r}, but {', '.join(sorted(versions))}")
+        if elsewhere := self._elsewhere(role, plugin, name):
+            raise PluginError(f"unknown {role} {use!r}: {elsewhere}")
         others = [f"'{p}:...'" for p in self.plugins if p != plugin]
         hint = f" (installed plugins: {', '.join(others)})" if ":" not in use and others else ""
         raise PluginError(unknown(role, use, known) + hint)
+
+    def _elsewhere(self, role: str, plugin: str, name: str) -> str:
+        """The sentence for a component that a plugin offers in another role; "" if it does not offer it."""
+        for other in ROLES:
+            info = self.load(plugin)
+            with contextlib.suppress(PluginError), self._guarded(info, f"cannot offer its {other}s"):
+                for offer in self._made(other, plugin):
+                    if isinstance(offer, Offer) and offer.name == name:
+                        own, mine = getattr(offer.component, "role", ""), _named(offer.component)
+                        right = f"; its class {mine} is {_a(own)}: offer it by ev3x_{own}s" if own != other else ""
+                        return f"{info} offers it as {_a(other)}, by ev3x_{other}s{right}"
+        return ""
+
+    def _made(self, role: str, name: str) -> list[Any]:
+        """What the plugin's hook of a role returns, not checked yet."""
+        hook, key = getattr(self._manager.hook, f"ev3x_{role}s"), _key(self.load(name))
+        return [o for impl in hook.get_hookimpls() if impl.plugin_name == key for o in _listed(impl.function())]
 
     def build(self, role: str, use: str, options: Mapping[str, Any] | None = None) -> Component:
         """The component with these options; raises PluginError or OptionError."""
@@ -236,7 +250,8 @@ def _key(plugin: PluginInfo) -> str:
 
 
 def _way(plugin: PluginInfo) -> str:
-    if plugin.name == BUILTIN or not plugin.distribution:
+    """How to go on without the plugin; "" for the built-in one, and for whoever works on the plugin."""
+    if plugin.name == BUILTIN or entry_points.is_authors(plugin):
         return ""
     return f"; to go on without it: {sys.executable} -m pip uninstall {plugin.distribution}"
 
@@ -252,10 +267,18 @@ def _check_there(plugin: PluginInfo) -> None:
 
 def _imported(plugin: PluginInfo) -> object:
     """The module, or the object in it, that the entry point of a plugin names."""
-    module, _, path = plugin.value.partition(":")
-    found: Any = importlib.import_module(module.strip())
-    for part in path.split(".") if path else ():
-        found = getattr(found, part.strip())
+    module, colon, path = (part.strip() for part in plugin.value.partition(":"))
+    parts = [part.strip() for part in path.split(".")] if colon else []
+    if not all(part.isidentifier() for part in (*module.split("."), *parts)):
+        raise ValueError(f"must name `module` or `module:object`: {entry_points.mend(plugin)}")
+    found: Any = importlib.import_module(module)
+    for part in parts:
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            owner = f"module {module!r}" if inspect.ismodule(found) else repr(found)
+            raise AttributeError(f"{owner} has no attribute {part!r}{hint}; {entry_points.mend(plugin)}")
+        found = getattr(found, part)
     return found
 
 
@@ -281,6 +304,23 @@ def _check_hooks(content: object) -> None:
             raise TypeError(f"{name} is a wrapper: hooks return what a plugin offers, there is nothing to wrap")
 
 
+def _once(offers: list[tuple[Any, str]]) -> None:
+    """Raises ValueError for what is offered under one key more than once; the pairs are keys and what is offered."""
+    for key, _ in offers:
+        if len(twice := [what for other, what in offers if other == key]) > 1:
+            name = key if isinstance(key, str) else key[0]
+            raise ValueError(f"offered more than once: {name}, by {' and by '.join(twice)}; give each its own name")
+
+
+def _named(kind: Any) -> str:
+    """A class or a function by its full name, anything else as it shows itself."""
+    return f"{kind.__module__}.{kind.__qualname__}" if hasattr(kind, "__qualname__") else repr(kind)
+
+
+def _a(role: str) -> str:
+    return f"{'an' if role[:1] in 'ao' else 'a'} {role}"
+
+
 def _listed(result: Any) -> list[Any]:
     if inspect.iscoroutine(result):
         result.close()
@@ -297,7 +337,9 @@ def _checked(role: str, offer: Any) -> Offer:
     if not (isinstance(kind, type) and issubclass(kind, Component)):
         raise TypeError(f"{offer.name!r} must offer a subclass of ev3x.Component, got {kind!r}")
     if kind.role != role:
-        raise TypeError(f"{offer.name!r} is offered as {role} but its class is a {kind.role or 'bare Component'}")
+        its, right = _a(kind.role) if kind.role else "a bare Component", f"ev3x_{kind.role}s"
+        way = f"offer it by {right}" if right in HOOKS else "derive it from the base class of its role"
+        raise TypeError(f"{offer.name!r} is offered as {role} but its class {_named(kind)} is {its}: {way}")
     if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
     if missing := sorted(kind.__abstractmethods__):

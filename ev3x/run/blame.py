@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +13,24 @@ from types import FrameType
 
 from ..component import Component
 from ..core.contract import BoundaryError
+from ..core.task import Metric, MetricError
 from ..host.discovery import BUILTIN, PluginInfo
-from ..host.faults import cause, innermost
+from ..host.faults import cause
 from ..host.host import PluginError
 from .setup import Setup
 
-_Culprit = tuple[PluginInfo, str, str]  # the plugin, the label of its component, the function
+
+@dataclasses.dataclass(frozen=True)
+class _Culprit:
+    """The plugin at fault, what of it was called by whom, and the last line of the plugin's own code before it failed.
+
+    `part` is the label of its component; empty for code that belongs to no component.
+    """
+
+    plugin: PluginInfo
+    part: str
+    what: str
+    place: str = ""
 
 
 @contextmanager
@@ -36,7 +50,11 @@ def in_words(error: BaseException) -> str:
     """The message of an error; for a callback that raised on the host, its own error and place, not XLA's text."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     places = [line for line in lines if line.startswith("File ")]
-    return f"a callback raised {lines[-1]} ({places[-1]})" if places else str(error)
+    if not places:
+        return str(error)
+    metric = re.fullmatch(rf"\S*{MetricError.__name__}: (metric .+?): (\w+: .*)", lines[-1])
+    who, said = (f"{metric[1]}: ", metric[2]) if metric else ("", lines[-1])
+    return f"{who}a callback raised {said} ({places[-1]})"
 
 
 def _said(setup: Setup, error: BaseException) -> str | None:
@@ -45,34 +63,51 @@ def _said(setup: Setup, error: BaseException) -> str | None:
         owner = setup.whose(error.who.label)
         return f"{owner}: {error}" if owner else None
     if found := _culprit(setup, error):
-        plugin, part, function = found
-        who = f"{part!r} failed in `{function}`" if part else f"`{function}` failed"
-        return f"{plugin}: {who}: {cause(error)}"
+        who = f"{found.part!r} failed in {found.what}" if found.part else f"{found.what} failed"
+        return f"{found.plugin}: {who}: {cause(error, place=found.place)}"
     files = re.findall(r'File "([^"]+)", line', str(error))
     home = _home(setup, files[-1]) if files else None
     return f"{home}: {in_words(error)}" if home else None
 
 
 def _culprit(setup: Setup, error: BaseException) -> _Culprit | None:
-    """The plugin whose code is innermost in an error's traceback, its component's label (if any), and the function."""
+    """The plugin whose code is innermost in an error's traceback; code that Python generated is nobody's."""
+    found: _Culprit | None = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file, owner = frame.f_code.co_filename, _self(frame)
+        if file.startswith("<"):  # the __setattr__ of a frozen dataclass, say
+            continue
+        home = _home(setup, file)
+        if isinstance(owner, Metric):
+            if plugin := setup.whose("task"):
+                found = _Culprit(plugin, "task", f"metric {owner.name!r}")
+        elif (label := _label(setup, owner)) and (plugin := setup.whose(label)):
+            method = frame.f_code.co_name
+            if found is None or found.part != label or hasattr(_role(owner), method):
+                found = _Culprit(plugin, label, f"`{method}`")
+        elif home and (found is None or home != found.plugin):
+            found = _Culprit(home, "", f"`{frame.f_code.co_name}`")
+        if found and home == found.plugin:
+            found = dataclasses.replace(found, place=f"{file}:{line}")
+    return found
 
-    def owner(frame: FrameType, found: _Culprit | None) -> _Culprit | None:
-        code = frame.f_code
-        if (label := _label(setup, frame)) and (plugin := setup.whose(label)):
-            return plugin, label, code.co_name
-        if (home := _home(setup, code.co_filename)) and (found is None or home != found[0]):
-            return home, "", code.co_name
-        return found
 
-    return innermost(error, owner)
+def _self(frame: FrameType) -> object:
+    """The object whose method runs in this frame, None for a function; a function within a method is not a method."""
+    return frame.f_locals.get("self") if frame.f_code.co_varnames[:1] == ("self",) else None
 
 
-def _label(setup: Setup, frame: FrameType) -> str | None:
-    """The label of the component whose method runs in this frame; None if there is none."""
-    owner = frame.f_locals.get("self")
+def _label(setup: Setup, owner: object) -> str | None:
+    """The label of this component in the run; None if it is none."""
     if not isinstance(owner, Component):
         return None
     return next((label for label, component in setup.components().items() if component == owner), None)
+
+
+def _role(component: object) -> type:
+    """The class that says what components of this role do: the last but `Component` itself."""
+    kinds = [kind for kind in type(component).__mro__ if issubclass(kind, Component)]
+    return kinds[-2] if len(kinds) > 1 else Component
 
 
 def _home(setup: Setup, file: str) -> PluginInfo | None:

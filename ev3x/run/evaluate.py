@@ -27,7 +27,7 @@ def evaluate(task: Task, variables: Variables, examples: Arrays) -> dict[str, fl
     weights = task.weigh(examples.tree)
     results = {}
     for metric in task.metrics:
-        values = np.asarray(metric(predictions, examples.tree, n), np.float64)
+        values = np.asarray(metric(predictions, examples.tree, n, type(task).__name__), np.float64)
         results[metric.name] = float(np.average(values, weights=weights) if metric.kind == "example" else values)
     return results
 

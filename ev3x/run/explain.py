@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..core.observe import Row
 from .directory import RunError
+from .fates import WHY, fates
 
 
 def overview(rows: Sequence[Row], summary: Row) -> Row:
@@ -20,6 +21,7 @@ def overview(rows: Sequence[Row], summary: Row) -> Row:
         "rounds": len(rows),
         "verdicts": dict(Counter(row["verdict"] for row in rows)),
         "promotions": sum(row["promoted"] for row in rows),
+        "proposers": fates(rows),
         "ledger": rows[-1].get("ledger", {}),
         "decide": {
             "examples": sum(c["examples"] for c in confirmed),
@@ -47,7 +49,9 @@ def would_change(row: Row) -> list[str]:
     """What another verdict would have needed, in sentences."""
     confirm, verdict = row["confirm"], row["verdict"]
     if verdict == "none":
-        return ["a candidate that is eligible, with parameters and scores that are finite"]
+        reasons = Counter(c["barred"] for c in row["candidates"] if c.get("barred"))
+        said = [f"{n} candidate{'' if n == 1 else 's'} {WHY.get(reason, reason)}" for reason, n in reasons.items()]
+        return ["a candidate that is eligible, with parameters and scores that are finite", *said]
     if verdict == "spent":
         return ["decide examples that have taken part in no decision: a larger decide split, or a stream"]
     if verdict == "worse":

@@ -198,8 +198,9 @@ def _shapes(plan: Plan, saved: Saved) -> Record:
             round=zero,
             alpha=level,
             eligible=question.eligible,
-            selection=contract.assessment(contract.Who("select"), selection, k, m),
-            confirmation=contract.assessment(contract.Who("confirm"), confirmation, 2, m),
+            finite=question.eligible,
+            selection=contract.assessment(contract.Who("select", kind=type(method.select)), selection, k, m),
+            confirmation=contract.assessment(contract.Who("confirm", kind=type(method.confirm)), confirmation, 2, m),
             evidence=evidence,
             ledger=method.budget.account(method.budget.init(), level),
             decision=undecided(Model((), (), aims), a),
@@ -221,7 +222,9 @@ def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) ->
     level = jnp.float32(method.confirm.promise)
     question = Question(named(jax.random.fold_in(key, index), "confirm"), r.alpha, r.aims, jnp.array([True, False]))
     confirmation = method.confirm.conclude(r.evidence, question, metrics)
-    confirmation = contract.assessment(contract.Who("confirm"), confirmation, 2, len(metrics))
+    confirmation = contract.assessment(
+        contract.Who("confirm", kind=type(method.confirm)), confirmation, 2, len(metrics)
+    )
     unread = _equal(r.evidence, method.confirm.begin(2, metrics))
     spent = unread & (r.confirmation.outcome == Outcome.SPENT).all()  # no data here: the record must say it
     outcome = jnp.where(spent, Outcome.SPENT, confirmation.outcome).astype(jnp.int32)

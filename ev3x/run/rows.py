@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..core import contract
+from ..core.adapt import Adapter
 from ..core.observe import Row
 from ..core.plan import Plan
 from ..core.types import Assessment, Move, Outcome, Record
+from . import fates
 
 
 def rows(plan: Plan, records: Record) -> list[Row]:
@@ -23,8 +26,15 @@ def rows(plan: Plan, records: Record) -> list[Row]:
 def _row(plan: Plan, r: Record) -> Row:
     labels, metrics = plan.labels(), [m.name for m in plan.task.metrics]
     notes = _notes(plan, r)
+    reasons = _barred(plan, r)
     candidates = [
-        {"name": name, "eligible": bool(r.eligible[k]), **_bounds(r.selection, k, metrics), **notes.get(k, {})}
+        {
+            "name": name,
+            "eligible": bool(r.eligible[k]),
+            **({"barred": reasons[k]} if reasons[k] else {}),
+            **_bounds(r.selection, k, metrics),
+            **notes.get(k, {}),
+        }
         for k, name in enumerate(labels)
     ]
     winner = int(r.selection.winner)
@@ -36,7 +46,7 @@ def _row(plan: Plan, r: Record) -> Row:
         "candidates": candidates,
         "winner": labels[winner] if winner >= 0 else None,
         "verdict": verdict.name.lower() if verdict is not None else "none",
-        "why": _why(plan, r, winner, verdict),
+        "why": _why(plan, r, winner, verdict, reasons),
         **(decided if r.decision.applied else {"promoted": False, "move": "keep", "shadow": decided}),
         "confirm": {
             "winner": _bounds(r.confirmation, 0, metrics),
@@ -55,11 +65,18 @@ def _row(plan: Plan, r: Record) -> Row:
         "gradient_steps": int(r.steps),
         "parameters": dict(zip(("candidates", "incumbent"), map(int, r.parameters), strict=True)),
         "calls": {
-            name: adapter.describe(int(c))
+            name: _word(name, adapter, int(c))
             for (name, adapter), c in zip(plan.method.adapters, r.decision.calls, strict=True)
             if c and r.decision.applied
         },
     }
+
+
+def _word(name: str, adapter: Adapter, call: int) -> str:
+    """What an adapter asked the host to do."""
+    who = contract.Who(name, "adapter", type(adapter))
+    word: str = contract.returned(who, "describe", adapter.describe(call), str, "say in a word what this call asks for")
+    return word
 
 
 def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
@@ -74,9 +91,30 @@ def _bounds(a: Assessment, k: int, metrics: Sequence[str]) -> Row:
     }
 
 
-def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
+def _barred(plan: Plan, r: Record) -> list[str | None]:
+    """Why each candidate could not win; None for one that could."""
+    idles = [p.idles for name, p in plan.method.proposers for _ in plan.candidates(name, p)]
+    reasons: list[str | None] = []
+    for finite, eligible, value, waits in zip(r.finite, r.eligible, r.selection.value, idles, strict=True):
+        if not finite:
+            reasons.append(fates.NOT_FINITE)
+        elif not eligible:
+            reasons.append(fates.IDLE if waits else fates.NOT_ELIGIBLE)
+        else:
+            reasons.append(None if np.isfinite(value) else fates.NO_SCORE)
+    return reasons
+
+
+def _lost(plan: Plan, reasons: Sequence[str | None]) -> str:
+    """The candidates that could not win, grouped by the reason."""
+    names = plan.labels()
+    groups = {why: [n for n, reason in zip(names, reasons, strict=True) if reason == why] for why in fates.WHY}
+    return "; ".join(f"{why}: {', '.join(lost)}" for why, lost in groups.items() if lost)
+
+
+def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None, reasons: Sequence[str | None]) -> str:
     if verdict is None:
-        return "no candidate could win: all were ineligible or not finite"
+        return f"no candidate could win: {_lost(plan, reasons)}"
     if verdict == Outcome.SPENT:
         return "nothing can be promoted: every decide example has taken part in a decision already"
     c, first = r.confirmation, plan.method.confirm.leads(plan.task.metrics)
@@ -96,8 +134,8 @@ def _why(plan: Plan, r: Record, winner: int, verdict: Outcome | None) -> str:
         text += f"; {remark}"
     if r.uses:
         text += f"; in-sample: some of these examples took part in {int(r.uses)} confirmations before"
-    lost = [n for n, ok in zip(plan.labels(), r.eligible, strict=True) if not ok]
-    return text + (f"; not finite or not eligible: {', '.join(lost)}" if lost else "")
+    lost = _lost(plan, reasons)
+    return text + (f"; {lost}" if lost else "")
 
 
 def _gain(plan: Plan, c: Assessment, i: int, *, short: bool = False) -> str:
@@ -116,7 +154,7 @@ def _notes(plan: Plan, r: Record) -> dict[int, Row]:
     notes: dict[int, Row] = {}
     offset = 0
     for name, proposer in plan.method.proposers:
-        k = len(proposer.labels(plan.site))
+        k = len(plan.candidates(name, proposer))
         for i in range(k):
             notes[offset + i] = {"notes": {n: _plain(v[i]) for n, v in r.notes[name].items()}} if r.notes[name] else {}
         offset += k

@@ -43,6 +43,7 @@ from .directory import (
     write_summary,
 )
 from .directory import RunError as RunError
+from .fates import Alarm
 from .interrupts import interrupts
 from .rows import rows
 from .setup import Setup
@@ -122,6 +123,7 @@ class _Session:
         self.data = setup.task.load(setup.seed)
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
+        self.alarm = Alarm(setup.whose)
         self.watchers = Watchers(setup.observers, {label: setup.whose(label) for label in setup.ids}, setup.strict)
         self.meta: dict[str, Any] = {
             "task": setup.task_id,
@@ -250,6 +252,7 @@ class _Session:
             records = jax.tree.map(lambda a, b: np.concatenate([a, b]), history, records)
         self.point = _Point(state, records, self._position(), totals)
         self.rows += new
+        self.alarm.look(self.rows)
         if self.directory:
             append_rows(self.directory, new)
         limits, left, each = self.setup.limits, [], seconds / len(new)
@@ -283,6 +286,7 @@ class _Session:
     def _came_to(self, outcome: str, reason: str) -> dict[str, Any]:
         """The summary of the run, with how and why it ended."""
         task, point = self.evolver.plan.incumbent_site.task, self.point
+        self.alarm.look(self.rows, ended=True)
         return {
             **summary(self.setup, self.data, task, point.state, self.rows, point.totals),
             "baseline": self.baseline,

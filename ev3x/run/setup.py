@@ -39,7 +39,7 @@ class Setup:
 
     def whose(self, label: str) -> PluginInfo | None:
         """The plugin of the component with this label; None for a built-in component."""
-        name = (self.task_id if label == "task" else self.ids[label]).partition(":")[0]
+        name = (self.task_id if label == "task" else self.ids.get(label, "")).partition(":")[0]
         return next((p for p in self.plugins if p.name == name != BUILTIN), None)
 
     def homes(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ..core.task import Data, Task
 from ..core.types import PyTree, State, Variables
 from ..ops import native
 from .evaluate import evaluate
+from .fates import fates
 from .rows import number
 from .setup import Setup
 
@@ -83,7 +84,8 @@ def promise(method: Method, data: Data) -> str:
         words = words.format(level=method.confirm.promise)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         text = f"words must be a sentence with {{level}} and no other field, got {words!r}"
-        raise BoundaryError(Who("budget"), text) from error
+        who = Who("budget", kind=type(method.budget))
+        raise BoundaryError(who, "words", text, "write {{ and }} for braces") from error
     decide = data.splits.decide
     if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
         words += "; it does not hold for rounds that read decide examples again (`uses` in their records)"
@@ -102,6 +104,7 @@ def summary(setup: Setup, data: Data, task: Task, state: State, rows: Sequence[R
         "transitions": totals.transitions,
         "gradient_steps": totals.gradient_steps,
         "examples": totals.examples,
+        "proposers": fates(rows),
         "seconds": round(totals.seconds, 3),
         "test": scores(task, incumbent, data.test),
         "parameters": count(incumbent),

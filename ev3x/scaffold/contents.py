@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from .bindings import BINDINGS, Binding, Native
-from .kinds import STARTS, Kind, config_line, run_arguments
+from .kinds import STARTS, Imports, Kind, Start, config_line, run_arguments
 from .names import Names, ScaffoldError
 from .requirements import imported, requirements
 
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from .local_file import Found
 
 Values = Mapping[str, str]
+
+
+WORKFLOW = ".github/workflows/test.yml"
+
+
+@dataclasses.dataclass(frozen=True)
+class More:
+    """Files of one more component, the hook that offers it, and what it needs."""
+
+    files: Mapping[str, str]
+    hook: str
+    needed: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +51,18 @@ def of_kind(names: Names, kind: Kind, native: Native | None) -> Contents:
         raise ScaffoldError(f"--native is for what computes on arrays in a round, --kind {able}, not for {kind}")
     binding = None if native is None else BINDINGS[native]
     run = run_arguments(kind, f"{names.name}:{start.component}")
-    values = {**names.values(), "kind": kind, "class_name": start.class_name, "component": start.component}
+    values = _values(names, kind)
     values["strict"] = _filled("strict.toml", values)
-    packages = start.packages if binding is None else (*start.packages, "import numpy as np")
-    needed, _ = requirements(line.split()[1] for line in packages)
+    needed, _ = requirements(line.split()[1] for line in _packages(start, binding))
     where = f"`src/{names.package}/__init__.py` holds the component: edit its methods."
+    hook = _filled("hook.py", values, override="    @override\n", fetch="")
+    plugin = _filled("plugin.py", values, hook=hook, targets=_filled(binding.targets, values) if binding else "")
     files = {
         "pyproject.toml": _pyproject(values, start.about, needed, f"{names.package}:plugin", binding),
         "README.md": _readme(values, start.about, run, where, native),
-        f"src/{names.package}/__init__.py": _filled(
-            f"{kind}.py",
-            values,
-            imports=_imports([*start.standard, *(binding.standard if binding else ())], packages),
-            sums=start.sums[binding is not None] if start.sums else "",
-            native=_filled("native.py", values) if binding else "",
-            targets=_filled(binding.targets, values) if binding else "",
-        ),
+        f"src/{names.package}/__init__.py": _component(values, kind, binding) + plugin,
         f"tests/test_{names.package}.py": _test(values, kind, binding is not None),
+        WORKFLOW: _filled("workflow.yml", values),
     }
     if binding is not None:
         files["CMakeLists.txt"] = _filled(
@@ -70,6 +77,32 @@ def of_kind(names: Names, kind: Kind, native: Native | None) -> Contents:
     return Contents(_encoded(files), run)
 
 
+def more(names: Names, kind: Kind, *, override: bool) -> More:
+    """One more component of this kind, in a module of its own, with a test of what it is for.
+
+    `override` says that the module of the plugin has the decorator of that name.
+    """
+    start, values = STARTS[kind], _values(names, kind)
+    fetch = f"        from {names.package}.{start.component} import {start.class_name}\n\n"
+    decorator = "    @override\n" if override else ""
+    test = _filled(
+        "test_more.py",
+        values,
+        imports=_imports(
+            start.test_standard,
+            start.test_packages,
+            [f"from {names.package}.{start.component} import {start.class_name}"],
+        ),
+        behaviour=_filled(f"test_{kind}.py", values).rstrip(),
+    )
+    files = {
+        f"src/{names.package}/{start.component}.py": _component(values, kind, None),
+        f"tests/test_{names.package}_{start.component}.py": test,
+    }
+    needed, _ = requirements(line.split()[1] for line in _packages(start, None))
+    return More(files, _filled("hook.py", values, override=decorator, fetch=fetch), tuple(needed))
+
+
 def of_file(names: Names, source: Path) -> Contents:
     """A one-file plugin as it is, and a test of the contract for each of its components.
 
@@ -82,7 +115,8 @@ def of_file(names: Names, source: Path) -> Contents:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")
     content = source.read_bytes()
     needed, unknown = requirements(imported(content))
-    values = {**names.values(), "strict": ""}  # what it does to types is its author's
+    # What it does to ranks and types is its author's.
+    values = {**names.values(), "strict": 'addopts = ["-m", "not long"]\n'}
     about = f"The plugin {names.name}"
     ready = next((offer for offer in offers if offer.lacks is None), None)
     run: tuple[str, ...] = ("plugins", "show", names.name)
@@ -95,8 +129,31 @@ def of_file(names: Names, source: Path) -> Contents:
         "pyproject.toml": _pyproject(values, about, needed, names.package, None),
         "README.md": _readme(values, about, run, where, None),
         f"tests/test_{names.package}.py": _contracts(values, offers),
+        WORKFLOW: _filled("workflow.yml", values),
     }
     return Contents({**_encoded(files), f"src/{names.package}/__init__.py": content}, run, tuple(notes))
+
+
+def _values(names: Names, kind: Kind) -> dict[str, str]:
+    start = STARTS[kind]
+    own = {"kind": kind, "class_name": start.class_name, "component": start.component, "offers": start.offers}
+    return {**names.values(), **own}
+
+
+def _packages(start: Start, binding: Binding | None) -> Imports:
+    return start.packages if binding is None else (*start.packages, "import numpy as np")
+
+
+def _component(values: Values, kind: Kind, binding: Binding | None) -> str:
+    """The module that holds a component of this kind."""
+    start = STARTS[kind]
+    return _filled(
+        f"{kind}.py",
+        values,
+        imports=_imports([*start.standard, *(binding.standard if binding else ())], _packages(start, binding)),
+        sums=start.sums[binding is not None] if start.sums else "",
+        native=_filled("native.py", values) if binding else "",
+    )
 
 
 def _test(values: Values, kind: Kind, native: bool) -> str:
@@ -105,12 +162,12 @@ def _test(values: Values, kind: Kind, native: bool) -> str:
     own = start.class_name
     packages = (*start.test_packages, "from ev3x.testing.distribution import DistributionTests, Offers")
     if native:
-        packages = (*packages, "import pytest", "from ev3x.ops import native")
+        packages = (*packages, "import ev3x", "import pytest", "from ev3x.ops import native")
         own = f"{own}, plugin, row_dots"
     return _filled(
         "test.py",
         values,
-        imports=_imports(start.test_standard, packages, [f"from {values['package']} import {own}"]),
+        imports=_imports(start.test_standard, {*packages}, [f"from {values['package']} import {own}"]),
         config=config_line(kind, f"{values['name']}:{start.component}"),
         behaviour=_filled(f"test_{kind}.py", values).rstrip(),
         native=_filled("test_native.py", values).rstrip() if native else "",
@@ -118,22 +175,26 @@ def _test(values: Values, kind: Kind, native: bool) -> str:
 
 
 def _contracts(values: Values, offers: Sequence[Found]) -> str:
-    """A test of the contract for every component, skipped where it cannot be built without options."""
-    checks = ", ".join(sorted({f"check_{offer.role}" for offer in offers}))
-    packages = ["import ev3x", f"from ev3x.testing import {checks}"]
-    packages += ["import pytest"] if any(offer.lacks for offer in offers) else []
-    tests = [
-        _filled(
-            "test_offer.py",
-            values,
-            role=offer.role,
-            component=offer.name,
-            word=re.sub(r"\W", "_", offer.name),
-            skip="" if offer.lacks is None else f"@pytest.mark.skip({offer.lacks!r})\n",
-        )
-        for offer in offers
-    ]
-    return _filled("test_file.py", values, imports=_imports(["from typing import Any"], packages), tests="".join(tests))
+    """A test for every check of every component; a component that cannot be tried yet has a test that is skipped."""
+    ready = [offer for offer in offers if offer.lacks is None]
+    tests = ""
+    if ready:
+        lines = [f'    "{o.role} {o.name}": kind("{o.role}", "{o.name}"),\n' for o in ready]
+        tests = _filled("test_offer.py", values, ready="".join(lines))
+    for o in offers:
+        if o.lacks is not None:
+            word = re.sub(r"\W", "_", o.name)
+            tests += _filled("test_skipped.py", values, role=o.role, component=o.name, word=word, why=repr(o.lacks))
+    standard = ["from typing import Any", *(["from collections.abc import Callable"] if ready else [])]
+    packages = ["import ev3x", "from ev3x.testing import " + ", ".join(_used(offers))]
+    packages += ["import pytest"] if len(ready) < len(offers) else []
+    return _filled("test_file.py", values, imports=_imports(standard, packages), tests=tests)
+
+
+def _used(offers: Sequence[Found]) -> list[str]:
+    """The names of ev3x.testing that the tests of a file need."""
+    lacking = [offer for offer in offers if offer.lacks is not None]
+    return [*(["check_component"] if lacking else []), *(["each_check"] if len(lacking) < len(offers) else [])]
 
 
 def _pyproject(values: Values, about: str, needed: list[str], value: str, binding: Binding | None) -> str:

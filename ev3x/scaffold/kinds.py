@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-Kind = Literal["proposer", "assessor", "adapter", "task", "observer"]
+Kind = Literal["proposer", "assessor", "adapter", "budget", "task", "observer"]
 Imports = tuple[str, ...]
 
 _TYPING = ("from typing_extensions import Doc, override",)
@@ -17,13 +17,14 @@ _ARRAYS = ("import ev3x", "import jax", "import jax.numpy as jnp", *_TYPING)
 class Start:
     """A component to begin with: `templates/KIND.py.txt`, and its test, `templates/test_KIND.py.txt`.
 
-    `sums` are what it adds up over rows: in plain jax, and as a call of the native operation; None if there is nothing
-    that native code could do for it.
+    `offers` says what its hook gives. `sums` are what it adds up over rows: in plain jax, and as a call of the native
+    operation; None if there is nothing that native code could do for it.
     """
 
     class_name: str
     component: str
     about: str
+    offers: str
     standard: Imports
     packages: Imports
     test_standard: Imports
@@ -36,60 +37,59 @@ STARTS: Mapping[Kind, Start] = {
         "RandomSteps",
         "steps",
         "Random steps around the current model",
+        "Random steps",
         ("import dataclasses", "from typing import Annotated, Any"),
         (*_ARRAYS, "from ev3x.component import Count, Positive", "from jax.flatten_util import ravel_pytree"),
         (),
-        (
-            "import ev3x",
-            "import jax",
-            "import numpy as np",
-            "from ev3x.testing import TinyTask, check_proposer, splits",
-        ),
+        ("import ev3x", "import jax", "import numpy as np", "from ev3x.testing import TinyTask, splits"),
         ("jnp.square(steps).sum(-1)", "row_dots(steps, steps)"),
     ),
     "assessor": Start(
         "MedianOfMeans",
         "median",
         "Selection by the median of block means",
+        "Selection by medians",
         ("import dataclasses", "from typing import Annotated"),
         (*_ARRAYS, "from ev3x.component import Count"),
         (),
-        (
-            "import ev3x",
-            "import jax",
-            "import jax.numpy as jnp",
-            "import numpy as np",
-            "from ev3x.testing import check_assessor",
-        ),
-        ("(weights * block.scores).sum(-1)", "row_dots(weights, block.scores)"),
+        ("import ev3x", "import jax", "import jax.numpy as jnp", "import numpy as np"),
+        ("(weights * scores).sum(-1)", "row_dots(weights, scores)"),
     ),
     "adapter": Start(
         "Patient",
         "patient",
         "Promotion with patience",
+        "Promotion with patience",
         ("import dataclasses", "from typing import Annotated"),
         (*_ARRAYS, "from ev3x.component import Count"),
         (),
-        (
-            "import ev3x",
-            "import jax.numpy as jnp",
-            "from ev3x import Decision, Move, Outcome",
-            "from ev3x.testing import check_adapter",
-        ),
+        ("import ev3x", "import jax.numpy as jnp", "from ev3x import Decision, Move, Outcome"),
+    ),
+    "budget": Start(
+        "Halves",
+        "halves",
+        "Half of what is left of the error level for each confirmation",
+        "Halves of the level",
+        ("import dataclasses", "from typing import Annotated"),
+        (*_ARRAYS, "from annotated_types import Gt, Lt", "from ev3x.component import Real"),
+        ("from typing import Any",),
+        ("import jax.numpy as jnp", "import numpy as np"),
     ),
     "task": Start(
         "Rings",
         "rings",
         "Two rings of points to tell apart",
+        "Two rings",
         ("import dataclasses", "from collections.abc import Mapping", "from typing import Annotated, Any"),
         (*_ARRAYS, "from ev3x.component import Count"),
         ("from typing import Any",),
-        ("import ev3x", "import jax", "import pytest", "from ev3x.testing import check_task"),
+        ("import ev3x", "import jax", "import pytest"),
     ),
     "observer": Start(
         "CsvLog",
         "csv",
         "A CSV file of a run",
+        "A CSV file",
         (
             "import csv",
             "import dataclasses",
@@ -99,7 +99,7 @@ STARTS: Mapping[Kind, Start] = {
         ),
         ("import ev3x", *_TYPING),
         ("from pathlib import Path",),
-        ("import ev3x", "from ev3x.testing import check_observer"),
+        ("import ev3x",),
     ),
 }
 

@@ -37,9 +37,9 @@ def found(path: Path) -> list[Found]:
 
 def _lacks(kind: type[Component]) -> str | None:
     try:
-        kind.build({})
+        kind.build(kind.kit.options)
     except OptionError as error:
-        return str(error)
-    if issubclass(kind, Task) and kind.load is Task.load:
+        return f"{error}; let the class say kit = ev3x.Kit(options={{...}})"
+    if issubclass(kind, Task) and kind.load is Task.load and "splits" not in kind.kit.given():
         return "it brings no data: hand over splits"
     return None

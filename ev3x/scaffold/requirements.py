@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 # With the oldest versions that ev3x itself runs with.
 REQUIREMENTS = {
+    "annotated_types": "annotated-types>=0.6",
     "ev3x": "ev3x>=0.1",
     "jax": "jax>=0.7",
     "numpy": "numpy>=1.26",

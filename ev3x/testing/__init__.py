@@ -1,12 +1,14 @@
-"""The conformance kit: every demand on a component, tried out in the tests of plugins; needs no pytest.
+"""The conformance kit: every demand on a component, tried out in the tests of plugins.
 
-    from ev3x.testing import check_proposer
+    from ev3x.testing import each_check
 
-    def test_it_keeps_the_contract():
-        check_proposer(MyProposer(count=3))
+    @each_check([MyProposer(count=3)])
+    def test_contract(check):
+        check()
 
-docs/testing.md lists the checks. Fixtures for pytest are in `ev3x.testing.fixtures`. A process that imports this
-belongs to tests: what is known to compile wrong sums is turned off in it, see `ev3x.wrong_sums`.
+`check_proposer(MyProposer(count=3))` runs all checks in one call, and needs no pytest. docs/testing.md lists the
+checks. Fixtures for pytest are in `ev3x.testing.fixtures`. A process that imports this belongs to tests: what is known
+to compile wrong sums is turned off in it, see `ev3x.wrong_sums`.
 """
 
 import warnings
@@ -23,6 +25,9 @@ from .components import check_component as check_component
 from .components import check_observer as check_observer
 from .components import check_proposer as check_proposer
 from .components import check_task as check_task
+from .components import trial as trial
+from .items import each_check as each_check
+from .items import sample as sample
 from .report import ConformanceError as ConformanceError
 from .report import Finding as Finding
 from .report import Report as Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import contract
-from ..core.adapt import Adapter, Form
+from ..core.adapt import Adapter, Form, move, without_restore
 from ..core.data import Explore, Splits
 from ..core.task import Task
 from ..core.types import Decision, Model, Move, Outcome, PyTree
@@ -18,10 +19,12 @@ from . import common, trees
 from .bench import StateBench, keys
 from .checks import NothingToCheck, Unmet, check, demand
 from .rounds import FATES, assessment
+from .tasks import MORPHISM
 
 PLACE = 1  # the adapter stands between two others, whose calls are these
 CALLS = (7, 0, 9)
 PATIENCE = 64  # rounds without a promotion in which an adapter may call for the host
+BETTER, UNDECIDED, WORSE = FATES
 
 
 class AdapterBench(StateBench):
@@ -66,6 +69,89 @@ class AdapterBench(StateBench):
         """The decision and state of case 1 with other entries."""
         said = self.jitted(self.component, {**self.inputs(1), **other}, self.fixed)
         return said["decision"], said["state"]
+
+
+class Course:
+    """A run as the loop makes it, with verdicts that are made up: what the adapter decides is done to a tiny model."""
+
+    def __init__(self, bench: AdapterBench) -> None:
+        self.bench = bench
+        self.rounds = 0
+        self.done: list[str] = []  # in words, what the host was called for
+        current = bench.task.init(keys(0, 1)[0])
+        model = Model(current, _copied(current), jnp.array(bench.aims, jnp.float32))
+        self.state = bench.inputs(0)["state"]
+        self.form = Form(bench.task, None, model)
+
+    def pass_by(self, *verdicts: Outcome) -> bool:
+        """Rounds with these verdicts; whether the adapter called for the host in any."""
+        before = len(self.done)
+        for verdict in verdicts:
+            self._round(verdict)
+        return len(self.done) > before
+
+    def stall(self) -> bool:
+        """Rounds that prove nothing until the adapter calls for the host, which it may leave."""
+        return any(self.pass_by(UNDECIDED) for _ in range(PATIENCE))
+
+    def _round(self, verdict: Outcome) -> None:
+        told = self.bench.round(self.rounds, verdict)
+        if self.form.champion is not None:
+            told["decision"] = without_restore(told["decision"])
+        decision, self.state = self.bench.decides(**told, state=self.state)
+        self.rounds += 1
+        if not bool(decision.applied):
+            return
+        if self.form.champion is not None:
+            decision = without_restore(decision)
+        winner = jax.tree.map(lambda x: x + jnp.asarray(0.01, x.dtype), self.form.model.current)
+        model = move(self.form.model, winner, decision, succeeds=self.form.champion is None)
+        if promoted := self.form.champion is not None and bool(decision.promote):
+            model = dataclasses.replace(model, incumbent=_copied(model.current))
+        self.form = dataclasses.replace(self.form, champion=None if promoted else self.form.champion, model=model)
+        if call := int(np.asarray(decision.calls)[PLACE]):
+            self._transform(call)
+
+    def _transform(self, call: int) -> None:
+        it, form, key = self.bench.component, self.form, keys(self.rounds, 1)[0]
+        word = it.describe(call)
+        demand(isinstance(word, str) and word, "a word from `describe`", repr(word), "say what the host is asked for")
+        explore = self.bench.splits.explore
+        probe = explore.batch(trees.row(explore.draw(key, 1), 0))
+        (state, changed), (_, again) = (it.transform(key, call, self.state, form, p) for p in (probe, None))
+        demand(isinstance(changed, Form), "a form", repr(changed), "return state, Form(task, champion, model)")
+        parts = {"current": changed.task, "incumbent": changed.champion or changed.task}
+        for name, task in parts.items():
+            demand(isinstance(task, Task), "a form with a task", repr(task), "return Form(task, champion, model)")
+            fault = trees.unlike(jax.eval_shape(task.init, key), getattr(changed.model, name))
+            do = "return the task that belongs to the variables"
+            demand(fault is None, f"{name} variables of its task", fault, do)
+        fault = trees.unlike(changed.model, again.model)
+        same = fault is None and changed.task == again.task
+        demand(same, "the same shapes without a probe", fault, "go by key and shapes")
+        grows = it.grows or changed.task == form.task
+        demand(grows, "a class that says `grows`", "another task", "set grows = True in the class")
+        fault = _other_incumbent(form, changed, probe)
+        demand(fault is None, "the incumbent as it was", fault, "propose other variables: a round must prove them")
+        prepared = it.prepare(state, explore)
+        jax.eval_shape(lambda e, k: e.batch(trees.row(e.draw(k, 1), 0)), prepared, key)
+        kept = it.keeps(state)
+        do = "return {name: (task, variables)}"
+        demand(isinstance(kept, Mapping), "a mapping from `keeps`", type(kept).__name__, do)
+        self.state, self.form = state, changed
+        self.done.append(word)
+
+
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.array, tree)
+
+
+def _other_incumbent(before: Form, after: Form, probe: PyTree) -> str | None:
+    """Where the incumbent is not the one that was proven: other bits, or in another shape other predictions."""
+    if trees.unlike(before.model.incumbent, after.model.incumbent) is None:
+        return trees.differ(before.model.incumbent, after.model.incumbent)
+    old, new = ((form.champion or form.task).predict(form.model.incumbent, probe) for form in (before, after))
+    return trees.far(old, new, MORPHISM)
 
 
 @check(*common.SOUND)
@@ -149,41 +235,22 @@ def prepare(bench: AdapterBench) -> None:
 
 
 @check("decision_shapes", "own_call", *common.SOUND)
-def transition(bench: AdapterBench) -> None:
+def transition(bench: AdapterBench) -> str:
     """What it calls the host for can be done: `transform` gives a form whose variables are those of its tasks.
 
-    Called for within 64 rounds without a promotion, or there is nothing to check. Without a probe, as in a resumed run,
-    the shapes must be the same; a class that changes the model's shape says `grows`; decisions go on from its state.
+    Tried in a run that promotes, rolls back and stalls; a model that it grew is promoted in it, and one is not. The
+    incumbent, proven on evidence, predicts as before. Without a probe, as in a resumed run, the shapes must be the
+    same; a class that changes the model's shape says `grows`; the run goes on from its state.
     """
-    call, state = _first_call(bench)
-    key, begin = keys(0, 2)
-    current = bench.task.init(begin)
-    model = Model(current, jax.tree.map(jnp.array, current), jnp.array(bench.aims, jnp.float32))
-    form = Form(bench.task, None, model)
-    word = bench.component.describe(call)
-    demand(isinstance(word, str) and word, "a word from `describe`", repr(word), "say what the host is asked for")
-    explore = bench.splits.explore
-    probe = explore.batch(trees.row(explore.draw(key, 1), 0))
-    (after, changed), (_, again) = (bench.component.transform(key, call, state, form, p) for p in (probe, None))
-    demand(
-        isinstance(changed.task, Task), "a form with a task", repr(changed.task), "return Form(task, champion, model)"
-    )
-    parts = {"current": changed.task, "incumbent": changed.champion or changed.task}
-    for name, task in parts.items():
-        fault = trees.unlike(jax.eval_shape(task.init, key), getattr(changed.model, name))
-        demand(fault is None, f"{name} variables of its task", fault, "return the task that belongs to the variables")
-    fault = trees.unlike(changed.model, again.model)
-    demand(
-        fault is None and changed.task == again.task, "the same shapes without a probe", fault, "go by key and shapes"
-    )
-    grows = bench.component.grows or changed.task == bench.task
-    demand(grows, "a class that says `grows`", "another task", "set grows = True in the class")
-    decision, _ = bench.component.decide(PLACE, after, *bench.round(1, Outcome.UNDECIDED).values())
-    demand(
-        isinstance(decision, Decision), "a decision after it", type(decision).__name__, "return a state to go on with"
-    )
-    kept = bench.component.keeps(after)
-    demand(isinstance(kept, Mapping), "a mapping from `keeps`", type(kept).__name__, "return {name: (task, variables)}")
+    course = Course(bench)
+    course.pass_by(BETTER, BETTER, UNDECIDED, BETTER, WORSE, WORSE, BETTER)
+    for after in ((BETTER, WORSE, UNDECIDED), (), (UNDECIDED, WORSE), ()):
+        if not course.stall():
+            break
+        course.pass_by(*after)
+    if not course.done:
+        raise NothingToCheck(f"it called for nothing in {course.rounds} rounds")
+    return f"transitions: {', '.join(course.done)}"
 
 
 CHECKS = (
@@ -199,15 +266,3 @@ CHECKS = (
     transition,
     common.checkpoint_round_trip,
 )
-
-
-def _first_call(bench: AdapterBench) -> tuple[int, PyTree]:
-    """The first call that it raises, and its state then."""
-    state = bench.inputs(0)["state"]
-    for i in range(PATIENCE):
-        told = bench.round(i, Outcome.UNDECIDED)
-        decision, state = bench.decides(**told, state=state)
-        call = int(np.asarray(decision.calls)[PLACE])
-        if call:
-            return call, state
-    raise NothingToCheck(f"it called for nothing in {PATIENCE} rounds without a promotion")

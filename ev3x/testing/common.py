@@ -22,6 +22,7 @@ from ..core.budget import Budget
 from ..core.plan import Method, Plan
 from ..core.propose import Proposer
 from ..core.types import Array, Candidates, PyTree
+from ..host.faults import remedy
 from ..run import checkpoint
 from . import child, trees
 from .bench import CASES, Bench, RoundBench, Setting, Split, rebuild
@@ -67,7 +68,7 @@ def config(bench: Any) -> None:
     demand(again == component, f"{component!r}", again, "let its options be all that it is made of")
 
 
-@check("options")
+@check("options", long=True)
 def no_backend_at_import(bench: Any) -> None:
     """Importing its module initialises no backend of JAX.
 
@@ -78,11 +79,18 @@ def no_backend_at_import(bench: Any) -> None:
     demand(not found["backend"], "an import that makes no array", "an initialised backend", "make arrays in functions")
 
 
-@check("options")
+@check("options", long=True)
 def quiet_import(bench: Any) -> None:
     """Importing its module prints nothing on standard output, which belongs to `--json`."""
     text = imported(bench)["printed"]
     demand(not text.strip(), "nothing on standard output", repr(text[:80]), "log, or print to sys.stderr")
+
+
+@check("options", long=True)
+def no_config_change_at_import(bench: Any) -> None:
+    """Importing its module changes neither JAX's configuration nor JAX_* and XLA_*: they are the user's."""
+    changes = imported(bench)["changes"]
+    demand(not changes, "no change", "; ".join(changes), "leave settings to the user")
 
 
 @check("options")
@@ -90,14 +98,14 @@ def traces(bench: Any) -> None:
     """All that it does in a round can be traced: nothing in it depends on the values of arrays in Python."""
     try:
         bench.shape()
-    except jax.errors.JAXTypeError as error:
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
         text = str(error).partition("\n")[0]
-        raise Unmet("a program that can be traced", text, "use jnp.where or jax.lax instead of Python's if") from error
+        raise Unmet("a program that can be traced", text, remedy(error) or "mend what raises it") from error
 
 
 @check("options", "traces")
 def no_config_change(bench: Any) -> None:
-    """Neither its import nor its work changes JAX's configuration or JAX_* and XLA_*: they are the user's."""
+    """Its work changes neither JAX's configuration nor JAX_* and XLA_*: they are the user's."""
     changes = changed(bench, bench.shape)
     demand(not changes, "no change", "; ".join(changes), "leave settings to the user, or use JAX's context managers")
 
@@ -194,7 +202,7 @@ def one_trace(bench: Any) -> None:
     demand(not more, "one trace", f"{more} more", "give the state its dtypes: jnp.zeros((), jnp.float32)")
 
 
-@check("same_key_same_bits", *SOUND)
+@check("same_key_same_bits", *SOUND, long=True)
 def sharded(bench: Any) -> None:
     """On two devices it gives what it gives on one, to 1e-4.
 
@@ -232,7 +240,7 @@ def checkpoint_round_trip(bench: Any) -> None:
 
 
 # The check lists of all roles are made of these; what a role demands besides stands between and behind them.
-ALWAYS = (options, config, no_backend_at_import, quiet_import)
+ALWAYS = (options, config, no_backend_at_import, quiet_import, no_config_change_at_import)
 TRACED = (traces, no_config_change, nothing_on_self, no_tracer_leak, no_callbacks, stable_tree)
 REPEATED = (inputs_untouched, same_key_same_bits)
 COMPILED = (jit_equals_eager, vmap_equals_loop, one_trace)
@@ -276,25 +284,24 @@ def _fresh(bench: RoundBench) -> Any:
 
 
 def changed(bench: Bench, work: Callable[[], object]) -> list[str]:
-    """What this work changes of JAX's settings, or else the import of the component's module."""
+    """What this work changes of JAX's settings."""
     bench.before.restore()
     before = Setting.now()
     work()
     changes = before.changes(Setting.now())
     before.restore()
-    if not changes and _importable(bench):
-        changes = imported(bench)["changes"]
     return changes
 
 
-def _importable(bench: Bench) -> bool:
-    """Whether the component's module is a file that another process can import."""
-    module = type(bench.component).__module__
+def importable(component: object) -> bool:
+    """Whether its module is a file that another process can import."""
+    module = type(component).__module__
     return module != "__main__" and getattr(sys.modules.get(module), "__file__", None) is not None
 
 
 def imported(bench: Bench) -> dict[str, Any]:
     """What importing the component's module did in a child process."""
-    if not _importable(bench):
-        raise NothingToCheck(f"{type(bench.component).__module__} is no file that another process can import")
-    return child.ask(child.Import(type(bench.component).__module__))[0]
+    module = type(bench.component).__module__
+    if not importable(bench.component):
+        raise NothingToCheck(f"{module} is no file that another process can import")
+    return child.ask(child.Import(module))[0]

@@ -10,6 +10,8 @@ between ranks and to convert between types where that was not asked for. What mi
 
         def offers(self):
             return {"proposer": {"steps": RandomSteps}}
+
+Among these tests is the conformance kit: every check of every component that is offered is an item of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from ..config import ConfigError, loads
 from ..config.override import MANY, ONE
 from ..host.discovery import API_GROUP, GROUP
 from ..host.host import ROLES, Host
+from .items import Item, items, param
 
 Mistake = tuple[str, str, str]
 Offers = Mapping[str, Mapping[str, type[Component]]]
@@ -43,6 +46,9 @@ Offers = Mapping[str, Mapping[str, type[Component]]]
 def pytest_configure(config: pytest.Config) -> None:
     """Make ranks strict, and know the marker."""
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    config.addinivalue_line(
+        "markers", 'long: takes long: child processes and simulations; `-m "not long"` leaves it out'
+    )
     config.addinivalue_line("markers", "loose_types(reason): runs without jax_numpy_dtype_promotion='strict'")
 
 
@@ -78,6 +84,16 @@ class DistributionTests(abc.ABC):
     @abc.abstractmethod
     def offers(self) -> Offers:
         """The classes that are offered, by role and name."""
+
+    def tried(self) -> Mapping[str, Component | type[Component]]:
+        """What the conformance kit tries, by name: all that is offered, each as its class says by `kit`.
+
+        A distribution with many components of one kind may give a `sample` of them, or components of its choice.
+        """
+        found: dict[str, Component | type[Component]] = {}
+        for role, offers in self.offers().items():
+            found |= {f"{role} {name}" if name in found else name: kind for name, kind in offers.items()}
+        return found
 
     @property
     def project(self) -> dict[str, Any]:
@@ -142,9 +158,15 @@ print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[self.package, "
         assert self.plugin in used, "let `config` name a component of the plugin"
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """A test for each mistake."""
+        """A test for each mistake, and for each check of each component."""
         if "mistake" in metafunc.fixturenames:
             metafunc.parametrize("mistake", self.mistakes, ids=[bad for _, bad, _ in self.mistakes])
+        if "check" in metafunc.fixturenames:
+            metafunc.parametrize("check", [param(name, item) for name, item in items(self.tried())])
+
+    def test_it_keeps_the_contract(self, check: Item) -> None:
+        """A check of the conformance kit; `-k one_trace` runs one, `-m "not long"` all that are quick."""
+        check()
 
     def test_a_config_with_a_mistake_is_refused(self, mistake: Mistake) -> None:
         """Each of `mistakes` is told in words that match."""

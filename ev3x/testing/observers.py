@@ -83,7 +83,7 @@ def nothing_on_self(bench: ObserverBench) -> None:
 
 @check("options", "watches")
 def no_config_change(bench: ObserverBench) -> None:
-    """Neither its import nor its work changes JAX's configuration or the variables JAX_* and XLA_*."""
+    """Its work changes neither JAX's configuration nor the variables JAX_* and XLA_*."""
     changes = common.changed(bench, lambda: bench.watch(None))
     demand(not changes, "no change", "; ".join(changes), "leave settings to the user")
 

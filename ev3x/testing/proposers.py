@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.contract import checked
+from ..core.contract import checked, finite
 from ..core.layout import Site
 from ..core.propose import Proposer, check_needs
 from ..core.types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
@@ -157,6 +157,20 @@ def non_finite(bench: ProposerBench) -> None:
     demand(fault is None, "a state that non-finite losers do not poison", fault, "keep the old state where nobody won")
 
 
+@check("candidates_match", "same_key_same_bits", *common.SOUND)
+def can_win(bench: ProposerBench) -> None:
+    """From sound variables, in one of three rounds some candidate is finite and eligible.
+
+    A class that says `idles = True` may wait: its candidates need only be finite.
+    """
+    made = [outcome["candidates"] for outcome in bench.outcome]
+    sound = jnp.concatenate([finite(m["variables"], bench.k) for m in made])
+    allowed = jnp.concatenate([m["eligible"] | bench.component.idles for m in made])
+    got = f"of {sound.size}, {int((~sound).sum())} not finite and {int((sound & ~allowed).sum())} not eligible"
+    do = "look for 0 * inf and 0 / 0; a class that waits on purpose says `idles = True`"
+    demand(bool((sound & allowed).any()), "a candidate that could win", got, do)
+
+
 @check("candidates_match", *common.SOUND)
 def resize(bench: ProposerBench) -> None:
     """After the model grew, `resize` gives a state from which it proposes candidates of the new shape."""
@@ -193,6 +207,7 @@ CHECKS = (
     other_key_differs,
     *common.COMPILED,
     non_finite,
+    can_win,
     resize,
     common.checkpoint_round_trip,
     common.sharded,

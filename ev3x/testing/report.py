@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-Status = Literal["passed", "failed", "excused", "blocked"]
+Status = Literal["passed", "failed", "excused", "blocked", "later"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Report:
         excused = self.having("excused")
         if excused:
             text += f", {len(excused)} excused ({'; '.join(f'{r.name}: {r.detail}' for r in excused)})"
+        if later := self.having("later"):
+            text += f", {len(later)} left to the whole kit ({', '.join(r.name for r in later)})"
         notes = [f"{r.name}: {r.detail}" for r in self.having("passed") if r.detail]
         return "\n".join([text, *(f"  {note}" for note in notes)])
 

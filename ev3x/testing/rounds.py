@@ -19,6 +19,7 @@ from ..builtin.proposers.trajectories import Trajectories
 from ..core.plan import Method, Plan
 from ..core.task import Metric
 from ..core.types import Array, Assessment, Decision, Move, Outcome, Record
+from ..run.fates import fates
 from ..run.rows import rows
 from ..training.losses import Loss
 from ..training.optimizers import Optimizer
@@ -103,6 +104,7 @@ def run() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         "transitions": {"grow": 1},
         "gradient_steps": sum(row["gradient_steps"] for row in told),
         "examples": EXAMPLES * len(told),
+        "proposers": fates(told),
         "seconds": 1.0,
         "test": scores,
         "baseline": dict.fromkeys(scores),
@@ -135,6 +137,7 @@ def _record(i: int, outcome: Outcome | None, metrics: tuple[Metric, ...]) -> Rec
         round=jnp.int32(i),
         alpha=jnp.float32(0.01),
         eligible=jnp.array([outcome is not None, i % 3 != 1 and outcome is not None]),
+        finite=jnp.ones(2, bool),
         selection=assessment(key, metrics, (Outcome.UNDECIDED,) * 2, winner),
         confirmation=assessment(jax.random.fold_in(key, 1), metrics, (verdict, Outcome.UNDECIDED), 0),
         evidence=(),

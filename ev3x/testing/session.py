@@ -20,9 +20,11 @@ import jax
 import pytest
 
 LEVEL = "--xla_backend_optimization_level"
+PARTS = "--xla_cpu_parallel_codegen_split_count=1"
 # Emitting fusions takes as long as all optimisation. AVX knows no multiply-add: which products and sums become one
-# would depend on the program around them, and with it the last bits. jaxlib 0.7 to 0.12 know the options.
-LEAST = f"{LEVEL}=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
+# would depend on the program around them, and with it the last bits. Code in several parts compiles on several cores,
+# but workers keep these busy, and each part costs. jaxlib 0.7 to 0.12 know the options.
+LEAST = f"{LEVEL}=0 {PARTS} --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 

@@ -1,4 +1,18 @@
-"""What proposers that train are made of: gradient steps, losses, optimizers, ranges of hyperparameters."""
+"""What proposers that train are made of: gradient steps, losses, optimizers, ranges of hyperparameters.
+
+- `train(task, loss, optimizer, variables, opt_state, explore, drawn, key, steps=...)`: a trajectory of gradient steps
+  on drawn batches, and whether all losses were finite; `gradient_step` is one of them, `loss_value` their objective.
+  `optimizer` is what `Optimizer.build()` returns: an optax transformation, whose state is `optimizer.init(params)`.
+- `follow(decision, moved, promoted)`: which optimizer state goes on with the current variables, and which with the
+  incumbent, whatever became of the round. For `learn`.
+- `carried(old, first)`: the optimizer state of a model that grew. For `resize`.
+- `check_loss(task, loss)`, `numbers(task)`: what is wrong with a loss for a task, and its hyperparameters that are
+  numbers. For `init`, where an error still has a name.
+- `step_keys(key)`: keys of the steps of a trajectory, other ones than `explore.draw(key, ...)` uses.
+- `where(condition, a, b)`: one of two pytrees.
+
+docs/hooks/proposers.md has a proposer that is made of these.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,13 @@ class Rule:
         return {name: value for name, value in self.options if isinstance(value, float)}
 
     def build(self, **overrides: Any) -> Any:
-        """What the function returns; `overrides` may be traced numbers."""
+        """What the function returns, called with these options, rules among them built first.
+
+        Of an `Optimizer` that is an `optax.GradientTransformation`, a pair of functions `init` and `update`; of a
+        schedule it is a function of the step. `overrides` replace options and may be traced numbers:
+        `build(learning_rate=rate)` under `vmap` gives each candidate its own. Two that are built are
+        never equal: build inside the methods, and keep the rule as the option.
+        """
         values = {n: v.build() if isinstance(v, Rule) else v for n, v in self.options}
         return self.factory(**(values | overrides))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ..component import unknown
+from ..core.contract import BoundaryError, Who
 from ..core.data import Explore
 from ..core.layout import where
 from ..core.task import Task
@@ -54,16 +55,13 @@ def loss_value(
     for i, term in enumerate(loss.terms):
         values = {**task.hypers, **hypers, **dict(term.hypers)}
         each, moved = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        who, what = Who("task", kind=type(task)), f"{type(task).__name__}.loss({term.name!r}) must return"
         if each.shape != (n,):
-            raise ValueError(
-                f"{type(task).__name__}.loss({term.name!r}) must return one value per example: "
-                f"expected shape ({n},), got {each.shape}"
-            )
+            text = f"{what} one value per example: expected shape ({n},), got {each.shape}"
+            raise BoundaryError(who, "loss", text, "do not average: the mean is taken after it")
         if set(moved) != set(variables):
-            raise ValueError(
-                f"{type(task).__name__}.loss({term.name!r}) must return the variables with their collections "
-                f"{sorted(variables)}, got {sorted(moved)}"
-            )
+            text = f"{what} the variables with their collections {sorted(variables)}, got {sorted(moved)}"
+            raise BoundaryError(who, "loss", text, "return the variables that it gets, other collections updated")
         variables = moved
         total += term.weight * each.mean()
     return total, variables
@@ -149,8 +147,18 @@ def carried(old: PyTree, first: PyTree) -> PyTree:
 def follow(decision: Decision, moved: PyTree, promoted: PyTree) -> tuple[PyTree, PyTree]:
     """The optimizer states that belong to the next current variables and to the next incumbent.
 
-    `moved` belongs to the next current variables without a rollback, `promoted` to the incumbent; a rollback uses
-    `promoted` for both.
+    Both are pytrees of one structure; what comes back is (current, incumbent), for the next state of a proposer.
+
+    Args:
+        decision: `feedback.decision`, in `learn`.
+        moved: the state of the next current variables if they are not rolled back. Say what they are for each move:
+            TAKE: that of the winner if it is a candidate of this proposer (kept in the memo, found by
+            `feedback.won`), else the state before the round, for variables of somebody else's;
+            KEEP: the state before the round.
+        promoted: the state that belonged to the incumbent before the round.
+
+    KEEP and TAKE give `moved` as the current state, RESTORE gives `promoted`. A promotion makes the current state that
+    of the incumbent, too; without one, `promoted` stays.
     """
     current = where(decision.move == Move.RESTORE, promoted, moved)
     return current, where(decision.promote, current, promoted)

@@ -116,6 +116,7 @@ PARETO = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("form", "objectives"), each(PARETO))
 def test_fronts_and_crowding_are_those_of_the_operation(form, objectives):
     run = jax.jit(form)

@@ -6,6 +6,7 @@ import tomllib
 import warnings
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import ev3x.run.session
@@ -13,6 +14,7 @@ from ev3x.cli import app
 from ev3x.cli.console import quietly
 from ev3x.host import discovery
 from ev3x.ops import native
+from ev3x.run.watchers import Watchers
 
 SUMMARY = {
     "task": "ev3:distill-mnist1d", "seed": 0, "rounds": 3, "promotions": 1,
@@ -21,8 +23,17 @@ SUMMARY = {
     "reason": "3 rounds", "promise": "over the whole run, ...", "in_shadow": 0,
     "ledger": {"spent": 0.04, "left": 0.01}, "holdout": {"read": 5000, "size": 4000, "uses": 2},
     "about": "MNIST-1D", "versions": {},
+    "proposers": {"fine": {"candidates": 3, "rounds_without": 0, "not_finite": 1},
+                  "sick": {"candidates": 6, "rounds_without": 2, "not_finite": 5}},
     "directory": "runs/x", "kept": {"synergy/size 1": {"parameters": 546, "test": {"accuracy": None}}},
 }  # fmt: skip
+
+
+class Failing(ev3x.Observer):
+    """An observer that fails."""
+
+    def rounds(self, handle, rows, progress):
+        raise ValueError("no screen")
 
 
 @pytest.fixture
@@ -62,6 +73,8 @@ def test_a_run_ends_with_a_table(runs):
     assert "budget spent 0.04, left 0.01".split() in lines
     assert "holdout 5,000 decide examples read of 4,000, some 2 times".split() in lines
     assert ["files", "runs/x"] in lines and ["data", "MNIST-1D"] in lines
+    assert "sick in 2 of 3 rounds none could win; 5 of 6 candidates could not win: 5 not finite".split() in lines
+    assert not any(line[:1] == ["fine"] for line in lines)
     assert "synergy/size 1  546 parameters, on the test set accuracy not finite" in result.stdout
 
 
@@ -132,6 +145,55 @@ def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
     result = invoke("run", "--out", "x")
     assert result.exit_code == code
     assert isinstance(result.exception, SystemExit) == (code == 2)
+
+
+DEEP = "def inner():\n    raise RuntimeError('no luck')\n\ndef outer():\n    inner()\n\nouter()\n"
+
+
+@pytest.mark.parametrize(
+    "args", [("plugins", "show", "deep"), ("run", "deep:task", "--out", "x"), ("config", "explain", "deep:task")]
+)
+@pytest.mark.parametrize("at", [0, 1, None])
+def test_debug_shows_the_full_traceback_of_a_plugins_frames_wherever_it_stands(site, args, at):
+    site("deep", DEEP)
+    plain = invoke(*args)
+    assert plain.exit_code == 2 and "Traceback" not in plain.stderr and "no luck" in plain.stderr
+    result = invoke(*args[:at], "--debug", *args[len(args[:at]) :])
+    assert result.exit_code == 2 and result.stderr.endswith(plain.stderr)
+    assert result.stderr.count("Traceback (most recent call last)") == 1
+    for frame in ("in <module>\n    outer()", "in outer\n    inner()", "in inner\n    raise RuntimeError('no luck')"):
+        assert frame in result.stderr
+    assert "Traceback" not in invoke(*args).stderr, "it is not kept"
+
+
+def test_debug_shows_faults_that_a_run_survives_and_our_own_refusals(monkeypatch):
+    def run(*_):
+        watchers = Watchers([("screen", Failing())])
+        watchers.start(None, ())
+        watchers.rounds((), None)
+        return SUMMARY
+
+    monkeypatch.setattr(ev3x.run.session, "run", run)
+    plain, debug = invoke("run", "--out", "x"), invoke("run", "--out", "x", "--debug")
+    assert "observer 'screen' failed: ValueError: no screen" in plain.stderr and "Traceback" not in plain.stderr
+    assert "in rounds\n    raise ValueError" in debug.stderr and "observer 'screen' failed" in debug.stderr
+    refused = invoke("--debug", "resume", "nowhere")
+    assert "in check_run\n" in refused.stderr and refused.stderr.endswith("it has no config.toml\n")
+
+
+def leaves(command, path=()):
+    for name, inner in command.commands.items():
+        yield from leaves(inner, (*path, name)) if hasattr(inner, "commands") else [(*path, name)]
+
+
+def test_every_command_takes_debug_and_the_help_says_so():
+    found = list(leaves(get_command(app)))
+    assert len(found) > 10
+    for path in found:
+        result = invoke(*path, "--debug", "--help")
+        assert result.exit_code == 0 and "--debug shows the full traceback" in result.stdout, path
+    assert "--debug" in invoke("--help").stdout
+    assert invoke("run", "--", "--debug").exit_code == 2, "behind -- it is an argument"
 
 
 def test_values_that_our_own_checks_refuse_are_known_errors(monkeypatch):

@@ -1,5 +1,7 @@
 """The host: metadata alone to list, a guard around every plugin, and errors that name what to repair."""
 
+import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from installing import GOOD
 
 from ev3x.builtin.assessors.paired import Paired
-from ev3x.host.discovery import discover
+from ev3x.host.discovery import discover, unreadable
 from ev3x.host.host import Host, PluginError
 from ev3x.host.policy import PluginPolicy
 from ev3x.ops import native
@@ -94,11 +96,12 @@ BROKEN = {
     ),
     "it offers another role": (
         GOOD.replace("ev3x.Assessor", "ev3x.Adapter"),
-        "'mine' is offered as assessor but its class is a adapter",
+        "'mine' is offered as assessor but its class module_of_bad.Mine is an adapter: offer it by ev3x_adapters",
     ),
     "it offers a name twice": (
         GOOD.replace("Mine)]", "Mine)] * 2"),
-        "cannot offer its assessors: ValueError: offered more than once: mine",
+        "cannot offer its assessors: ValueError: offered more than once: mine, by module_of_bad.Mine "
+        "and by module_of_bad.Mine; give each its own name",
     ),
     "its class is not frozen": (
         GOOD.replace("@dataclasses.dataclass(frozen=True)", ""),
@@ -121,9 +124,101 @@ def test_a_broken_plugin_is_named_with_its_distribution_and_stops_no_other(site,
     assert host.find("assessor", "good:mine")[0] == "good:mine"
 
 
-def test_a_module_that_is_gone(site):
-    site("stale", None)
-    assert "ev3x-stale 1.5 cannot be loaded: ModuleNotFoundError: No module named 'module_of_stale'" in fault("stale")
+def test_a_module_that_is_gone(site, tmp_path):
+    point = site("stale", None) / "entry_points.txt"
+    assert (
+        "ev3x-stale 1.5 cannot be loaded: ModuleNotFoundError: No module named 'module_of_stale': its files are gone; "
+        f"reinstall or uninstall ev3x-stale; the entry point is `stale = module_of_stale` ({point}:2); to go on"
+    ) in fault("stale")
+    installed_from(site("moved", GOOD, module="moved_away"), tmp_path / "nowhere")
+    (tmp_path / "moved_away.py").unlink()
+    said = fault("moved")
+    assert f"the folder that it was installed from is gone: {tmp_path / 'nowhere'}; the entry point is" in said
+
+
+def installed_from(info, folder):
+    """Says in the metadata that this distribution was installed from a folder."""
+    (info / "direct_url.json").write_text(json.dumps({"url": folder.as_uri(), "dir_info": {"editable": True}}))
+
+
+POINTS = {
+    "a module of the package": (
+        "package.nope",
+        "No module named 'package.nope': there is no module 'nope' in 'package'",
+    ),
+    "a module, nearly": ("package.plugins", "no module 'plugins' in 'package'; did you mean 'plugin'?"),
+    "the package": ("packages.plugin", "there is no module 'packages' in ev3x-lost; did you mean 'package'?"),
+    "below a module": ("package.plugin.x", "No module named 'package.plugin.x'; 'package.plugin' is not a package"),
+    "an object": ("package.plugin:plugged", "module 'package.plugin' has no attribute 'plugged'; did you mean 'plug'?"),
+    "an object of an object": ("package.plugin:plug.real.x", "0 has no attribute 'x'"),
+    "no name": ("package.plugin:", "ValueError: must name `module` or `module:object`"),
+    "a file": ("package/plugin.py", "ValueError: must name `module` or `module:object`"),
+}
+
+
+@pytest.mark.parametrize("author", [False, True])
+@pytest.mark.parametrize("case", POINTS)
+def test_a_misspelt_entry_point_is_quoted_with_file_and_line(site, tmp_path, monkeypatch, case, author):
+    value, text = POINTS[case]
+    info = site("lost", None, module=value)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "plugin.py").write_text("plug = 0")
+    (info / "RECORD").write_text("package/__init__.py,,\npackage/plugin.py,,\n")
+    for name in ("package", "package.plugin"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if author:
+        installed_from(info, tmp_path)
+    said = fault("lost")
+    assert text in said and "gone" not in said
+    assert f"the entry point is `lost = {value}` ({info / 'entry_points.txt'}:2); " in said
+    assert said.endswith(
+        "correct it in its pyproject.toml, and install it again"
+        if author
+        else f"its authors can mend it; to go on without it: {sys.executable} -m pip uninstall ev3x-lost"
+    )
+
+
+def test_a_missing_module_of_its_own_is_not_a_package_to_install(site):
+    site("partly", "import module_of_partly.helper")
+    said = fault("partly")
+    assert "there is no module 'helper' in 'module_of_partly' (" in said and "install that package" not in said
+
+
+def test_who_works_on_a_plugin_is_not_told_to_uninstall_it(site, tmp_path):
+    installed_from(site("bad", "raise RuntimeError('no luck')"), tmp_path)
+    assert "uninstall" not in fault("bad")
+    (tmp_path / "local.py").write_text("raise RuntimeError('no luck')")
+    with pytest.raises(PluginError, match="RuntimeError: no luck") as error:
+        Host().register_file(tmp_path / "local.py")
+    assert "uninstall" not in str(error.value)
+
+
+def test_a_component_that_is_asked_for_under_another_role_is_found_there(site):
+    site("good", GOOD)
+    site("mixed", GOOD.replace("ev3x.Assessor", "ev3x.Adapter"))
+    assert fault("good", role="proposer") == (
+        "unknown proposer 'good:mine': plugin 'good' of ev3x-good 1.5 offers it as an assessor, by ev3x_assessors"
+    )
+    assert fault("mixed", role="adapter") == (
+        "unknown adapter 'mixed:mine': plugin 'mixed' of ev3x-mixed 1.5 offers it as an assessor, by ev3x_assessors; "
+        "its class module_of_mixed.Mine is an adapter: offer it by ev3x_adapters"
+    )
+    with pytest.raises(PluginError, match=r"unknown budget 'paired': plugin 'ev3' .* offers it as an assessor"):
+        Host().find("budget", "paired")
+
+
+@pytest.mark.parametrize("content", [b"[ev3x]\nno entry point\n", b"[ev3x]\nm\xfcde = x\n"])
+def test_a_stranger_that_others_cannot_read_is_named(site, content):
+    stranger = site("stranger", None)
+    (stranger / "entry_points.txt").write_bytes(content)
+    with pytest.raises(Exception) as error:
+        list(importlib.metadata.entry_points(group="x"))
+    said = unreadable(error.value, discover())
+    assert said is not None and f"{stranger}: unreadable metadata" in said and "not even JAX starts" in said
+    with pytest.raises(UnicodeDecodeError) as mine:
+        b"\xfc".decode()
+    assert unreadable(mine.value, discover()) is None, "an error of somebody else's"
 
 
 def test_two_distributions_that_claim_one_name(site):
@@ -297,7 +392,11 @@ WRONG_TARGETS = {
         ("agrees)]", "None)]"),
         "TypeError: 'ev3x_bad_op': self_test must be a function of the target's name, got None",
     ),
-    "a name comes twice": (("agrees)]", "agrees)] * 2"), "ValueError: offered more than once: ev3x_bad_op"),
+    "a name comes twice": (
+        ("agrees)]", "agrees)] * 2"),
+        "ValueError: offered more than once: ev3x_bad_op, by a target for cpu with module_of_bad.agrees and by "
+        "a target for cpu with module_of_bad.agrees; give each its own name",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ IMAGE = ResNet((1, 1), filters=2, classes=5, dims=2)
 PERCEPTRON = MLP((7, 6), classes=5)
 SHAPES = {LINE: (16, 9), IMAGE: (16, 6, 5, 3), PERCEPTRON: (16, 9)}
 GROWTHS = [(network, how) for network in SHAPES for how in network.growths]
-BOTH = pytest.mark.parametrize("framework", ["linen", "nnx"])
+BOTH = pytest.mark.parametrize("framework", ["linen", pytest.param("nnx", marks=pytest.mark.long)])
 
 
 def inputs(network):
@@ -75,7 +75,11 @@ def test_both_frameworks_compute_the_same_and_move_the_same_statistics(network, 
         assert all(same != train for same in jax.tree.leaves(still))
 
 
-@pytest.mark.parametrize(("network", "how"), GROWTHS, ids=str)
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [pytest.param(*growth, marks=[pytest.mark.long] if growth[0] == IMAGE else []) for growth in GROWTHS],
+    ids=str,
+)
 @pytest.mark.parametrize("train", [False, True])
 def test_growth_changes_no_prediction(network, how, train):
     variables, x = trained(network), inputs(network)

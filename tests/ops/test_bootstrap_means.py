@@ -98,7 +98,7 @@ KINDS = ["normal", "narrow", "constant", "ties", "small", "bad"]
 
 @both
 @schemes
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.long), True])
 def test_every_size(compute, scheme, masked):
     rng = np.random.default_rng(1)
     for n in SIZES if compute is by_op else [0, 1, 2, 33, 1025]:

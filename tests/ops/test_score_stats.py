@@ -133,7 +133,7 @@ def draw(rng, shape, kind, weighting):
 # Each shape is compiled once per kind, so sizes are enumerated and hypothesis draws the values.
 @both
 @pytest.mark.parametrize("weighting", ["none", "mask", "real"])
-@pytest.mark.parametrize("kind", ["normal", "bool"])
+@pytest.mark.parametrize("kind", ["normal", pytest.param("bool", marks=pytest.mark.long)])
 def test_every_size(compute, kind, weighting):
     rng = np.random.default_rng(1)
     for n in SIZES if compute is by_op else [0, 1, 2, 3, 129, 5001]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from .fakes import thousand
+from .fakes import STRANGER, thousand
 from .wheels import TESTS, Environment
 
 
@@ -224,6 +224,10 @@ def of_strangers() -> str:
     assert listed.returncode == 0 and "ev3x-small " in listed.stdout, listed.stdout
     ran = process("-m", "ev3x.cli", "run", "small:line", PYTHONPATH=path)
     assert ran.returncode == 2 and "Traceback" not in ran.stderr, ran.stderr
+    points = here().folder / "stranger" / STRANGER.info / "entry_points.txt"
+    points.write_bytes(b"[ev3x]\nm\xfcde = x\n")  # not UTF-8: pydantic meets it first, whose error is a ValueError
+    odd = process("-m", "ev3x.cli", "run", "small:line", PYTHONPATH=path)
+    assert odd.returncode == 2 and odd.stderr.count("\n") == 1 and "0xfc" in odd.stderr, odd.stderr
     code = "import ev3x\ntry: ev3x.Host().load('good')\nexcept ev3x.PluginError as error: print(error)"
     loaded = process("-c", code, PYTHONPATH=path)
     return f"{listed.stderr.strip()} | {ran.stderr.strip()} | {loaded.stdout.strip()}{loaded.stderr[-500:]}"

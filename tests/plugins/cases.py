@@ -177,7 +177,8 @@ CASES: Sequence[Case] = (
         acts.decision_raises,
         (
             "plugin 'small' of ev3x-small 1.5: 'shift' failed in `propose`: ZeroDivisionError: no proposal today",
-            "plugin 'small' of ev3x-small 1.5: a callback raised ZeroDivisionError: no score today",
+            "plugin 'small' of ev3x-small 1.5: metric 'right' of the task Line: a callback raised ZeroDivisionError: ",
+            "no score today (",
             "3 rounds are kept, `ev3x resume",
         ),
     ),

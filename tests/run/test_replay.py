@@ -275,11 +275,12 @@ def grown(adapter, rounds=8):
     return dataclasses.replace(made, ids=ids)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("adapter", "stops", "calls"),
     [
         (Grow(patience=2), (4, 7), "grow undo grow"),
-        pytest.param(Synergy(patience=1, passes=2, most=1), (4,), "grow pass", marks=pytest.mark.long),
+        (Synergy(patience=1, passes=2, most=1), (4,), "grow pass"),
     ],
 )
 def test_runs_whose_models_grow_follow_when_resumed_too(tmp_path, adapter, stops, calls):

@@ -77,6 +77,11 @@ def feed(explore):
     return ev3x.Feed(ev3x.Stream(explore, batches=4), splits().assess, decide, batch_size=8, rounds=2)
 
 
+def moody(logits, batch):
+    """Not a number for a model that is sure of itself."""
+    return jnp.where(jnp.abs(logits).max() > 50, jnp.nan, right(logits, batch).astype(jnp.float32))
+
+
 def no_data():
     raise AssertionError("data were loaded")
 
@@ -254,7 +259,9 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path, stops):
     assert strict((tmp_path / "summary.json").read_text())["examples"] == 6 * 192
 
 
-@pytest.mark.parametrize(("seconds", "capacity"), [(1e-9, 128), (1e6, 128), (1e6, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "capacity"), [(1e-9, 128), (1e6, 128), pytest.param(1e6, 3, marks=pytest.mark.long)]
+)
 def test_the_size_of_chunks_changes_nothing(whole, tmp_path, monkeypatch, seconds, capacity):
     monkeypatch.setattr(session, "CHUNK_SECONDS", seconds)
     monkeypatch.setattr(session, "CAPACITY", capacity)
@@ -449,6 +456,7 @@ def interrupted(directory, number, after):
     return child.returncode, rest[-1] if rest else ""
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
     code, last = interrupted(tmp_path, signal.SIGINT, after=3)
     summary = strict(last)
@@ -460,7 +468,8 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("after", [4, pytest.param(15, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("after", [4, 15])
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     """The long version is benchmarks/kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
@@ -470,7 +479,9 @@ def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
 
 
 @pytest.mark.parametrize(("module", "name"), [(session, "rows"), (loop, "rounds"), (session, "_strong")])
-@pytest.mark.parametrize("kind", ["endless", "functions", "counter"])
+@pytest.mark.parametrize(
+    "kind", ["functions", *(pytest.param(k, marks=pytest.mark.long) for k in ("endless", "counter"))]
+)
 def test_a_second_ctrl_c_at_any_moment_saves_nothing_half(whole, streamed, tmp_path, monkeypatch, module, name, kind):
     """Neither a state without its records, nor a stream that is ahead of what was trained on it."""
     original, calls = getattr(module, name), itertools.count()
@@ -533,7 +544,10 @@ def test_a_metric_that_raises_on_the_host_keeps_what_was_trained(tmp_path, monke
     run(setup(HOST, rounds=4), tmp_path / "whole")
     run(setup(HOST, rounds=2), tmp_path / "run")
     monkeypatch.setitem(RAISES, "metric", ValueError("no such class"))
-    text = r"a callback raised ValueError: no such class \(.*in raising\); 2 rounds are kept, `ev3x resume .*` goes on"
+    text = (
+        r"metric 'plain' of the task Loaded: a callback raised ValueError: no such class \(.*in raising\); "
+        r"2 rounds are kept, `ev3x resume .*` goes on"
+    )
     with pytest.raises(RunError, match=text):
         resume(setup(HOST, rounds=4), tmp_path / "run")
     assert int(last(tmp_path / "run").run["round"]) == 2
@@ -548,7 +562,8 @@ def test_a_candidate_that_is_not_finite_loses_and_the_record_says_so(tmp_path):
     for row in rows(tmp_path):
         good, bad = row["candidates"]
         assert good["eligible"] and not bad["eligible"] and row["winner"] == good["name"]
-        assert row["why"].endswith(f"; not finite or not eligible: {bad['name']}")
+        assert row["why"].endswith(f"; not finite: {bad['name']}") and bad["barred"] == "not finite"
+        assert "barred" not in good
 
 
 @dataclasses.dataclass(frozen=True)
@@ -561,11 +576,48 @@ class Noting(Shift):
 
 
 def test_rows_are_plain_numbers_even_when_nobody_can_win(tmp_path):
-    run(setup(proposer=Noting((np.nan,)), rounds=1), tmp_path)
+    with pytest.warns(
+        UserWarning, match="proposer 'noting': in the only round none of its candidates could win: of 1, 1"
+    ):
+        run(setup(proposer=Noting((np.nan,)), rounds=1), tmp_path)
     (row,) = rows(tmp_path)
-    assert row["winner"] is None and row["why"] == "no candidate could win: all were ineligible or not finite"
+    assert row["winner"] is None and row["why"] == "no candidate could win: not finite: noting/+nan"
     assert row["candidates"][0]["value"] is None
     assert row["candidates"][0]["notes"] == {"vector": [1.0, None], "flag": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Waiting(Shift):
+    """A population between two rungs: nobody may win."""
+
+    idles = True
+
+
+def test_who_never_could_win_is_told_with_the_reason_and_counted(tmp_path, monkeypatch):
+    sick, shy, wise = Shift((np.nan, np.inf)), Shift((0.0,), (False,)), Waiting((0.0,), (False,))
+    task = Loaded(measured=(ev3x.Metric("moody", moody),))
+    parts = [("sick", sick), ("shy", shy), ("wise", wise), ("far", Shift((1000.0,))), ("good", Shift((0.1,)))]
+    four = dataclasses.replace(setup(task, rounds=7), method=method(*parts, adapters=(PROMOTE,)))
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    with pytest.warns(UserWarning, match="none of its candidates could win") as told:
+        run(four, tmp_path)
+    said = [str(w.message).partition(": in 5 rounds in a row none of its candidates could win: of ") for w in told]
+    assert [(who, "; ".join(part.partition(" (")[0] for part in why.split("; "))) for who, _, why in said] == [
+        ("proposer 'sick'", "10, 10 with NaN or infinity"),
+        ("proposer 'shy'", "5, 5 not `eligible` by its own word"),
+        ("proposer 'far'", "5, 5 without a finite score"),
+    ]
+    summary = strict((tmp_path / "summary.json").read_text())
+    assert summary["proposers"] == {
+        "sick": {"candidates": 14, "rounds_without": 7, "not_finite": 14},
+        "shy": {"candidates": 7, "rounds_without": 7, "not_eligible": 7},
+        "wise": {"candidates": 7, "rounds_without": 7, "idle": 7},
+        "far": {"candidates": 7, "rounds_without": 7, "no_finite_score": 7},
+        "good": {"candidates": 7, "rounds_without": 0},
+    }
+    assert rows(tmp_path)[0]["why"].endswith(
+        "; not finite: sick/+nan, sick/+inf; not eligible: shy/+0; idle: wise/+0; no finite score: far/+1000"
+    )
 
 
 # Streams
@@ -641,6 +693,7 @@ class Widen(ev3x.Adapter):
         return state, dataclasses.replace(form, task=task, model=dataclasses.replace(form.model, **wider))
 
 
+@pytest.mark.long
 @pytest.mark.bits
 def test_a_run_that_grows_resumes_to_the_same_bits(tmp_path):
     def growing(rounds):
@@ -738,6 +791,7 @@ class Half(Loaded):
         return (batch["x"].astype(jnp.bfloat16) @ p["w"]) * variables["constants"]["scale"] + p["b"]
 
 
+@pytest.mark.long
 @pytest.mark.bits
 @pytest.mark.loose_types("bfloat16 and float32 are mixed on purpose")
 def test_bfloat16_and_weak_types_resume_to_the_same_bits_and_numpy_reads_the_weights(tmp_path):

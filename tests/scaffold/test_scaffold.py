@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import re
 import shutil
 import sys
 import tomllib
@@ -58,9 +59,10 @@ def ev3x_budgets():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """All variants, each under a name of its own, in one folder."""
+    """All variants, each under a name of its own, in one folder, and all kinds at once."""
     into = tmp_path_factory.mktemp("written")
-    return {(k, n): create(f"new-{k}-{n}".lower(), k, n, into=into) for k, n in VARIANTS}
+    made = {(k, n): create(f"new-{k}-{n}".lower(), k, n, into=into) for k, n in VARIANTS}
+    return made | {("several", None): create("several", [*STARTS], into=into)}
 
 
 @pytest.fixture
@@ -103,7 +105,9 @@ def arguments(run):
 def test_what_is_written(written, kind, native):
     made = written[kind, native]
     assert {p for p in made.folder.rglob("*") if p.is_file()} == set(made.files)
-    assert len(made.files) == (4 if native is None else 6)
+    assert len(made.files) == (5 if native is None else 7)
+    workflow = (made.folder / ".github" / "workflows" / "test.yml").read_text()
+    assert f"ev3x plugins check {made.folder.name}\n" in workflow and 'pytest -m ""' in workflow
     package = made.folder.name.replace("-", "_")
     for path in made.files:
         text = path.read_text()
@@ -132,6 +136,79 @@ def test_linters_and_types_find_nothing(written, tmp_path):
     misspelt.write_text(text.replace("def ev3x_observers", "def ev3x_observer"))
     done = run([*mypy, misspelt], cwd=tmp_path)
     assert done.returncode == 1 and '"ev3x_observer" is marked as an override, but no base method' in done.stdout
+
+
+def names_of(path):
+    """The names that a package's offers have, by role, without a host."""
+    return re.findall(r'ev3x\.Offer\("(\w+)"', path.read_text())
+
+
+def test_several_kinds_at_once(written, installed):
+    """The components are there, offered, tested and needed."""
+    made = written["several", None]
+    package = made.folder / "src" / "ev3x_several"
+    others = [start.component for kind, start in STARTS.items() if kind != "proposer"]
+    assert {p.stem for p in package.iterdir()} == {"__init__", *others} and not made.notes
+    assert names_of(package / "__init__.py") == ["steps", *others]
+    project = tomllib.loads((made.folder / "pyproject.toml").read_text())["project"]
+    assert "annotated-types>=0.6" in project["dependencies"] and "jax>=0.7" in project["dependencies"]
+    assert {p.name for p in made.folder.glob("tests/*_*_*_*.py")} == {f"test_ev3x_several_{c}.py" for c in others}
+    installed(made.folder)
+    offers = {kind: {start.component} for kind, start in STARTS.items()}
+    host = Host()
+    assert {kind: {*host.offers(kind, "several")} for kind in STARTS} == offers
+    sys.path.insert(0, str(made.folder / "tests"))
+    try:
+        tests = importlib.import_module("test_ev3x_several").TestDistribution()
+    finally:
+        sys.path.pop(0)
+    assert {kind: {*found} for kind, found in tests.offers().items()} == offers
+    tests.test_it_offers_what_it_says_and_nothing_else()
+
+
+def test_a_component_is_added_to_a_distribution_whose_author_has_worked_on_it(tmp_path):
+    made = create("calm", "observer", into=tmp_path)
+    home, test = (made.folder / p for p in ("src/ev3x_calm/__init__.py", "tests/test_ev3x_calm.py"))
+    home.write_text(home.read_text().replace('"""A CSV file."""', '"""A CSV file.\n\n        Mine."""'))
+    added = create("calm", ["budget", "adapter"], into=tmp_path, add=True)
+    new = {"halves", "patient"}
+    assert {p.relative_to(made.folder).as_posix() for p in added.files} == {
+        *(f"src/ev3x_calm/{c}.py" for c in new),
+        *(f"tests/test_ev3x_calm_{c}.py" for c in new),
+        "src/ev3x_calm/__init__.py",
+        "tests/test_ev3x_calm.py",
+        "pyproject.toml",
+    }
+    assert added.notes == () and "budget=calm:halves" in added.run
+    assert "Mine." in home.read_text() and names_of(home) == ["csv", "halves", "patient"]
+    for text in ('"observer": {"csv": CsvLog}', '"budget": {"halves": Halves}', '"adapter": {"patient": Patient}'):
+        assert text in test.read_text()
+    passes([sys.executable, "-m", "ruff", "check", "--no-cache", made.folder])
+    passes([sys.executable, "-m", "ruff", "format", "--check", "--no-cache", made.folder])
+    with pytest.raises(ScaffoldError, match=r"halves\.py exists: there is such a component already"):
+        create("calm", "budget", into=tmp_path, add=True)
+
+
+def test_a_second_component_of_a_role_joins_the_first(tmp_path):
+    made = create("calm", into=tmp_path)
+    home, test = (made.folder / p for p in ("src/ev3x_calm/__init__.py", "tests/test_ev3x_calm.py"))
+    for path in (home, test):
+        path.write_text(path.read_text().replace("RandomSteps", "Mine").replace('"steps"', '"mine"'))
+    assert create("calm", "proposer", into=tmp_path, add=True).notes == ()
+    assert '[ev3x.Offer("mine", Mine), ev3x.Offer("steps", RandomSteps)]' in home.read_text()
+    assert '"proposer": {"mine": Mine, "steps": RandomSteps},' in test.read_text()
+    passes([sys.executable, "-m", "ruff", "check", "--no-cache", made.folder])
+
+
+def test_what_cannot_be_put_in_is_said(tmp_path):
+    made = create("calm", into=tmp_path)
+    home, test = (made.folder / p for p in ("src/ev3x_calm/__init__.py", "tests/test_ev3x_calm.py"))
+    home.write_text(home.read_text().replace("return [ev3x.Offer", "return [*()] or [ev3x.Offer"))
+    test.unlink()
+    before = home.read_text()
+    notes = create("calm", "proposer", into=tmp_path, add=True).notes
+    assert home.read_text() == before
+    assert [note.partition(" of ")[0] for note in notes] == ["let `ev3x_proposers`", "let `offers`"]
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -171,7 +248,7 @@ def test_its_own_tests_pass_with_native_code(written, installed, tmp_path):
         PYTHONPATH=":".join(paths),
         EV3X_NATIVE="require",
     )
-    assert "11 passed, 1 deselected" in said
+    assert re.search(r"\b11 passed, \d+ deselected", said), said
 
 
 @pytest.fixture
@@ -188,9 +265,10 @@ def test_a_one_file_plugin_is_packaged_as_it_is(one_file, installed, tmp_path):
     project = tomllib.loads((made.folder / "pyproject.toml").read_text())["project"]
     assert project["dependencies"] == ["ev3x>=0.1", "jax>=0.7", "numpy>=1.26"]
     tests = (made.folder / "tests/test_ev3x_my_rule.py").read_text()
-    assert 'check_proposer(built("proposer", "again@2"))' in tests and 'check_budget(built("budget", "level"))' in tests
-    assert tests.count("@pytest.mark.skip(") == 1
+    assert '"proposer again@2": kind("proposer", "again@2"),' in tests
+    assert 'check_component(kind("budget", "level")' in tests and tests.count("@pytest.mark.skip(") == 1
     assert len(made.notes) == 1 and "budget 'level'" in made.notes[0] and "share: is required" in made.notes[0]
+    assert "let the class say kit = ev3x.Kit(options={...})" in made.notes[0]
     passes([sys.executable, "-m", "ruff", "check", "--no-cache", made.folder / "tests"])
 
     installed(made.folder)
@@ -215,7 +293,8 @@ def test_the_command_says_what_to_do_next(tmp_path, monkeypatch):
     result = invoke("plugins", "new", "calm", "--kind", "observer")
     python = sys.executable
     assert result.exit_code == 0 and result.stdout.splitlines() == [
-        "ev3x-calm: pyproject.toml, README.md, src/ev3x_calm/__init__.py, tests/test_ev3x_calm.py",
+        "ev3x-calm: pyproject.toml, README.md, src/ev3x_calm/__init__.py, tests/test_ev3x_calm.py, "
+        ".github/workflows/test.yml",
         "Next:",
         f"  {python} -m pip install -e './ev3x-calm[test]'",
         f"  {python} -m pytest ev3x-calm",
@@ -244,7 +323,11 @@ def test_short_commands_where_the_shell_finds_those_of_this_python(tmp_path, mon
         ({"name": "a" * 41}, "of 40 characters at most"),
         ({"name": "ev3"}, "'ev3' is the name of the built-in plugin"),
         ({}, "needs a NAME, or --from FILE.py"),
-        ({"name": "calm", "kind": "budget"}, "--kind must be one of proposer, assessor, .* got 'budget'"),
+        ({"name": "calm", "kind": "metric"}, "--kind must be one of proposer, assessor, .* got 'metric'"),
+        ({"name": "calm", "kind": ["task", "task"]}, "--kind must name each kind once, got task, task"),
+        ({"name": "calm", "add": True}, "--add puts components into ev3x-NAME: give NAME and --kind"),
+        ({"name": "calm", "kind": "task", "add": True}, "there is no folder .*ev3x-calm"),
+        ({"name": "there", "kind": "task", "add": True}, "ev3x-there has no pyproject.toml"),
         ({"name": "calm", "native": "swig"}, "--native must be one of ctypes, nanobind, pybind11, got 'swig'"),
         ({"name": "calm", "kind": "task", "native": "ctypes"}, "--kind proposer or assessor, not for task"),
         ({"source": "my_rule.py", "native": "ctypes"}, "--from takes the file as it is: leave out --native"),

@@ -184,6 +184,22 @@ class FollowsLosers(Jitter):
         return {**state, "scale": 0.9 * state["scale"] + 0.001 * drift}
 
 
+@caught_by("can_win")
+class NeverEligible(Jitter):
+    def propose(self, site, key, current, state, explore):
+        made = super().propose(site, key, current, state, explore)
+        return dataclasses.replace(made, eligible=jnp.zeros_like(made.eligible))
+
+
+@caught_by("can_win")
+class NeverFinite(Jitter):
+    def propose(self, site, key, current, state, explore):
+        made = super().propose(site, key, current, state, explore)
+        first, *others = jax.tree.leaves(made.variables)
+        spoilt = jax.tree.unflatten(jax.tree.structure(made.variables), [first + jnp.inf, *others])
+        return dataclasses.replace(made, variables=spoilt)
+
+
 @caught_by("resize")
 class KeepsShape(Jitter):
     def init(self, site, key, current):
@@ -243,6 +259,14 @@ class Forgets(ZTest):
 
 
 @caught_by("masked")
+class MultipliesNaN(ZTest):
+    def observe(self, evidence, block, question, metrics):
+        more = super().observe(evidence, block, question, metrics)
+        spread = 0.0 if block.weights is None else (jnp.sign(block.weights) * block.reference).sum(-1)
+        return {**more, "reference": more["reference"] + 0.0 * spread}
+
+
+@caught_by("masked")
 class Unmasked(ZTest):
     def observe(self, evidence, block, question, metrics):
         return super().observe(evidence, dataclasses.replace(block, weights=None), question, metrics)
@@ -271,6 +295,13 @@ class BeyondOne(ZTest):
 
 
 @caught_by("power")
+class WorstWins(ZTest):
+    def rank(self, difference, question):
+        value, can_win = super().rank(difference, question)
+        return jnp.where(can_win, -value, -jnp.inf), can_win
+
+
+@caught_by("power_at_level")
 class NeverBetter(ZTest):
     def better(self, z, question):
         return z > 1e9
@@ -395,6 +426,30 @@ class LearnsFromNaN(Take):
 class PreparesNothing(Take):
     def prepare(self, state, explore):
         return None
+
+
+@caught_by("transition")
+class PromotesTheMean(Take):
+    """Puts the mean of both models in the place of the one that was just promoted: nobody has tested it."""
+
+    def decide(self, index, state, decision, selection, confirmation):
+        decision, state = super().decide(index, state, decision, selection, confirmation)
+        call = jnp.where(decision.promote & (state["rounds"] > 1), 2, 0).astype(jnp.int32)
+        return dataclasses.replace(decision, calls=decision.calls.at[index].set(call)), state
+
+    def transform(self, key, call, state, form, probe):
+        mean = jax.tree.map(lambda x, y: 0.5 * x + 0.25 * y, form.model.current, form.model.incumbent)
+        model = dataclasses.replace(form.model, current=mean, incumbent=jax.tree.map(jnp.array, mean))
+        return state, ev3x.Form(form.task, form.champion, model)
+
+
+@caught_by("transition")
+class BreaksOnceGrown(Take):
+    """Forgets its state in a growth."""
+
+    def transform(self, key, call, state, form, probe):
+        _, form = super().transform(key, call, state, form, probe)
+        return {"rounds": state["rounds"]}, form
 
 
 @caught_by("transition")

@@ -56,11 +56,13 @@ class ZTest(ev3x.Assessor):
 
     def observe(self, evidence, block, question, metrics):
         w = jnp.ones_like(block.reference) if block.weights is None else block.weights
-        d = block.scores - block.reference[None]
+        scores = jnp.where(w[None] > 0, block.scores, 0.0)  # 0 x NaN is NaN
+        reference = jnp.where(w > 0, block.reference, 0.0)
+        d = scores - reference[None]
         more = {
             "n": w.sum(-1),
-            "mean": (w[None] * block.scores).sum(-1),
-            "reference": (w * block.reference).sum(-1),
+            "mean": (w[None] * scores).sum(-1),
+            "reference": (w * reference).sum(-1),
             "difference": (w[None] * d).sum(-1),
             "square": (w[None] * d * d).sum(-1),
         }

@@ -12,6 +12,7 @@ import pytest
 
 import ev3x
 from ev3x.testing.distribution import DistributionTests, built, imported, snippets
+from ev3x.testing.items import items
 
 SOURCE = """
 import dataclasses
@@ -59,6 +60,10 @@ def failing(site, monkeypatch):
                 if name == "test_a_config_with_a_mistake_is_refused":
                     for mistake in tests.mistakes:
                         tests.test_a_config_with_a_mistake_is_refused(mistake)
+                elif name == "test_it_keeps_the_contract":
+                    for _, item in items(tests.tried()):
+                        if not item.trial.checks[item.name].long:
+                            tests.test_it_keeps_the_contract(item)
                 else:
                     getattr(tests, name)()
             except (AssertionError, pytest.fail.Exception):
@@ -101,12 +106,19 @@ def test_what_a_distribution_says_and_is_not(failing, name, attributes):
         ("only_public_names_of_ev3x_are_imported", "import ev3x\n", "import ev3x\nfrom ev3x import cache\n"),
         ("only_public_names_of_ev3x_are_imported", "import Count\n", "import Count, _fault\n"),
         ("what_the_package_names_it_has", '["Idle"]', '["Idle", "Busy"]'),
+        ("it_keeps_the_contract", "= 1\n", "= 1\n    def end(self, handle, summary):\n        print(summary)\n"),
     ],
 )
 def test_what_is_wrong_in_a_package(failing, name, good, bad):
     assert good in SOURCE
     (found,) = failing(SOURCE.replace(good, bad))
     assert found.endswith(name)
+
+
+def test_components_of_one_name_in_two_roles_are_both_tried():
+    kinds = {"observer": {"same": Sound, "other": Sound}, "adapter": {"same": DistributionTests}}
+    found = type("Tests", (Sound,), {"offers": lambda self: kinds})().tried()
+    assert found == {"same": Sound, "other": Sound, "adapter same": DistributionTests}
 
 
 def test_a_class_must_say_what_is_offered():

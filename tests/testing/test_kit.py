@@ -13,19 +13,19 @@ from sound import Counter, Halving, Jitter, Line, Take, ZTest
 import ev3x
 import ev3x.testing.child
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
-from ev3x.testing import CHECKS, MINIMUM, ConformanceError, ask_ahead, calibration, check_component, check_proposer
+from ev3x.testing import (
+    CHECKS,
+    MINIMUM,
+    ConformanceError,
+    ask_ahead,
+    calibration,
+    check_component,
+    check_proposer,
+    trial,
+)
+from ev3x.testing.components import tried
 
-SGD = ev3x.Optimizer("sgd", learning_rate=0.1, momentum=0.9)
-RANGES = {"learning_rate": {"low": 0.01, "high": 1.0, "log": True}}
-# What needs options here, or is larger than a test needs by default.
-OPTIONS = {
-    "trajectories": {"losses": ["logistic", "hinge"], "optimizers": [SGD], "length": 3},
-    "hyperparameters": {"loss": "logistic", "optimizer": SGD, "ranges": RANGES, "count": 3, "length": 3},
-    "distill-digits": {"hidden": (8,)},
-    "bootstrap": {"statistic": "mean", "block": 256, "blocks": 2, "resamples": 99},
-}
 EXCUSES = {
-    "reweight": {"aims_kept": "it is there to move them"},
     "bernstein": {"sharded": "the code of betting", "null_calibration": "test_calibration.py has it"},
     "bootstrap": {"null_calibration": "test_bootstrap.py has it"},
 }
@@ -33,66 +33,88 @@ LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits,
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
 # One component of each role, and one that selects, are quick; long tests have all of them, and all checks.
 FIRST = {"trajectories", "betting", "mean_bounds", "promote", "over_run", "distill-digits", "progress"}
-# What takes longest. It is left out for mutants that other checks must find; of what ships, long tests have it.
-SLOW = {"sharded": "not its fault", "null_calibration": "not its fault"}
+PLACED = {"SumsItsShare"}  # whose own check needs a child process
 
 
 def builtin():
     host = ev3x.Host()
     for role in CHECKS:
         for name, kind in host.offers(role, "ev3").items():
-            if name in LARGE:
-                continue
-            component, excuse = kind.build(OPTIONS.get(name, {})), EXCUSES.get(name, {})
-            there = {check.name for check in CHECKS[role]}
-            quick = {check: "a long test has it" for check in SLOW if check in there and check not in excuse}
-            if name in FIRST:
-                yield pytest.param(component, excuse | quick, id=name)
-            yield pytest.param(component, excuse, id=f"{name}, all of it", marks=pytest.mark.long)
+            if name not in LARGE:
+                component, excuse = tried(kind), EXCUSES.get(name, {})
+                if name in FIRST:
+                    yield pytest.param(component, {}, True, id=name)
+                yield pytest.param(component, excuse, False, id=f"{name}, all of it", marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def asked(request):
     """Two child processes for all components that are checked here, instead of two for each."""
     here = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    shipped = [p for p in here if "excuse" in p and "component" in p]
-    ask_ahead([p["component"] for p in shipped], devices=False)
-    ask_ahead([p["component"] for p in shipped if "sharded" not in p["excuse"]])
-    ask_ahead(SOUND)
-    ask_ahead([kind() for kind in MUTANTS if MUTANTS[kind] != "options"], devices=False)
+    whole = [p for p in here if not p.get("quick", True) and "component" in p]
+    ask_ahead([p["component"] for p in whole if "sharded" in p["excuse"]], devices=False)
+    ask_ahead([p["component"] for p in whole if "sharded" not in p["excuse"]])
+    ask_ahead([Jitter(), *(kind() for kind in MUTANTS if kind.__name__ in PLACED)])
+    if any(not p.get("quick", True) for p in here if "mutant" in p):
+        ask_ahead([kind() for kind in MUTANTS if MUTANTS[kind] != "options"], devices=False)
 
 
-@pytest.mark.parametrize(("component", "excuse"), list(builtin()))
+@pytest.mark.parametrize(("component", "excuse", "quick"), list(builtin()))
 @pytest.mark.filterwarnings("ignore:.*not drawn")
-def test_what_ships_keeps_the_contract(component, excuse, capsys):
-    report = check_component(component, excuse=excuse)
-    assert not report.failed and report.ran >= MINIMUM[component.role]
+def test_what_ships_keeps_the_contract(component, excuse, quick, capsys):
+    report = check_component(component, excuse=excuse, quick=quick)
+    long = {check.name for check in CHECKS[component.role] if check.long}
+    assert not report.failed and report.ran >= MINIMUM[component.role] - len(long) * quick
+    assert {r.name for r in report.having("later")} == (long if quick else set())
     assert capsys.readouterr().out.startswith(f"{component.role} {type(component).__name__}: {report.ran} checks ran")
 
 
-@pytest.mark.parametrize("component", SOUND, ids=lambda c: type(c).__name__)
-def test_what_the_mutants_are_made_of_is_sound(component):
-    report = check_component(component)
-    assert not report.failed and {r.status for r in report.records} <= {"passed", "excused"}
+def sound():
+    """All checks of one of them are quick; long tests have those of all."""
+    for component in SOUND:
+        name = type(component).__name__
+        if name == "Jitter":
+            yield pytest.param(component, {}, False, id=name)
+        else:
+            yield pytest.param(component, {}, True, id=name)
+            yield pytest.param(component, {}, False, id=f"{name}, all of it", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize(("component", "excuse", "quick"), list(sound()))
+def test_what_the_mutants_are_made_of_is_sound(component, excuse, quick):
+    report = check_component(component, excuse=excuse, quick=quick)
+    assert not report.failed and {r.status for r in report.records} <= {"passed", "excused", "later"}
 
 
 def mutants():
-    """Every check has one quick mutant; those of the same check in other roles are long."""
+    """One quick mutant for every check, which runs that check and those that it builds on; long tests have all."""
     seen = set()
     for kind, check in MUTANTS.items():
-        yield pytest.param(kind, check, id=kind.__name__, marks=[pytest.mark.long] if check in seen else [])
+        if check not in seen:
+            yield pytest.param(kind, check, True, id=kind.__name__)
+        yield pytest.param(kind, check, False, id=f"{kind.__name__}, all checks", marks=pytest.mark.long)
         seen.add(check)
 
 
-@pytest.mark.parametrize(("mutant", "check"), list(mutants()))
-def test_a_mutant_fails_the_one_check_that_is_made_for_it(mutant, check, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("mutant", "check", "quick"), list(mutants()))
+def test_a_mutant_fails_the_one_check_that_is_made_for_it(mutant, check, quick, tmp_path, monkeypatch):
     if mutant.role == "observer":
         monkeypatch.chdir(tmp_path)  # one of them writes where it stands
-    excuse = {c.name: SLOW[c.name] for c in CHECKS[mutant.role] if c.name in SLOW and c.name != check}
-    with pytest.raises(ConformanceError) as caught:
-        check_component(mutant(), excuse=excuse)
-    assert set(caught.value.report.failed) == {check}
-    assert re.search(rf"^  {check}: expected .*; got .*; ", str(caught.value), re.M | re.S), str(caught.value)
+    if quick:
+        one = trial(mutant())
+        text = f"  {check}: {one.finding(check).detail}"
+        failed = {name for name, finding in one.findings.items() if finding.status == "failed"}
+    else:
+        # What takes longest is left out where other checks must find the mutant.
+        excuse = {c.name: "not its fault" for c in CHECKS[mutant.role] if c.name in SLOW and c.name != check}
+        with pytest.raises(ConformanceError) as caught:
+            check_component(mutant(), excuse=excuse)
+        failed, text = set(caught.value.report.failed), str(caught.value)
+    assert failed == {check}
+    assert re.search(rf"^  {check}: expected .*; got .*; ", text, re.M | re.S), text
+
+
+SLOW = {"sharded", "null_calibration"}
 
 
 def test_every_check_has_a_mutant():
@@ -113,7 +135,7 @@ def test_every_check_has_a_mutant():
 BAD_MODULES = {
     "no_backend_at_import": "ONES = jax.numpy.ones(3)",
     "quiet_import": "print('hello')",
-    "no_config_change": "os.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
+    "no_config_change_at_import": "os.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
 }
 
 
@@ -127,9 +149,9 @@ def test_an_import_with_side_effects_is_found(check, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     kind = getattr(__import__(name), "Bad")  # noqa: B009
     monkeypatch.setenv("XLA_FLAGS", "")
-    with pytest.raises(ConformanceError) as caught:
-        check_proposer(kind(), excuse={"sharded": "x"})
-    assert caught.value.report.failed == (check,)
+    one = trial(kind())
+    found = {check: one.finding(check).status for check in BAD_MODULES}
+    assert found == dict.fromkeys(BAD_MODULES, "passed") | {check: "failed"}
 
 
 def test_an_import_that_ends_the_process_is_told(tmp_path, monkeypatch):
@@ -141,7 +163,7 @@ def test_an_import_that_ends_the_process_is_told(tmp_path, monkeypatch):
 
 def test_an_excused_check_is_not_run_and_its_reason_is_printed(capsys):
     report = check_component(Counter(), excuse={"quiet": "it talks to people"})
-    assert "9 checks ran, 1 excused (quiet: it talks to people)" in capsys.readouterr().out
+    assert "10 checks ran, 1 excused (quiet: it talks to people)" in capsys.readouterr().out
     assert [r.name for r in report.having("excused")] == ["quiet"]
 
 
@@ -159,7 +181,7 @@ def test_a_bad_excuse_is_an_error(excuse, text):
 
 def test_whoever_excuses_too_much_fails():
     excuse = {check.name: "no" for check in CHECKS["observer"][2:]}
-    with pytest.raises(ConformanceError, match=r"only 2 of 10 checks ran, at least 8 must"):
+    with pytest.raises(ConformanceError, match=r"only 2 of 11 checks ran, at least 8 must"):
         check_component(Counter(), excuse=excuse)
 
 
@@ -173,8 +195,7 @@ def test_a_class_or_something_else_is_refused():
 def test_settings_are_put_back_after_a_component_that_changes_them():
     before = jax.config.values["jax_default_matmul_precision"]
     meddler = next(kind for kind in MUTANTS if kind.__name__ == "Meddles")
-    with pytest.raises(ConformanceError):
-        check_component(meddler(), excuse={"sharded": "x"})
+    assert trial(meddler()).finding("no_config_change").status == "failed"
     assert jax.config.values["jax_default_matmul_precision"] == before
 
 
@@ -190,9 +211,9 @@ def test_the_page_lists_every_check_as_the_kit_has_it():
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
     for checks in CHECKS.values():
         for check in checks:
-            first = check.demand.split(":")[0].split(". ")[0].rstrip(".")
+            first = check.demand.split(":")[0].split(". ")[0].rstrip(".") + " (*long*)" * check.long
             assert f"| `{check.name}` | {first} |" in page, f"| `{check.name}` | {first} |"
-    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    named = set(re.findall(r"^\| `(\w+)` \|", page.partition("## The checks")[2], re.MULTILINE))
     assert named == {check.name for checks in CHECKS.values() for check in checks}
 
 
@@ -202,10 +223,10 @@ def test_the_kit_imports_neither_pytest_nor_scipy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("excuse", [SLOW, pytest.param({"sharded": "x"}, marks=pytest.mark.long)], ids=["quick", "all"])
-def test_nothing_in_the_kit_depends_on_the_component_being_built_in(excuse):
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.long)], ids=["quick", "all"])
+def test_nothing_in_the_kit_depends_on_the_component_being_built_in(quick):
     larger = dataclasses.replace(MeanBounds(), block=64)
-    assert check_component(larger, excuse=excuse).component == "MeanBounds"
+    assert check_component(larger, quick=quick).component == "MeanBounds"
 
 
 def test_the_former_name_of_findings_still_works_and_says_so():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Lt
 from typing_extensions import Doc
 
-from ...component import Positive, Real
+from ...component import Kit, Positive, Real
 from ...core.adapt import Adapter
 from ...core.layout import Site
 from ...core.task import Metric
@@ -41,6 +41,7 @@ class Reweight(Adapter):
     """
 
     follows = True
+    kit = Kit(excuse={"aims_kept": "it is there to move them"})
 
     memory: Annotated[Real, Ge(0), Lt(1), Doc("what a running mean keeps of itself in a round")] = 0.9
     temperature: Annotated[Positive, Doc("lower ones prioritise more: weights can differ e^(2 / temperature)-fold")] = (

@@ -13,7 +13,7 @@ from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from typing_extensions import Doc
 
-from ...component import Count, Fault, Positive
+from ...component import Count, Fault, Kit, Positive
 from ...core.assess import Assessor
 from ...core.objectives import find
 from ...core.task import Metric
@@ -83,6 +83,8 @@ class Bootstrap(Assessor):
         Literal["percentile", "bca"], Doc("percentile: as resampled; bca: corrected for bias and skewness")
     ] = "percentile"
     resamples: Annotated[Count, Doc("how often examples are drawn; no p-value is below 1 / (resamples + 1)")] = 1999
+
+    kit = Kit({"statistic": "mean", "block": 256, "blocks": 2, "resamples": 99})
 
     def check(self) -> list[Fault]:
         """Faults of the options: a level too small for the resamples, `q` or `denominator` with another statistic."""

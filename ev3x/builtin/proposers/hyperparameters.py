@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from typing_extensions import Doc
 
-from ...component import Count, Fault, unknown
+from ...component import Count, Fault, Kit, unknown
 from ...core.data import Explore
 from ...core.layout import Site
 from ...core.propose import Proposer
@@ -47,6 +47,16 @@ class Hyperparameters(Proposer):
     count: Annotated[Count, Doc("candidates per round")] = 8
     length: Annotated[Count, Doc("gradient steps per candidate and round")] = 100
     sampling: Annotated[Literal["quasi", "random"], Doc("quasi-random or independent points")] = "quasi"
+
+    kit = Kit(
+        {
+            "loss": "logistic",
+            "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+            "ranges": {"learning_rate": {"low": 0.01, "high": 1.0, "log": True}},
+            "count": 3,
+            "length": 3,
+        }
+    )
 
     def check(self) -> list[Fault]:
         """A fault when there is no range."""

@@ -12,7 +12,7 @@ import optax
 from annotated_types import Ge
 from typing_extensions import Doc
 
-from ...component import Count, Fault, Natural, Real
+from ...component import Count, Fault, Kit, Natural, Real
 from ...core.data import Explore
 from ...core.layout import Site
 from ...core.propose import Proposer
@@ -51,6 +51,8 @@ class Trajectories(Proposer):
     losers: Annotated[Literal["rewind", "inherit"], Doc("what becomes of the optimizer states of losers")] = "rewind"
     stretch: Annotated[Real, Ge(1), Doc("factor on the length for every round since the last promotion")] = 1.0
     longest: Annotated[Natural, Doc("the most steps that stretching may reach; 0: ten times the length")] = 0
+
+    kit = Kit({"losses": ["logistic", "hinge"], "optimizers": [{"name": "sgd", "learning_rate": 0.1}], "length": 3})
 
     def check(self) -> list[Fault]:
         """Faults of the options: no candidate, or no room to stretch trajectories."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Doc
 
-from ev3x.component import Count
+from ev3x.component import Count, Kit
 from ev3x.core.data import Arrays, Assess, Decide, Explore, Splits
 from ev3x.core.task import Data
 from ev3x.values import checked_seed
@@ -42,6 +42,8 @@ class DistillDigits(Distillation):
     dims: ClassVar[Literal[1, 2]] = 2
 
     hidden: Annotated[tuple[Count, ...], Doc("units of each hidden layer of the student mlp")] = (32,)
+
+    kit = Kit({"hidden": [8]})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import optax
 from annotated_types import Ge
 from typing_extensions import Doc
 
-from ev3x import Candidates, Explore, Feedback, Loss, Optimizer, Proposer, Range, Ranges, Site, training
+from ev3x import Candidates, Explore, Feedback, Kit, Loss, Optimizer, Proposer, Range, Ranges, Site, training
 from ev3x.component import Count, Fault, Names, Positive, unknown
 
 from .hypergradients import Hypergradient, MetaLoss, TrainLoss, evograd, one_step
@@ -63,6 +63,15 @@ class HyperLearner(Proposer):
     losers: Annotated[Literal["keep", "rewind"], Doc("what becomes of what a losing candidate has learned")] = "keep"
 
     needs = frozenset({"meta", "hypers"})
+    kit = Kit(
+        {
+            "loss": "logistic",
+            "meta_loss": "hinge",
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "meta_optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "length": 1,
+        }
+    )
 
     def hypergradient(
         self, train_loss: TrainLoss, meta_loss: MetaLoss, params: PyTree, hypers: Hypers, key: Array

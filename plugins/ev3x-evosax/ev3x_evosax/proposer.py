@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from typing_extensions import Doc
 
-from ev3x import Candidates, Explore, Feedback, Move, Proposer, Site
+from ev3x import Candidates, Explore, Feedback, Kit, Move, Proposer, Site
 from ev3x.component import Count, Fault, Positive
 from ev3x.training import where
 
@@ -67,6 +67,7 @@ class Strategy(Proposer):
     """
 
     kind: ClassVar[Kind]
+    kit: ClassVar[Kit] = Kit({"population": 8})
     constructor: ClassVar[tuple[str, ...]] = ()
     refused: ClassVar[str] = ""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from typing_extensions import Doc
 
-from ev3x import Optimizer
+from ev3x import Kit, Optimizer
 from ev3x.component import Count, unknown
 
 from . import strategies
@@ -72,12 +72,14 @@ def _component(kind: Kind) -> type[Strategy]:
     if lacking:
         refused = f"evosax's {kind.__name__} needs {', '.join(lacking)}, which no option can say"
         about = f"Cannot be used: {refused}."
-    namespace = {
+    namespace: dict[str, Any] = {
         "__doc__": f"{about}\n\n{inspect.getdoc(Strategy)}",
         "kind": kind,
         "constructor": tuple(name for name, _, _ in fields),
         "refused": refused,
     }
+    if refused:
+        namespace["kit"] = Kit()  # there is nothing to try
     made = dataclasses.make_dataclass(kind.__name__, fields, bases=(Strategy,), namespace=namespace, frozen=True)
     made.__module__ = __name__
     return made

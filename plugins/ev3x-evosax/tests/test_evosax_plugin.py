@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 import ev3x_evosax
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import ev3x
 import ev3x.config
 from ev3x.cli import app
+from ev3x.testing import sample
 from ev3x.testing.distribution import DistributionTests, built, snippets
 
 HERE = Path(__file__).parents[1]
@@ -42,6 +44,22 @@ class TestDistribution(DistributionTests):
 
     def offers(self):
         return {"proposer": ev3x_evosax.components()}
+
+    def tried(self):
+        """A population, a distribution in a subspace, and one of the other strategies."""
+        others = {name: kind for name, kind in super().tried().items() if not kind.refused}
+        return {
+            "population": ev3x_evosax.component("simple_ga")(population=4),
+            "distribution": ev3x_evosax.component("sep_cma_es")(population=4, view="subspace", dimensions=3),
+            **sample(others, 1, seed=16),
+        }
+
+    def test_it_keeps_the_contract(self, check):
+        """Nothing is excused."""
+        try:
+            super().test_it_keeps_the_contract(check)
+        except unittest.SkipTest as reason:
+            pytest.fail(f"{reason}")
 
 
 def test_offering_them_leaves_the_backends_off_and_jax_as_it_was():

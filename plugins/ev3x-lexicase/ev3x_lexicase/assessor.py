@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from ev3x import Assessment, Assessor, Block, Metric, Outcome, Question, ops
+from ev3x import Assessment, Assessor, Block, Kit, Metric, Outcome, Question, ops
 from ev3x.component import Count, Names, Real, unknown
 
 from .shares import MOST, selection_shares
@@ -44,6 +44,8 @@ class Lexicase(Assessor):
     """
 
     weighted = False
+    # In blocks of 32, shares of tournaments need not favour the best mean, as `direction` demands.
+    kit = Kit({"block": 64, "tournaments": 256})
 
     block: Annotated[Count, Doc("examples scored at a time")] = 1024
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1

@@ -101,6 +101,7 @@ def test_a_grown_model_that_proves_itself_is_promoted_in_its_new_shape():
     assert not bool(trained.adapters["grow"].trial) and int(trained.adapters["grow"].size) == 1
 
 
+@pytest.mark.long
 def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial_and_training_goes_on():
     # Far from the incumbent in the wrong direction: worse, which would restore the incumbent.
     run = growing(Shift((-50.0,)), patience=1)
@@ -112,6 +113,7 @@ def test_nothing_is_rolled_back_while_a_grown_model_is_on_trial_and_training_goe
     assert int(second.decision.move) == ev3x.Move.TAKE
 
 
+@pytest.mark.long
 def test_without_a_gate_a_grown_model_is_accepted_at_once_and_nothing_is_undone():
     run = growing(patience=2, most=1)
     run.plan = dataclasses.replace(
@@ -200,6 +202,7 @@ def grown_once(run):
     return state
 
 
+@pytest.mark.long
 def test_optimizer_states_go_on_where_the_model_does():
     proposer = Trajectories(losses=["xent"], optimizers=[sgd(0.3, momentum=0.9)], length=5)
     run = growing(proposer, how=("zeros",), patience=1)
@@ -212,7 +215,7 @@ def test_optimizer_states_go_on_where_the_model_does():
     assert not any(x.any() for x in jax.tree.leaves(state.proposers["trajectories"].optimizers))
 
 
-@pytest.mark.parametrize("name", ["zeros", "halves"])
+@pytest.mark.parametrize("name", [pytest.param("zeros", marks=pytest.mark.long), "halves"])
 def test_a_morphism_is_verified_on_a_training_batch(name):
     run = growing(patience=1, how=(name,), tolerance=1e-6)
     run.round(run.init(0))
@@ -257,6 +260,7 @@ def test_rounds_between_growths_compile_once_per_shape():
     assert sorted(traced) == [1, 2]
 
 
+@pytest.mark.long
 def test_a_size_compiles_on_trial_and_alone():
     still, traced = counting()
     run = growing(patience=1, most=1)

@@ -49,6 +49,7 @@ def words(run, records):
     return [adapter.describe(int(c)) if c else "" for c in records.decision.calls[:, 1]]
 
 
+@pytest.mark.long
 def test_a_pass_ends_when_the_largest_student_stalls_and_the_next_begins_with_a_fresh_small_one():
     run = passing()
     state, records = run.rounds(run.init(0, GOOD), 20)

@@ -22,10 +22,10 @@ PAIRED = tuple(null.RULES)
     ("metric", "gain", "copied", "n"),
     [
         ("accuracy", 0.0, 0.8, 2_048),
-        ("likelihood", 0.0, 0.0, 2_048),
         *(
             pytest.param(*case, marks=pytest.mark.long)
             for case in [
+                ("likelihood", 0.0, 0.0, 2_048),
                 ("accuracy", 0.0, 0.0, 2_048),
                 ("accuracy", 0.0, 0.98, 2_048),
                 ("accuracy", -0.002, 0.8, 2_048),
@@ -47,11 +47,13 @@ def test_a_true_gain_is_found_where_the_published_rule_is_blind():
     assert per_round > 850 and over_run > 800 and published < 50
 
 
+@pytest.mark.long
 def test_a_gain_of_a_metric_without_bounds_is_found():
     per_round, over_run = null.promotions(PAIRED[:2], null.Case("likelihood", 0.05, 0.8, 8_192), 1_000).tolist()
     assert per_round > 950 and over_run > 900
 
 
+@pytest.mark.long
 def test_the_level_is_used_and_not_left_lying():
     """A test that never promotes would be honest too: at zero gain the rate comes near the level."""
     hits, _ = null.promotions(PAIRED[:2], null.Case("likelihood", 0.0, 0.0, 2_048), REPEATS).tolist()
@@ -75,6 +77,7 @@ def test_looking_after_every_block_promotes_who_is_no_better_at_the_level_at_mos
     assert found["high"] > assessor.level / 5, "a test that never promotes would be honest too"
 
 
+@pytest.mark.long
 def test_over_a_run_any_false_promotion_is_as_rare_as_promised():
     found = assurance.any_false("betting", 0.0, 0.8, repeats=300, rounds=100)
     assert found["all"]["low"] <= assurance.LEVEL, f"some false promotion in 100 rounds: {told(found['all'])}"

@@ -17,6 +17,7 @@ import ev3x
 from ev3x.builtin.assessors.paired import SCORE_TEST_ERROR, Paired, tango_p
 
 B, N = 4, 512
+LONG = pytest.mark.long
 quick = settings(deadline=None, max_examples=40)
 CLAIM = ev3x.Metric("claim", right)
 GUARDED = {
@@ -66,9 +67,14 @@ def test_without_a_difference_the_score_test_has_a_closed_form(n, margin):
 
 
 @pytest.mark.parametrize(
-    ("n", "margin"), [(100, 0.1), (300, 0.02), (512, 0.02), (2048, 0.005), (2048, 0.01), (2048, 0.02)]
+    ("n", "margin"),
+    [
+        (100, 0.1),
+        (2048, 0.01),
+        *(pytest.param(*x, marks=LONG) for x in ((300, 0.02), (512, 0.02), (2048, 0.005), (2048, 0.02))),
+    ],
 )
-@pytest.mark.parametrize("wins", [1e-9, 0.005, 0.05, 0.2])
+@pytest.mark.parametrize("wins", [1e-9, 0.05, *(pytest.param(x, marks=LONG) for x in (0.005, 0.2))])
 def test_the_score_test_keeps_its_level_even_where_it_is_strict(wins, n, margin):
     """Exactly: the chance of every table of wins and losses, when the contender is worse by the margin."""
     losses = wins + margin
@@ -195,9 +201,6 @@ def promoted(binary, copied, loss, alpha):
     return jax.lax.map(jax.vmap(once), keys).sum(dtype=jnp.int32)
 
 
-LONG = pytest.mark.long
-
-
 @pytest.mark.parametrize("alpha", [pytest.param(0.05, marks=LONG), 0.01])
 @pytest.mark.parametrize(
     ("binary", "copied"), [pytest.param(True, 0.8, marks=LONG), pytest.param(True, 0.95, marks=LONG), (False, 0.8)]
@@ -212,7 +215,8 @@ def test_a_guarded_metric_worse_by_its_margin_is_let_through_at_the_stated_rate_
     assert high >= alpha / 2, "a guard that lets nothing through would be honest too"
 
 
-@pytest.mark.parametrize(("binary", "copied", "least"), [(True, 0.95, 0.9), pytest.param(False, 0.99, 0.9, marks=LONG)])
+@LONG
+@pytest.mark.parametrize(("binary", "copied", "least"), [(True, 0.95, 0.9), (False, 0.99, 0.9)])
 def test_a_guarded_metric_that_is_no_worse_lets_a_better_claim_through(binary, copied, least):
     rate = int(promoted(binary, copied, 0.0, 0.05)) / REPEATS
     print(f"\n{'binary' if binary else 'plain'} {copied}: {rate:.4f}", end="")

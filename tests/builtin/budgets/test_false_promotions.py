@@ -71,6 +71,7 @@ def test_the_chance_of_any_false_promotion_is_at_most_the_level_and_close_to_it(
     assert interval.low <= LEVEL and interval.high > 0.8 * LEVEL
 
 
+@pytest.mark.long
 def test_a_rate_is_the_chance_of_any_false_promotion_where_there_is_no_gain_at_all():
     _, p_values = drawn(0.0)
     for budget in (Lord(remembered=64), Saffron(remembered=64), Elond()):

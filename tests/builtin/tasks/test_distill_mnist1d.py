@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +25,17 @@ TASK = DistillMnist1D(hidden=(7, 5))
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@pytest.fixture(scope="module")
-def data(teacher: Teacher) -> Data:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """A teacher that trains in no time and knows nothing, in place of the full one."""
+    monkeypatch.setenv("EV3X_CACHE", str(tmp_path_factory.getbasetemp() / "small"))
+    settings = functools.partial(mnist1d_teacher.Settings, channels=(2,), steps=3, batch_size=8)
+    monkeypatch.setattr(mnist1d_teacher, "Settings", settings)
+    return mnist1d_teacher.load()
+
+
+@pytest.fixture
+def data(small: Teacher) -> Data:
     return TASK.load(3)
 
 
@@ -129,7 +139,7 @@ def test_load_is_reproducible(data: Data) -> None:
     assert str(jax.tree.structure(again.splits)) == str(jax.tree.structure(data.splits))
 
 
-def test_splits(data: Data, teacher: Teacher) -> None:
+def test_splits(data: Data, small: Teacher) -> None:
     splits = splits_of(data).check()
     assert splits.explore.batch_size == TASK.batch_size
     drawn = jax.tree.map(lambda x: x[0], splits.explore.draw(jax.random.key(0), 2))
@@ -142,11 +152,13 @@ def test_splits(data: Data, teacher: Teacher) -> None:
     fresh = meta.batch(meta.draw(jax.random.key(0), 1)[0])["x"]
     assert fresh.shape == (64, 40) and not np.array_equal(fresh[:8], assess) and not np.array_equal(assess, decide)
     assert data.test.size == 1000 and set(data.test.tree) == {"x", "y"}
-    assert f"{teacher.accuracy:.1%}" in data.about
+    assert f"{small.accuracy:.1%}" in data.about
 
 
-def test_a_student_learns_more_from_the_teacher_than_from_labels(data: Data) -> None:
+@pytest.mark.long
+def test_a_student_learns_more_from_the_teacher_than_from_labels(teacher: Teacher) -> None:
     task = DistillMnist1D()
+    data = task.load(3)
     explore, optimizer = splits_of(data).explore, optax.sgd(0.1, momentum=0.9)
 
     def accuracy(loss: str) -> float:
@@ -176,7 +188,7 @@ def test_module_needs_neither_flax_nor_mnist1d_until_used() -> None:
     assert done.stdout.strip() == "[]", done.stdout
 
 
-def test_a_teacher_on_the_fly_answers_for_examples_as_they_were_varied(teacher: Teacher) -> None:
+def test_a_teacher_on_the_fly_answers_for_examples_as_they_were_varied(small: Teacher) -> None:
     task = DistillMnist1D(hidden=(7,), teaching="on_the_fly")
     splits = task.load(3).splits
     assert isinstance(splits, Splits) and isinstance(splits.explore.source, Arrays)
@@ -186,6 +198,6 @@ def test_a_teacher_on_the_fly_answers_for_examples_as_they_were_varied(teacher: 
     batch = jax.jit(lambda e: e.batch(jax.tree.map(lambda x: x[0], e.draw(key, 1))))(splits.explore)
     assert batch["teacher"].shape == (64, 10)
     settings = mnist1d_teacher.Settings()
-    expected = mnist1d_teacher.predict(settings, teacher.weights, batch["x"])
+    expected = mnist1d_teacher.predict(settings, small.weights, batch["x"])
     np.testing.assert_allclose(batch["teacher"], expected, atol=1e-4)
     assert not (np.asarray(batch["x"])[:, None] == np.asarray(plain)[None]).all(-1).any()

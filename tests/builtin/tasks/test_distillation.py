@@ -28,7 +28,10 @@ STUDENTS = {
     "digits-resnet": DistillDigits(**SMALL),
     "cifar-resnet": DistillCifar(**SMALL),
 }
-TASKS = pytest.mark.parametrize("name", STUDENTS)
+LARGE = {"digits-resnet", "cifar-resnet"}  # two dimensions take longer to compile
+TASKS = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in STUDENTS]
+)
 
 
 def batch_of(task, n=12):

@@ -122,6 +122,7 @@ def test_digits_are_uniform(fresh: Sample) -> None:
     assert stats.chisquare(np.bincount(fresh[1], minlength=10)).pvalue > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("power", [1, 2, 3])
 def test_moments_of_each_digit_and_position(fresh: Sample, reference: Sample, power: int) -> None:
     (x, y), (x_ref, y_ref) = fresh, reference
@@ -131,18 +132,21 @@ def test_moments_of_each_digit_and_position(fresh: Sample, reference: Sample, po
     assert 0.7 < np.std(z) < 1.3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lag", [1, 2, 3, 10, 20])
 def test_products_of_neighbours(fresh: Sample, reference: Sample, lag: int) -> None:
     z = _z(*(x[:, lag:] * x[:, :-lag] for x in (fresh[0], reference[0])))
     assert np.abs(z).max() < 4
 
 
+@pytest.mark.long
 def test_quantiles_of_values_and_steps(fresh: Sample, reference: Sample) -> None:
     for a, b in ((fresh[0], reference[0]), (np.diff(fresh[0]), np.diff(reference[0]))):
         p = [stats.ks_2samp(a[:, i], b[:, i]).pvalue for i in range(a.shape[1])]
         assert min(p) > 1e-3 / len(p)
 
 
+@pytest.mark.long
 def test_a_classifier_cannot_tell_them_apart(fresh: Sample, reference: Sample) -> None:
     assert 0.48 < _told_apart(reference[0], fresh[0]) < 0.52
     # The test has teeth: it sees twice the jitter.
@@ -150,6 +154,7 @@ def test_a_classifier_cannot_tell_them_apart(fresh: Sample, reference: Sample) -
     assert _told_apart(reference[0][::2], (fresh[0] + jitter)[::2]) > 0.8
 
 
+@pytest.mark.long
 def test_the_teacher_does_as_well_on_fresh_examples(teacher: Teacher, fresh: Sample, reference: Sample) -> None:
     right = [
         np.argmax(mnist1d_teacher.predict(Settings(), teacher.weights, x), axis=1) == y for x, y in (fresh, reference)

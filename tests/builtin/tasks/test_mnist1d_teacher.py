@@ -21,6 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache_file(TINY)
 
 
+@pytest.mark.long
 def test_full_teacher_beats_the_published_network(teacher: Teacher) -> None:
     assert teacher.accuracy > 0.965
     assert teacher.logits.shape == (4000, 10) and teacher.logits.dtype == np.float32
