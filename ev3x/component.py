@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
 from .values import FLOAT32, SEEDS, plain, twice
+from .values import checked_seed as checked_seed
 
 
 def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -226,7 +227,8 @@ def unfit(cls: type) -> tuple[Fault, ...]:
             _validator(cls, field.name)
         except (TypeError, pydantic.errors.PydanticUserError) as error:
             faults.append(Fault((field.name,), str(error).partition("\n")[0]))
-    return tuple(faults)
+    # Once is enough: messages hold all faults.
+    return (*faults[:-1], *(Fault(fault.path, f"{fault.text}; {ALLOWED}") for fault in faults[-1:]))
 
 
 @functools.cache
@@ -276,9 +278,8 @@ def _writes_itself(hint: Any) -> bool:
 def _check_frozen(hint: Any, inside: tuple[type, ...]) -> None:
     """Raises TypeError unless this is a frozen dataclass whose fields are functions or what options may be."""
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint.__dataclass_params__.frozen):  # type: ignore[attr-defined]
-        raise TypeError(
-            f"has the type {inspect.formatannotation(hint)}, which no option may have: {_advice(hint)}; {ALLOWED}"
-        )
+        name = inspect.formatannotation(hint).replace("jax.jaxlib._jax.", "jax.")
+        raise TypeError(f"has the type {name}, which no option may have: {_advice(hint)}")
     try:
         hints = _hints(hint)
         for field in dataclasses.fields(hint):
