@@ -33,7 +33,7 @@ Natural = Annotated[int, Ge(0), Lt(2**31)]
 Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 Real = float
 Positive = Annotated[float, Gt(0)]
-Seconds = Annotated[float, pydantic.AllowInfNan(True), Gt(0)]
+Seconds = Annotated[float, pydantic.AllowInfNan(True), Ge(0)]
 Names = Annotated[tuple[str, ...], pydantic.AfterValidator(_unlike)]
 
 ALLOWED = (

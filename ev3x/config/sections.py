@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
 from ..component import Component, Count, Fault, Names, Real, Seconds, Seed
@@ -20,7 +20,9 @@ class Run(Component):
     """When a run stops, where it begins, how often it is saved, what counts in it, and whether its code is native."""
 
     rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
-    seconds: Annotated[Seconds | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
+    seconds: Annotated[
+        Annotated[Seconds, Gt(0)] | None, Doc("stop after so many seconds of rounds, at the end of a chunk")
+    ] = None
     gradient_steps: Annotated[
         Annotated[int, Ge(1)] | None, Doc("stop after so many gradient steps of all candidates")
     ] = None
@@ -28,7 +30,7 @@ class Run(Component):
         None
     )
     seed: Annotated[Seed, Doc("everything random comes from it")] = 0
-    save_every: Annotated[Seconds, Doc("seconds between checkpoints")] = 10.0
+    save_every: Annotated[Seconds, Gt(0), Doc("seconds between checkpoints")] = 10.0
     native: Annotated[
         Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
     ] = "auto"
