@@ -33,7 +33,7 @@ Natural = Annotated[int, Ge(0), Lt(2**31)]
 Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 Real = float
 Positive = Annotated[float, Gt(0)]
-Seconds = Annotated[float, pydantic.AllowInfNan(True), Ge(0)]
+Seconds = Annotated[float, pydantic.AllowInfNan(True)]
 Names = Annotated[tuple[str, ...], pydantic.AfterValidator(_unlike)]
 
 ALLOWED = (
@@ -237,7 +237,7 @@ def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
 
 
 def _in_float32(value: float) -> float:
-    if not (abs(value) <= FLOAT32 or math.isinf(value)):  # infinite ones are here only where they are allowed
+    if not (abs(value) <= FLOAT32 or value == math.inf):  # which is here only where it is allowed
         raise ValueError(f"must be a number up to 3.4e38 (float32), got {value!r}")
     return value
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from annotated_types import Ge
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -36,7 +37,7 @@ class Screen:
 class ShowProgress(Observer):
     """Shows rounds, verdicts, promotions and the time left, on standard error."""
 
-    every: Annotated[Seconds, Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
+    every: Annotated[Seconds, Ge(0), Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Screen:
         """The handle, after the first lines; with a live display if there is a terminal."""
