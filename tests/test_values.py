@@ -22,6 +22,7 @@ from ev3x.builtin.assessors.lexicographic import Lexicographic
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.assessors.pareto import Pareto
+from ev3x.builtin.proposers.hyperparameters import Hyperparameters
 from ev3x.component import Component, OptionError
 from ev3x.config import ConfigError, Override, loads
 from ev3x.evolver import _key
@@ -213,6 +214,10 @@ class Alike(toys.Shift):
         return ("a", "a")
 
 
+def warm(temperature):
+    return optax.sgd(temperature)
+
+
 ERROR = ev3x.Metric("error", toys.right)
 
 
@@ -241,6 +246,12 @@ ERROR = ev3x.Metric("error", toys.right)
         (
             lambda: RangesOf([ev3x.Range("a", 0, 1)] * 2),
             "RangesOf: ranges: ranges need different names, got 'a' more than once",
+        ),
+        (
+            lambda: Hyperparameters(
+                "xent", ev3x.Optimizer(warm, temperature=1.0), {"temperature": {"low": 0.5, "high": 1.0}}
+            ).init(ev3x.Site(toys.Toy()), jax.random.key(0), None),
+            "range 'temperature' names an option of the optimizer and a hyperparameter of the task",
         ),
         (lambda: Paired(guards={1: 0.5, "1": 0.1}), "Paired: guards: each name must be a string, got 1"),
         (lambda: Paired(guards=(("a", 0.5), ("a", 0.1))), "Paired: guards: names something twice"),
