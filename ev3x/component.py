@@ -292,7 +292,10 @@ def _check_frozen(hint: Any, inside: tuple[type, ...]) -> None:
 def _advice(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     if kind is Callable:
-        return "make it a method of a subclass, or name the choices in a Literal"
+        return (
+            "make it a method of a subclass, or name the choices in a Literal, or hold it in a frozen dataclass where no "
+            "config is needed"
+        )
     if kind is tuple:
         return "say what it holds, as tuple[int, ...]"
     if not isinstance(kind, type) or kind in (Any, object):
