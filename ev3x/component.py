@@ -293,8 +293,8 @@ def _advice(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     if kind is Callable:
         return (
-            "make it a method of a subclass, or name the choices in a Literal, or hold it in a frozen dataclass where no "
-            "config is needed"
+            "make it a method of a subclass, or name the choices in a Literal; where no config is needed, hold it in a "
+            "frozen dataclass"
         )
     if kind is tuple:
         return "say what it holds, as tuple[int, ...]"

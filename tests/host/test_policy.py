@@ -188,7 +188,7 @@ def test_a_component_that_fails_before_the_first_round_is_named(good, case):
 
 
 def test_options_without_a_schema_leave_out_their_component_alone(good):
-    good("odd", BUDGET.format(body="path: object = __import__('pathlib').Path('x')"))
+    good("odd", BUDGET.format(body="held: ev3x.Metric = ev3x.Metric('m', len)"))
     made = invoke("config", "schema")
     assert made.exit_code == 0 and "good:mine" in made.stdout and "odd:mine" not in made.stdout
     assert "plugin 'odd' of ev3x-odd 1.5: the options of 'mine' have no schema" in made.stderr.replace("\n", " ")
