@@ -283,7 +283,7 @@ POWER_GOALS = {(0.01, 1): (0.99, 8_000), (0.01, 100): (0.90, 23_000), (-0.01, 1)
 def table_of_power(repeats: int, goals: Goals) -> list[Row]:
     """What becomes of candidates with true gains, and without."""
     print("\nPower, c = .8, at most 32,768 examples")
-    print("| rule | gain | round | promoted | mean examples | |\n|---|---|---|---|---|---|")
+    print("| rule | gain | nth round | promoted | mean examples | |\n|---|---|---|---|---|---|")
     rows = []
     for rule, gain, round_ in (
         (r, g, t) for r in (*ANYTIME, "paired") for g in (0.01, 0.005, 0.0, -0.01) for t in (1, 20, 100)
@@ -304,7 +304,7 @@ def table_of_power(repeats: int, goals: Goals) -> list[Row]:
 def table_of_bootstrap(repeats: int, goals: Goals) -> list[Row]:
     """A fixed sample that is resampled, on few repeats: a confirmation takes some 25 ms."""
     print(f"\nBootstrap of the mean, {BOOTSTRAP.resamples:,} resamples, over_run; {repeats} runs")
-    print("| gain | c | any promotion in 100 rounds | in round 1 | examples | |\n|---|---|---|---|---|---|")
+    print("| gain | c | any promotion in 100 rounds | in the first | examples | |\n|---|---|---|---|---|---|")
     rows = []
     for gain, copied in ((0.0, 0.0), (0.0, 0.8), (0.0, 0.98), (0.01, 0.8)):
         row = bootstrap(gain, copied, repeats)

@@ -100,7 +100,7 @@ def finish(directory: Path, rounds: int) -> tuple[float, float]:
 
 def used(pid: int) -> float:
     """The processor seconds that a process has used so far (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -127,7 +127,7 @@ def kill(directory: Path, rounds: int, after: float, expected: str) -> Kill | No
         return None
     steps = sorted(int(path.name) for path in directory.glob("checkpoints/*") if path.name.isdecimal())
     rows = directory / "rounds.jsonl"
-    noted = rows.read_text().count("\n") if rows.exists() else 0
+    noted = rows.read_text(encoding="utf-8").count("\n") if rows.exists() else 0
     during = _during(directory, steps)
     finish(directory, rounds)
     return Kill(

@@ -693,8 +693,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write the tables of docs/measurements.md, no measuring")
     args = parser.parse_args()
     if args.table:
-        results = json.loads((measure.RESULTS / "ops.json").read_text())
-        DOCS.write_text(documented(DOCS.read_text(), results))
+        results = json.loads((measure.RESULTS / "ops.json").read_text(encoding="utf-8"))
+        DOCS.write_text(documented(DOCS.read_text(encoding="utf-8"), results), encoding="utf-8")
         return
     repeats = 7 if args.quick else args.repeats
     rows = []
@@ -717,7 +717,7 @@ def main() -> None:
         print("not written: not all was measured")
         return
     if args.op:  # the rest stays
-        before = json.loads((measure.RESULTS / "ops.json").read_text())
+        before = json.loads((measure.RESULTS / "ops.json").read_text(encoding="utf-8"))
         again = {row["op"]: [r for r in rows if r["op"] == row["op"]] for row in rows}
         order = dict.fromkeys(row["op"] for row in before["rows"])
         of = {name: [row for row in before["rows"] if row["op"] == name] for name in order} | again

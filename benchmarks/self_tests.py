@@ -59,7 +59,7 @@ def main() -> None:
     runs: list[dict[str, list[float]]] = []
     for turn in range(given.repeats):
         command = [sys.executable, "-c", CODE, str(turn), *given.plugin]
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, encoding="utf-8")
         runs.append(json.loads(done.stdout))
     table = Table("target", "processor ms", "most", "clock ms")
     rows = []

@@ -67,10 +67,12 @@ def _installed(folder: Path, count: int) -> Path:
         info = folder / f"stranger_{i}-1.{i}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: stranger-{i}\nVersion: 1.{i}\n" + "About it.\n" * 200
+            f"Metadata-Version: 2.1\nName: stranger-{i}\nVersion: 1.{i}\n" + "About it.\n" * 200, encoding="utf-8"
         )
         plugin = f"[ev3x]\np{i} = module_of_{i}\n[ev3x.api]\np{i} = v1\n" if i % 10 == 0 else ""
-        (info / "entry_points.txt").write_text(f"[console_scripts]\ns{i} = stranger_{i}:main\n{plugin}")
+        (info / "entry_points.txt").write_text(
+            f"[console_scripts]\ns{i} = stranger_{i}:main\n{plugin}", encoding="utf-8"
+        )
     return folder
 
 

@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 ENTRIES, MODULE_LINES, FUNCTION_LINES = 24, 300, 60
 
-GROUND = {"component", "values", "ffi", "cache", "metrics", "devices", "wrong_sums"}
+GROUND = {"component", "values", "ffi", "cache", "metrics", "devices", "text", "wrong_sums"}
 HANDS_OUT = {"__init__"}  # imports public names when they are first used
 # What each room imports of the others. The first four rules of docs/design.md follow from it.
 MAY_IMPORT: Mapping[str, set[str]] = {
@@ -155,3 +155,66 @@ def test_no_alias_of_arrays_and_trees_is_defined_twice():
         name: [module(path) for path in FILES if f"\n{name} = " in path.read_text(encoding="utf-8")] for name in aliases
     }
     assert homes == {n: ["ev3x.core.observe" if n == "Row" else "ev3x.core.types"] for n in aliases}
+
+
+BESIDE = [p for room in ("plugins", "benchmarks", "examples") for p in (PACKAGE.parent / room).rglob("*.py")]
+# What of the standard library takes the encoding of text from the locale, and how many arguments stand before the mode.
+OPENS = {"open": 1, "fdopen": 1, "TemporaryFile": 0, "NamedTemporaryFile": 0, "SpooledTemporaryFile": 1}
+CHILDREN = {"run", "Popen", "check_output"}
+BINARY = {"os.open", "tarfile.open", "zipfile.open"}
+
+
+def left_to_the_locale(tree: ast.AST) -> Iterator[int]:
+    """The lines with text that is read or written without an encoding."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(k.arg == "encoding" for k in node.keywords):
+            continue
+        name, options = ast.unparse(node.func), {k.arg: k.value for k in node.keywords}
+        last = name.rpartition(".")[2]
+        if last in OPENS and name not in BINARY:
+            place = OPENS[last] - (last == "open" and name != "open")  # a method: what it opens stands before it
+            modes = [*node.args[place : place + 1], *filter(None, [options.get("mode")])]
+            default = "w+b" if "Temporary" in last else "r"
+            mode = ast.literal_eval(modes[0]) if modes and isinstance(modes[0], ast.Constant) else default
+            yield from [node.lineno] if "b" not in str(mode) else []
+        elif (
+            (last == "read_text" and not node.args)
+            or (last == "write_text" and len(node.args) == 1)
+            or (last in CHILDREN and options.keys() & {"text", "universal_newlines"})
+            or last in ("FileHandler", "TextIOWrapper")
+        ):
+            yield node.lineno
+
+
+def test_text_is_in_utf_8_whatever_the_locale():
+    trees = TREES | {p: ast.parse(p.read_bytes()) for p in BESIDE if "tests" not in p.parts}
+    assert not [f"{path}:{line}" for path, tree in trees.items() for line in left_to_the_locale(tree)]
+
+
+def test_text_that_is_left_to_the_locale_is_found():
+    """The check above sees each way there is, and lets bytes be."""
+    left = """
+        open(p)
+        open(p, "w")
+        p.open("a")
+        p.open(mode="r")
+        os.fdopen(n, "w")
+        p.read_text()
+        p.write_text(t)
+        tempfile.NamedTemporaryFile("w")
+        subprocess.run(c, text=True)
+    """
+    right = """
+        open(p, "rb")
+        p.open("wb")
+        os.open(p, flags)
+        p.read_text("utf-8")
+        p.read_text(encoding="utf-8")
+        distribution.read_text("direct_url.json")
+        tempfile.TemporaryFile(dir=d)
+        tempfile.NamedTemporaryFile("wb")
+        subprocess.run(c)
+    """
+    lines = [[ast.parse(line.strip()) for line in text.strip().splitlines()] for text in (left, right)]
+    assert all(any(left_to_the_locale(tree)) for tree in lines[0])
+    assert not any(any(left_to_the_locale(tree)) for tree in lines[1])

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from .. import wrong_sums
+from .. import text, wrong_sums
 from ..host.discovery import discover, unreadable
 from . import config, doctor, explain, plugins, replay, run
-from .console import BAD_INPUT, DEBUG, Guarded, note_everything, out, say
+from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, say
 
 app = typer.Typer(
     cls=Guarded,
@@ -32,10 +32,19 @@ app.add_typer(config.app, name="config")
 
 
 def main() -> None:
-    """The console script. Errors from broken metadata of any distribution become messages in words."""
+    """The console script. Errors from broken metadata of any distribution become messages in words.
+
+    A standard stream that breaks ends no command; only the exit code says that standard output could not be written.
+    """
     wrong_sums.spare()
+    text.make_lasting()
     try:
         app()
+    except SystemExit as end:
+        if (said := text.lost()) is not None:
+            say(said, style="red")
+            sys.exit(end.code or LOST)
+        raise
     except Exception as error:
         if (said := unreadable(error, discover())) is None:
             raise

@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DEBUG, debugging, out
+from ..text import json_text, shown, shown_lines
+from .console import DEBUG, InputError, debugging, out
 
 if TYPE_CHECKING:
     import subprocess
@@ -40,6 +41,8 @@ def check(
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""
     from ..host.discovery import discover, normalized
 
+    if not timeout > 0:
+        raise InputError(f"--timeout must be a number of seconds above 0, got {timeout:g}")
     index = discover()
     found = index.of(distribution)
     findings = list(_metadata(index, normalized(distribution), found))
@@ -48,10 +51,10 @@ def check(
             tier = "none" if no_kit else "quick" if quick else "all"
             findings += _loaded(plugin, timeout, [tier, sample, seed, *[DEBUG] * debugging()])
     if as_json:
-        out(json.dumps({"distribution": distribution, "findings": findings}))
+        out(json_text({"distribution": distribution, "findings": findings}))
     else:
         for finding in findings:
-            out(f"{_SIGNS[finding['good']]:5} {finding['what']}: {finding['text']}")
+            out(shown_lines(f"{_SIGNS[finding['good']]:5} {shown(finding['what'])}: {finding['text']}"))
     if any(finding["good"] is False for finding in findings):
         raise typer.Exit(FAILED)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import out, quietly, say
+from ..text import json_text, shown
+from .console import out, quietly, say, usable
 from .hosting import Files, Locked, NoPlugins, Strict, hosting
 from .run import Set, Target, read
 
@@ -17,7 +17,7 @@ app = typer.Typer(help="Check and explain configs, and what they may hold.", no_
 
 @app.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config.")],
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", callback=usable, help="The config.")],
     set_: Set = None,
     plugin: Files = None,
     no_plugins: NoPlugins = False,
@@ -29,7 +29,7 @@ def check(
         from .. import config
 
         config.load(file, read(None, set_)[1], hosting(plugin, no_plugins, strict_plugins, locked).host())
-    out(f"{file}: good")
+    out(f"{shown(file)}: good")
 
 
 @app.command("explain")
@@ -49,6 +49,6 @@ def schema(plugin: Files = None, no_plugins: NoPlugins = False) -> None:
         from ..config.schema import schema as made
 
         found, faults = made(hosting(plugin, no_plugins).host())
-    print(json.dumps(found, indent=2), file=stdout, flush=True)
+    print(json_text(found, indent=2), file=stdout, flush=True)
     for fault in faults:
         say(fault, style="yellow")

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..text import console, shown, shown_lines, standard, why
+
 PACKAGE = Path(__file__).parents[1]
 # Known errors by name, so that no command must import jax to catch them.
 KNOWN = {"ConfigError", "PluginError", "LockError", "OptionError", "RunError", "CheckpointError", "ObserverError"}
-BAD_INPUT, DIFFERS, INTERRUPTED = 2, 3, 130
+KNOWN |= {"InputError"}
+LOST, BAD_INPUT, DIFFERS, INTERRUPTED = 1, 2, 3, 130
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 DEBUG = "--debug"
+
+
+class InputError(Exception):
+    """An argument of the command line cannot be used."""
 
 
 class _Quick:
@@ -66,10 +76,24 @@ class Guarded(QuickGroup):
             say("interrupted", style="red")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if not _in_words(error):
+            if (said := _in_words(error)) is None:
                 raise
-            say(str(error), style="red")
+            say(said, style="red")
             raise typer.Exit(BAD_INPUT) from error
+
+
+def usable(given: Path | list[Path] | None) -> Path | list[Path] | None:
+    """The path or paths as given; InputError for one that the system cannot take, or that no line of text can show."""
+    for path in given if isinstance(given, list) else filter(None, [given]):
+        if shown(text := os.fsencode(path).decode(errors="replace")) != text:
+            raise InputError(f"{shown(path)}: a path must not hold line breaks or control characters")
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise InputError(f"{shown(path)}: {why(error)}") from error
+    return given
 
 
 def out(text: str) -> None:
@@ -78,34 +102,44 @@ def out(text: str) -> None:
 
 
 def say(text: str, style: str = "") -> None:
-    """Write a line for people on standard error."""
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
+    """Write a line for people, or several, on standard error."""
+    console(standard("stderr"), soft_wrap=True).print(shown_lines(text), style=style)
 
 
 def note_everything() -> None:
-    """From here on, ev3x's log messages of level info go to standard error."""
-    import logging
+    """From here on, ev3x's log messages of level info are said, too."""
+    logging.getLogger("ev3x").setLevel(logging.INFO)
 
     logger = logging.getLogger("ev3x")
     logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
-    logger.addHandler(handler := logging.StreamHandler())
-    handler.setLevel(logging.INFO)
+    _InWords.lowest = logging.INFO
+
+
+class _InWords(logging.Handler):
+    """Says what ev3x and libraries log, in one line each; without it, libraries would write in forms of their own."""
+
+    lowest = logging.WARNING  # level of ev3x's own messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say the first line of the message, and of a library's whose it is."""
+        ours, grave = record.name.partition(".")[0] == "ev3x", record.levelno >= logging.WARNING
+        if grave or (ours and record.levelno >= self.lowest):
+            try:
+                text = record.getMessage()
+            except Exception:  # its arguments do not fit: no reason to stop whoever logs
+                text = str(record.msg)
+            kind, whose = "warning: " if grave else "", "" if ours else f"{record.name}: "
+            say(kind + whose + text.strip().partition("\n")[0], style="yellow" if grave else "")
 
 
 def debugging() -> bool:
     """Whether tracebacks are wanted (`--debug`)."""
-    import logging
-
     return logging.getLogger("ev3x").isEnabledFor(logging.DEBUG)
 
 
 @contextlib.contextmanager
 def _tracebacks() -> Iterator[None]:
     """Prints the full traceback of every fault that ev3x puts in words, and of an error that ends the body."""
-    import logging
-
     told: list[BaseException | None] = []
 
     def traced(record: logging.LogRecord) -> bool:
@@ -126,7 +160,7 @@ def _tracebacks() -> Iterator[None]:
             chain.append(cause)
             cause = cause.__cause__ or cause.__context__
         listed = told and type(error).__name__ == "ConfigError"  # its problems are faults that were told one by one
-        if _in_words(error) and not listed and not any(one is other for one in chain for other in told):
+        if _in_words(error) is not None and not listed and not any(one is other for one in chain for other in told):
             traceback.print_exception(error)
         raise
     finally:
@@ -138,21 +172,29 @@ def _tracebacks() -> Iterator[None]:
 def quietly(*, stdout: bool = False) -> Iterator[TextIO]:
     """The real standard output, while notes of libraries are kept out of it.
 
-    Warnings become single lines on standard error, deprecations are dropped; with `stdout`, whatever anyone prints goes
-    to standard error too.
+    Warnings and log messages become single lines on standard error, deprecations are dropped; with `stdout`, whatever
+    anyone prints goes to standard error too.
     """
-    import logging
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    real = sys.stdout
-    with warnings.catch_warnings():
+    real = standard("stdout") if sys.stdout is None else sys.stdout
+    with warnings.catch_warnings(), _logged():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _one_line
         with contextlib.redirect_stdout(sys.stderr) if stdout else contextlib.nullcontext():
-            yield real
+            yield cast(TextIO, real)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    root, handler = logging.getLogger(), _InWords()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def _one_line(
@@ -163,12 +205,17 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    say(f"warning: {message}", style="yellow")
+    say(f"warning: {' '.join(str(message).split())}", style="yellow")
 
 
-def _in_words(error: Exception) -> bool:
-    """Whether the message alone helps: our own kinds of error, and bad values that our own checks refuse."""
+def _in_words(error: Exception) -> str | None:
+    """The message, if it alone helps: of our own errors, of bad values that our checks refuse, and of files."""
     if KNOWN & {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("ev3x.")}:
-        return True
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{shown(error.filename)}: {why(error)}"
+    if isinstance(error, OSError) and error.errno in FULL:  # writing names no file
+        return f"a file cannot be written: {why(error)}"
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError | TypeError) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+    ours = isinstance(error, ValueError | TypeError) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+    return str(error) if ours else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..text import json_text
 from .console import quietly, say
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def doctor(
     with quietly(stdout=as_json) as stdout:
         report, targets = _look(plugin or (), all_)
     if as_json:
-        print(json.dumps(report | {"targets": [dataclasses.asdict(t) for t in targets]}), file=stdout, flush=True)
+        print(json_text(report | {"targets": [dataclasses.asdict(t) for t in targets]}), file=stdout, flush=True)
     else:
         _show(report, targets)
     broken = report["faults"] or any(t.fault for t in targets)

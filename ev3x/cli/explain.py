@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from ..text import json_text, shown
 from .console import out
 from .run import Json, RunDirectory
 
@@ -26,7 +26,7 @@ def explain(
     rows, summary = read(directory)
     found = overview(rows, summary) if round_ is None else of_round(rows, round_)
     if as_json:
-        out(json.dumps(found))
+        out(json_text(found))
     elif round_ is None:
         _overview(found)
     else:
@@ -138,7 +138,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> None:
 
     screen = tables.console()
     for name, fact in facts:
-        screen.print(Text(f"{name:10} {fact}"), soft_wrap=True)
+        screen.print(Text(shown(f"{name:10} {fact}")), soft_wrap=True)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

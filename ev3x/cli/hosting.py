@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .console import usable
+
 if TYPE_CHECKING:
     from ..host.host import Host
 
 Files = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Use this local file as a plugin, too.")
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", callback=usable, help="Use this local file as a plugin, too."),
 ]
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Use built-in components only.")]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Any fault of a plugin is an error.")]

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import out, quietly, say
+from ..text import shown
+from .console import out, quietly, say, usable
 
 
 def new(
@@ -32,12 +33,19 @@ def new(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE.py", help="Package this file, as --plugin takes it, under its own name."),
+        typer.Option(
+            "--from",
+            metavar="FILE.py",
+            callback=usable,
+            help="Package this file, as --plugin takes it, under its own name.",
+        ),
     ] = None,
     add: Annotated[
         bool, typer.Option("--add", help="Put the components into the folder ev3x-NAME, which exists.")
     ] = False,
-    into: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder ev3x-NAME goes.")] = Path(),
+    into: Annotated[
+        Path, typer.Option(metavar="DIR", callback=usable, help="Where the folder ev3x-NAME goes.")
+    ] = Path(),
 ) -> None:
     """Write a plugin that works at once, with its tests and a workflow for CI, and say what to do next."""
     from .. import scaffold
@@ -45,7 +53,7 @@ def new(
     chosen: Any = {"kind": kind, "native": native}
     with quietly():
         written = scaffold.create(name, source=source, into=into, add=add, **chosen)
-    out(f"{written.folder}: {', '.join(str(file.relative_to(written.folder)) for file in written.files)}")
+    out(f"{shown(written.folder)}: {', '.join(str(file.relative_to(written.folder)) for file in written.files)}")
     for note in written.notes:
         say(f"note: {note}", style="yellow")
     out("Next:")

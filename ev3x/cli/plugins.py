@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..host.discovery import BUILTIN
+from ..text import json_text, shown
 from . import check, new
-from .console import Quick, QuickGroup, out, quietly
+from .console import Quick, QuickGroup, out, quietly, say
 from .hosting import Files, hosting
 from .run import Json
 
@@ -44,15 +43,15 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         keys = ("plugin", "distribution", "version", "api", "value", "state")
         made = {"plugins": [dict(zip(keys, row, strict=True)) for row in rows + broken], "faults": list(index.faults)}
-        out(json.dumps(made))
+        out(json_text(made))
         return
     head = ("plugin", "distribution", "version", "API", "state")
     lines = [head, *((r[0], r[1], r[2], r[3], r[5]) for r in rows + broken)]
     widths = [max(len(line[i]) for line in lines) for i in range(4)]
     for line in lines:
-        out("  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip())
+        out(shown("  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip()))
     for fault in index.faults:
-        print(fault, file=sys.stderr)
+        say(fault)
 
 
 @app.command("show")
@@ -112,7 +111,7 @@ def _components(host: Host, plugin: str) -> None:
     from . import tables
 
     screen = tables.console()
-    screen.print(f"{info} ({info.value})", markup=False, soft_wrap=True)
+    screen.print(shown(f"{info} ({info.value})"), soft_wrap=True)
     rows = [
         (role, f"{plugin}:{name}", (inspect.getdoc(cls) or "").partition("\n")[0])
         for role in ROLES
@@ -125,7 +124,7 @@ def _options(name: str, role: str, cls: type[Component]) -> None:
     from . import tables
 
     screen = tables.console()
-    screen.print(f"{name}, {'an' if role[0] in 'ao' else 'a'} {role}", markup=False, style="bold")
-    screen.print(inspect.getdoc(cls) or "", markup=False, soft_wrap=True)
+    screen.print(f"{name}, {'an' if role[0] in 'ao' else 'a'} {role}", style="bold")
+    screen.print(inspect.getdoc(cls) or "", soft_wrap=True)
     rows = [(o.name, o.type, "required" if o.required else o.default, o.help) for o in cls.options()]
-    screen.print(tables.table(("option", "type", "default", "help"), rows) if rows else "\nno options", markup=False)
+    screen.print(tables.table(("option", "type", "default", "help"), rows) if rows else "\nno options")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..text import json_text
 from .console import DIFFERS, out, quietly, say
 from .hosting import Files, Locked, Strict, hosting
 from .run import Json, RunDirectory
@@ -39,7 +40,7 @@ def replay(
         setup = config.load(directory / CONFIG, [], hosting(plugin, strict=strict_plugins, locked=locked).host())
         found = derive(setup, directory)
     if as_json:
-        print(json.dumps(dataclasses.asdict(found)), file=stdout, flush=True)
+        print(json_text(dataclasses.asdict(found)), file=stdout, flush=True)
     else:
         _tell(found)
     if found.differences:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import INTERRUPTED, out, quietly
+from .. import text
+from .console import INTERRUPTED, InputError, out, quietly, say, usable
 from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Target = Annotated[
 Rounds = Annotated[int | None, typer.Option(help="Stop after so many rounds.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one option of the config.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", callback=usable, help="The directory of a run.")]
 
 
 def run(
@@ -36,7 +37,8 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random comes from it.")] = None,
     out_: Annotated[
-        Path | None, typer.Option("--out", help="The directory for the run; by default the next free runs/TASK-N.")
+        Path | None,
+        typer.Option("--out", callback=usable, help="The directory for the run; by default the next free runs/TASK-N."),
     ] = None,
     set_: Set = None,
     plugin: Files = None,
@@ -91,7 +93,9 @@ def resume(
 
 def export(
     directory: RunDirectory,
-    to: Annotated[Path | None, typer.Option(help="The file to write; by default RUN/weights.npz.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(callback=usable, help="The file to write; by default RUN/weights.npz.")
+    ] = None,
 ) -> None:
     """Write the weights of a run's incumbent to an .npz file that numpy alone can read."""
     with quietly():
@@ -104,12 +108,20 @@ def read(target: str | None, set_: list[str] | None) -> tuple[Path | None, list[
     """The config file, if the target is one, and the overrides; else the target is a task, the first override."""
     from ..config import Override
 
-    overrides = [Override.parse(text) for text in set_ or ()]
+    overrides = [Override.parse(_argument("--set", given)) for given in set_ or ()]
     if target is None:
         return None, overrides
-    if target.endswith(".toml") or Path(target).is_file():
+    if target.endswith(".toml") or os.path.isfile(target):  # False for a name that the system cannot take
+        usable(Path(target))
         return Path(target), overrides
-    return None, [Override(target, "task", target), *overrides]
+    return None, [Override(text.shown(target), "task", _argument("TASK", target)), *overrides]
+
+
+def _argument(name: str, given: str) -> str:
+    try:
+        return text.utf8(given)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> None:
@@ -117,11 +129,13 @@ def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> 
     with quietly(stdout=as_json) as stdout:
         summary = start()
     if as_json:
-        print(json.dumps(summary), file=stdout, flush=True)
+        print(text.json_text(summary), file=stdout, flush=True)
     elif not quiet:
         from . import tables
 
         tables.summary(summary)
+        if said := text.lost():  # summary.json has it all: the run did not fail
+            say(said, style="yellow")
     if summary["outcome"] == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -136,4 +150,4 @@ def _hushed(setup: Setup) -> Setup:
 def _free(task_id: str) -> Path:
     """The first of runs/TASK-1, runs/TASK-2, ... that does not exist."""
     name = task_id.rpartition(":")[2]
-    return next(p for i in itertools.count(1) if not (p := Path("runs") / f"{name}-{i}").exists())
+    return next(p for i in itertools.count(1) if not os.path.lexists(p := Path("runs") / f"{name}-{i}"))

@@ -11,17 +11,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .. import text
+
+WIDTH = 160  # where there is no terminal: wide, so that lines are not broken
+
 
 def console() -> Console:
-    """Standard output; wide if it is not a terminal, so that lines are not broken."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    """Standard output, which shows text as it is."""
+    stream = text.Stream(sys.stdout) if sys.stdout is not None else text.standard("stdout")
+    return text.console(stream, width=None if stream.isatty() else WIDTH)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table without a frame."""
     made = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(text.shown(cell)) for cell in row))
     return made
 
 
@@ -31,7 +36,7 @@ def summary(s: dict[str, Any]) -> None:
 
     screen = console()
     title = f"{s['task']}, seed {s['seed']}: {s['reason']}"
-    screen.print(Text(title, style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)
+    screen.print(Text(text.shown(title), style="bold" if s["outcome"] == "finished" else "bold yellow"), soft_wrap=True)
     scores = [(name, _score(s["baseline"][name]), _score(value)) for name, value in s["test"].items()]
     screen.print(table(("test set", "start", "final incumbent"), scores))
     facts = {
@@ -54,9 +59,11 @@ def summary(s: dict[str, Any]) -> None:
         if counts["rounds_without"]:
             rounds = f"in {counts['rounds_without']:,} of {s['rounds']:,} rounds none could win"
             facts[name] = f"{rounds}; {in_words(counts)}"
+    if faults := s["observer_faults"]:
+        facts["faults"] = ", ".join(f"observer {name!r} failed {_count(n, 'time')}" for name, n in faults.items())
     wide = max(8, *(len(name) + 2 for name in facts))
     for name, fact in facts.items():
-        screen.print(Text(f"{name:{wide}}{fact}"), soft_wrap=True)
+        screen.print(Text(text.shown(f"{name:{wide}}{fact}")), soft_wrap=True)
 
 
 def _ledger(figures: dict[str, float | None]) -> str:

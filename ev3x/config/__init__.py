@@ -14,6 +14,7 @@ import jax
 from ..host import lock
 from ..host.host import Host
 from ..run.setup import Setup
+from ..text import shown, why
 from .build import Builder
 from .override import ConfigError, Override
 from .resolved import Part, render
@@ -46,11 +47,11 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
             source.tree.pop("rounds", None)
     else:
         try:
-            source = with_defaults(path.read_text(encoding="utf-8"), str(path))
+            source = with_defaults(path.read_text(encoding="utf-8"), shown(path))
         except OSError as error:
-            raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+            raise ConfigError([f"{shown(path)}: cannot be read: {why(error)}"]) from error
         except UnicodeDecodeError as error:
-            raise ConfigError([f"{path}: is not UTF-8 text: {error}"]) from error
+            raise ConfigError([f"{shown(path)}: is not UTF-8 text: {error}"]) from error
     return _built(source, overrides, host)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from ..component import unknown
+from ..text import shown
 from .toml_lines import Path
 
 # Sections and the roles of their components: those with one component, and those with a list.
@@ -35,9 +36,10 @@ class Override:
     def parse(cls, text: str) -> Self:
         """The override `a.b=value`: a TOML value, or a bare word, which is a string."""
         path, equals, raw = text.partition("=")
+        origin = f"--set {shown(text)}"
         if not equals or not all(path.strip().split(".")):
-            raise ConfigError([f"--set {text}: must be option=value, such as confirm.level=0.01"])
-        return cls(f"--set {text}", path.strip(), _value(text, raw.strip()))
+            raise ConfigError([f"{origin}: must be option=value, such as confirm.level=0.01"])
+        return cls(origin, path.strip(), _value(origin, raw.strip()))
 
 
 def apply(tree: dict[str, Any], override: Override) -> Path:
@@ -90,13 +92,13 @@ def _step(node: Any, part: str, path: Path, override: Override) -> str | int:
     raise ConfigError([f"{override.origin}: {unknown(f'entry of {here}', part, filter(None, names))}"])
 
 
-def _value(text: str, raw: str) -> object:
+def _value(origin: str, raw: str) -> object:
     try:
         values = tomllib.loads(f"value = {raw}\n")
     except tomllib.TOMLDecodeError as error:
         if not raw or raw[0] in "[{\"'" or "\n" in raw:
-            raise ConfigError([f"--set {text}: {raw!r} is not a TOML value: {error}"]) from error
+            raise ConfigError([f"{origin}: {raw!r} is not a TOML value: {error}"]) from error
         return raw
     if len(values) != 1:
-        raise ConfigError([f"--set {text}: must set one value, got {len(values)}"])
+        raise ConfigError([f"{origin}: must set one value, got {len(values)}"])
     return values["value"]

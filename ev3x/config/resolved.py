@@ -44,4 +44,5 @@ def _lines(part: Part, explain: bool) -> list[str]:
 
 
 def _help(option: Option) -> str:
-    return f"{option.help} ({option.type})" if option.help else option.type
+    text = " ".join(option.help.split())  # a comment is one line
+    return f"{text} ({option.type})" if text else option.type

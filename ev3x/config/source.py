@@ -33,6 +33,8 @@ class Document:
 
 
 def parse(text: str, name: str) -> Document:
+    """The document of this TOML text, with or without a byte order mark."""
+    text = text.removeprefix("\ufeff")
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -22,6 +22,7 @@ import pluggy
 
 from ..component import Component, unfit, unknown
 from ..ffi import PLATFORMS, FfiTarget
+from ..text import shown, why
 from . import entry_points, hookspecs
 from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
 from .faults import cause
@@ -127,9 +128,9 @@ class Host:
         try:
             source = path.read_bytes()
         except OSError as error:
-            raise PluginError(f"{path}: cannot be read: {error.strerror}") from error
-        if path.suffix != ".py":
-            raise PluginError(f"{path}: must be a Python file, with the ending .py")
+            raise PluginError(f"{shown(path)}: cannot be read: {why(error)}") from error
+        if path.suffix != ".py" or shown(name) != name:
+            raise PluginError(f"{shown(path)}: must be a Python file, with the ending .py and a name in UTF-8")
         digest = hashlib.sha256(source).hexdigest()
         plugin = PluginInfo(name, str(path), "", f"(sha256 {digest[:12]})", location=path.resolve())
         with self._guarded(plugin, "cannot be loaded"):

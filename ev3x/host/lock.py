@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..text import draft
 from .discovery import PluginInfo, claimed, normalized
 from .policy import PluginPolicy
 
@@ -54,9 +56,11 @@ def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
         if len([p for p in claims if host.forbidden(p) is None]) > 1:
             raise LockError(claimed(name, claims))
     made = pins(host.plugins.values())
-    tables = [f'\n["{name}"]\nversion = "{pin.version}"\nsha256 = "{pin.sha256}"\n' for name, pin in made.items()]
+    q = functools.partial(json.dumps, ensure_ascii=False)  # strings of JSON are strings of TOML
+    tables = [f"\n[{q(n)}]\nversion = {q(pin.version)}\nsha256 = {q(pin.sha256)}\n" for n, pin in made.items()]
     try:
-        path.write_text(_HEAD + "".join(tables), encoding="utf-8")
+        with draft(path) as new:
+            new.write_text(_HEAD + "".join(tables), encoding="utf-8")
     except OSError as error:
         raise LockError(f"{path}: cannot be written: {error.strerror}") from error
     return made
@@ -110,7 +114,7 @@ def _differences(a: Mapping[str, Pin], b: Mapping[str, Pin], first: str, second:
 
 def _read(path: Path) -> dict[str, Pin]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return {normalized(name): Pin(str(t["version"]), str(t["sha256"])) for name, t in tables.items()}
     except OSError as error:
         raise LockError(f"{path}: cannot be read ({error.strerror}); `ev3x plugins lock` writes it") from error

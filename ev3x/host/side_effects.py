@@ -62,8 +62,11 @@ def watched(who: str) -> Iterator[None]:
 
 def last_words() -> list[str]:
     """The plugins that were being loaded when their processes died, as far as known; later calls omit them."""
-    found = []
-    for path in sorted(_crumbs().glob("*.txt")):
+    found: list[str] = []
+    notes: list[Path] = []
+    with contextlib.suppress(OSError):
+        notes = sorted(_crumbs().glob("*.txt"))
+    for path in notes:
         with contextlib.suppress(OSError, ValueError):
             if not _alive(int(path.stem)):
                 found.append(path.read_text(encoding="utf-8"))
@@ -114,7 +117,7 @@ def _crumb(who: str) -> Iterator[None]:
     path = _crumbs() / f"{os.getpid()}.txt"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(who, encoding="utf-8")
+        path.write_text(who, encoding="utf-8", errors="backslashreplace")
     try:
         yield
     finally:

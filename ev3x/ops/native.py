@@ -136,7 +136,7 @@ def load_library() -> Library:
 def runtime_ffi_version() -> Version:
     """XLA's FFI (major, minor) in the jaxlib that runs now, read from the header it ships."""
     # jaxlib tells it nowhere else.
-    text = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    text = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text(encoding="utf-8")
     found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", text))
     return int(found["MAJOR"]), int(found["MINOR"])
 

@@ -61,7 +61,7 @@ class StoredTest:
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """Returns the stored results: values in nested lists, by case and field."""
-        return json.loads(self.path.read_text())
+        return json.loads(self.path.read_text(encoding="utf-8"))
 
     def results(self, function: Callable[..., Any]) -> Results:
         """Returns what `function`, `call` or `definition`, gives on the CPU."""
@@ -88,7 +88,7 @@ class StoredTest:
         for case, fields in self.results(self.definition).items():
             lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(_shortest(a))}" for name, a in fields.items())
             cases.append(f"  {json.dumps(case)}: {{\n{lines}\n  }}")
-        self.path.write_text("{\n" + ",\n".join(cases) + "\n}\n")
+        self.path.write_text("{\n" + ",\n".join(cases) + "\n}\n", encoding="utf-8")
 
     def _near(self, got: np.ndarray, want: np.ndarray) -> bool:
         if got.shape != want.shape or not np.issubdtype(got.dtype, np.floating):

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
+import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ..core.types import PyTree, Record, State
+from ..text import shown, why
 
 
 class CheckpointError(Exception):
@@ -105,11 +109,14 @@ class Checkpoints:
     def __init__(self, directory: Path, homes: Mapping[str, str]) -> None:
         self._directory = directory
         self._homes = homes
-        with _quiet():
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
-            )
-            self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
+        )
+        try:
+            with _quiet():
+                self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        except OSError as error:
+            raise CheckpointError(f"checkpoints cannot be written to {shown(directory)}: {why(error)}") from error
 
     def save(
         self,
@@ -134,9 +141,8 @@ class Checkpoints:
             with _quiet():
                 self._manager.save(step, args=args)
         except Exception as error:
-            raise CheckpointError(
-                f"checkpoint {step} cannot be written to {self._directory}: {error}; earlier ones are kept"
-            ) from error
+            text = f"checkpoint {step} cannot be written to {shown(self._directory)}: {_said(error)}"
+            raise CheckpointError(f"{text}; earlier ones are kept") from error
 
 
 def load(directory: Path) -> Saved | None:
@@ -154,8 +160,9 @@ def load(directory: Path) -> Saved | None:
             with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
                 read = manager.restore(steps[-1], args=args)
     except Exception as error:
-        way = f"; delete {directory / str(steps[-1])} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
-        raise CheckpointError(f"checkpoint {steps[-1]} in {directory} cannot be read: {error}{way}") from error
+        way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
+        text = f"checkpoint {steps[-1]} in {shown(directory)} cannot be read: {_said(error)}"
+        raise CheckpointError(text + way) from error
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
 
@@ -226,13 +233,49 @@ def _is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
+class _Held(logging.Filter):
+    """Keeps what Orbax logs off the screen, and the errors among it for later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            self.errors.append(shown(record.getMessage())[:200])
+        return False
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides Orbax's report of every step; its warnings are shown."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Hides Orbax's reports. What it logs as an error is a warning, unless the body raises: then that error says it."""
+    _spare_after_effects()
+    logger, held = logging.getLogger("absl"), _Held()
+    logger.addFilter(held)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(held)
+    for text in held.errors:
+        warnings.warn(f"Orbax reports: {text}", stacklevel=3)
+
+
+@functools.cache
+def _spare_after_effects() -> None:
+    """From here on, reads that Orbax began and then gave up, because one failed, end without some sixty tracebacks."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(lambda r: "tensorstore" not in str(r.exc_info and r.exc_info[1]))
+
+
+def _said(error: Exception) -> str:
+    """What Orbax says of a failure, without the places in its sources."""
+    if isinstance(error, OSError):
+        return why(error)
+    first = str(error).strip().partition("\n")[0]
+    return shown(re.sub(r"\s*\[(source locations|tensorstore_spec)=.*", "", first)) or type(error).__name__

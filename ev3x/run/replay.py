@@ -15,9 +15,10 @@ from ..core.observe import Row
 from ..core.plan import Plan
 from ..host.discovery import BUILTIN
 from ..ops import native
+from ..text import shown
 from .blame import blaming
 from .checkpoint import CheckpointError, load
-from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is
+from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is, resuming
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
@@ -46,8 +47,8 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     saved = load(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(
-            f"{directory} ended before its first checkpoint, there is nothing to replay: "
-            f"`ev3x resume {directory}` starts it again"
+            f"{shown(directory)} ended before its first checkpoint, there is nothing to replay: "
+            f"`{resuming(directory)}` starts it again"
         )
     try:
         with native.using("off" if setup.native == "off" else "auto"), blaming(setup):
@@ -60,14 +61,14 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     except native.NativeError as error:
         raise RunError(str(error)) from error
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {directory / CONFIG} must be as it was when the run began") from error
+        raise CheckpointError(f"{error}; {shown(directory / CONFIG)} must be as it was when the run began") from error
     lines, summary = read_as_it_is(directory)
     notes = [*derivation.notes, *_versions(setup, saved.meta["versions"])]
     if beyond := len(lines) - len(derived[: len(lines)]):
         which = f"round {len(derived)} is" if beyond == 1 else f"rounds {len(derived)} to {len(lines) - 1} are"
         notes.append(
             f"{which} in rounds.jsonl, but came after the last checkpoint: no evidence of them was saved; "
-            f"`ev3x resume {directory}` runs them again"
+            f"`{resuming(directory)}` runs them again"
         )
     found = [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
     found += _summary(summary, setup, derived, len(lines), notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ import numpy as np
 from ..core import loop
 from ..core.adapt import TransformError
 from ..core.data import Splits
-from ..core.loop import Limit
 from ..core.observe import Progress, Row, RunInfo
 from ..core.streams import Feed, Position, StreamEnded, StreamFault
 from ..core.types import Record, State
@@ -27,8 +25,10 @@ from ..evolver import Evolver
 from ..host import lock
 from ..host.discovery import BUILTIN
 from ..ops import native
+from ..text import shown
+from . import limits
 from .blame import blaming, in_words
-from .checkpoint import Checkpoints, Saved, load
+from .checkpoint import CheckpointError, Checkpoints, Saved, load
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -37,12 +37,13 @@ from .directory import (
     append_rows,
     check_run,
     claim,
-    draft,
+    resuming,
     write,
     write_rows,
     write_summary,
 )
 from .directory import RunError as RunError
+from .export import export as export
 from .fates import Alarm
 from .interrupts import interrupts
 from .rows import rows
@@ -73,12 +74,12 @@ def run(setup: Setup, directory: Path | None) -> dict[str, Any]:
         return session.go()
     claim(directory)
     with alone(directory):
-        write(directory / CONFIG, setup.config)
         try:
+            write(directory / CONFIG, setup.config)
             with _natively(setup), blaming(setup):
                 session = _Session(setup, directory)
         except BaseException:  # nothing was run: the next try can have the directory
-            (directory / CONFIG).unlink()
+            (directory / CONFIG).unlink(missing_ok=True)
             (directory / LOCK).unlink(missing_ok=True)
             raise
         return session.go()
@@ -101,21 +102,6 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
         return session.go()
 
 
-def export(directory: Path, to: Path | None = None) -> Path:
-    """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
-    check_run(directory)
-    saved = load(directory / CHECKPOINTS)
-    if saved is None:
-        raise RunError(f"{directory} ended before its first checkpoint: `ev3x resume {directory}` starts it again")
-    to = to or directory / "weights.npz"
-    try:
-        with draft(to) as new, new.open("wb") as file:
-            np.savez(file, allow_pickle=False, **saved.incumbent())
-    except OSError as error:
-        raise RunError(f"cannot write {to}: {error.strerror}") from error
-    return to
-
-
 class _Session:
     def __init__(self, setup: Setup, directory: Path | None) -> None:
         """Finds everything that can be wrong with a run, before anything is trained or written."""
@@ -132,6 +118,7 @@ class _Session:
         }
         state = _strong(self.evolver.init(setup.seed))
         self.point = _Point(state, None, self._position(), Totals())
+        self.saved = 0  # rounds in the last checkpoint
         if isinstance(self.data.splits, Splits):
             self._record(self.data.splits)
         self.baseline = scores(setup.task, state.model.incumbent, self.data.test)
@@ -146,13 +133,14 @@ class _Session:
             if isinstance(splits, Feed):
                 splits.seek(saved.streams)
         except (StreamEnded, StreamFault) as error:
-            raise RunError(f"{self.directory} cannot go on: {error}") from error
+            raise RunError(f"{shown(self.directory)} cannot go on: {error}") from error
         history = saved.history(record)
         if history is not None:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
         state = saved.state(self.point.state, self.setup.homes(), drop=drop)
         self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
+        self.saved = len(self.rows)
 
     def go(self) -> dict[str, Any]:
         """The summary, after running to the end, whatever ends the run."""
@@ -179,18 +167,37 @@ class _Session:
             self.watchers.start(info, self.rows)
             with _natively(setup):
                 with interrupts() as interrupted:
-                    try:
-                        outcome, reason = self._rounds(interrupted)
-                    finally:
-                        self._save()
+                    outcome, reason = self._rounds_saved(interrupted)
                 came_to = self._came_to(outcome, reason)
-            if self.directory:
-                write_summary(self.directory, came_to)
+            self._conclude(came_to)
         except BaseException as error:
             self.watchers.fail(str(error) or type(error).__name__)
             raise
-        self.watchers.end(came_to)
+        try:
+            self.watchers.end(came_to)
+        finally:
+            if self.watchers.faults != came_to["observer_faults"]:  # the summary tells of faults at the end, too
+                came_to["observer_faults"] = dict(self.watchers.faults)
+                self._conclude(came_to)
         return came_to
+
+    def _conclude(self, came_to: dict[str, Any]) -> None:
+        if self.directory:
+            with self._told():
+                write_summary(self.directory, came_to)
+
+    def _rounds_saved(self, interrupted: list[int]) -> tuple[str, str]:
+        """What `_rounds` returns; the rounds are saved, whatever ends them, if they can be."""
+        try:
+            outcome, reason = self._rounds(interrupted)
+        except BaseException as error:
+            try:
+                self._save()
+            except CheckpointError as unsaved:  # must not hide what ended the run
+                error.add_note(str(unsaved))
+            raise
+        self._save()
+        return outcome, reason
 
     def _rounds(self, interrupted: list[int]) -> tuple[str, str]:
         """How the run ended, and why in words; runs chunks of about a second until something ends it."""
@@ -200,7 +207,8 @@ class _Session:
                 return end
             began = time.monotonic()
             try:
-                state, records = self.evolver.chunk(self.point.state, self._limit(size), capacity=CAPACITY)
+                limit = limits.of_chunk(self.setup.limits, self.point.totals, len(self.rows), size)
+                state, records = self.evolver.chunk(self.point.state, limit, capacity=CAPACITY)
                 records = jax.device_get(records)
             except StreamEnded as error:
                 return "stopped", str(error)
@@ -222,27 +230,11 @@ class _Session:
         raise AssertionError("unreachable")
 
     def _ended(self, interrupted: list[int]) -> tuple[str, str] | None:
-        limits, totals = self.setup.limits, self.point.totals
         if interrupted:
             return "interrupted", f"interrupted; {self._kept()}"
-        if limits.target is not None and self._reached(limits.target):
-            return "finished", f"the target of {limits.target:g} was reached on the decide split"
-        if limits.rounds is not None and len(self.rows) >= limits.rounds:
-            return "finished", f"{len(self.rows)} rounds"
-        if limits.gradient_steps is not None and totals.gradient_steps >= limits.gradient_steps:
-            return "finished", f"{totals.gradient_steps} gradient steps"
-        if limits.seconds is not None and totals.seconds >= limits.seconds:
-            return "finished", f"{totals.seconds:.0f} seconds"
-        return None
-
-    def _limit(self, size: int) -> Limit:
-        limits = self.setup.limits
-        rounds = size if limits.rounds is None else min(size, limits.rounds - len(self.rows))
-        steps = 2**31 - 1
-        if limits.gradient_steps is not None:
-            steps = min(steps, limits.gradient_steps - self.point.totals.gradient_steps)
-        target = math.nan if limits.target is None else limits.target
-        return Limit(jnp.int32(rounds), jnp.int32(steps), jnp.float32(target))
+        task, totals = self.setup.task, self.point.totals
+        reason = limits.reached(self.setup.limits, task.metrics[0], totals, self.rows)
+        return None if reason is None else ("finished", reason)
 
     def _note(self, state: State, records: Record, seconds: float) -> None:
         """Add rows and totals of new rounds, in memory and in the file, and pass them to the observers."""
@@ -254,17 +246,11 @@ class _Session:
         self.rows += new
         self.alarm.look(self.rows)
         if self.directory:
-            append_rows(self.directory, new)
-        limits, left, each = self.setup.limits, [], seconds / len(new)
-        if limits.rounds is not None:
-            left.append((limits.rounds - len(self.rows)) * each)
-        if limits.seconds is not None:
-            left.append(limits.seconds - totals.seconds)
-        if limits.gradient_steps is not None and new[-1]["gradient_steps"]:
-            left.append((limits.gradient_steps - totals.gradient_steps) / new[-1]["gradient_steps"] * each)
+            with self._told():
+                append_rows(self.directory, new)
         progress = Progress(
             rounds=len(self.rows),
-            left=max(0.0, min(left)) if left else None,
+            left=limits.left(self.setup.limits, totals, len(self.rows), new, seconds),
             **dataclasses.asdict(totals),
         )
         self.watchers.rounds(new, progress)
@@ -273,7 +259,12 @@ class _Session:
         if self.store:
             point = self.point
             meta = {**self.meta, "totals": dataclasses.asdict(point.totals)}
-            self.store.save(point.state, point.history, point.streams, meta)
+            try:
+                self.store.save(point.state, point.history, point.streams, meta)
+            except CheckpointError as error:
+                then = f"goes on after {_count(self.saved)}" if self.saved else "starts it again"
+                raise CheckpointError(f"{error}: `{resuming(self.directory)}` {then}") from error
+            self.saved = 0 if point.history is None else len(point.history.round)
 
     def _position(self) -> Position:
         """The positions of the streams after the last finished chunk, without what a running chunk has taken."""
@@ -292,7 +283,7 @@ class _Session:
             "baseline": self.baseline,
             "outcome": outcome,
             "reason": reason,
-            "observer_faults": self.watchers.faults,
+            "observer_faults": dict(self.watchers.faults),
             "versions": self.meta["versions"],
             "directory": str(self.directory) if self.directory else None,
         }
@@ -301,7 +292,7 @@ class _Session:
         """Raise RunError when the data have changed; warn when versions have."""
         if saved.meta["data"] != self.meta["data"]:
             raise RunError(
-                f"{self.directory}: the data of this run have changed since it was saved "
+                f"{shown(self.directory)}: the data of this run have changed since it was saved "
                 f"(digest {saved.meta['data'][:12]} then, {self.meta['data'][:12]} now): "
                 "it cannot go on to the same result"
             )
@@ -318,15 +309,24 @@ class _Session:
                 self.evolver.plan, state = loop.transition(self.evolver.plan, state, decision)
                 self.point = dataclasses.replace(self.point, state=state)
 
-    def _reached(self, target: float) -> bool:
-        metric = self.setup.task.metrics[0]
-        scores = [np.float32(r["confirm"]["winner"]["mean"][metric.name]) for r in self.rows if r["promoted"]]
-        goal = np.float32(target)  # float32, as on the device
-        return any(bool(s >= goal if metric.maximize else s <= goal) for s in scores)
-
     def _kept(self) -> str:
-        rounds = f"{len(self.rows)} rounds"
-        return f"{rounds} are kept, `ev3x resume {self.directory}` goes on" if self.directory else f"after {rounds}"
+        """What is kept of the rounds so far, in words. They are saved first, as far as that is possible."""
+        if self.directory is None:
+            return f"after {_count(len(self.rows))}"
+        try:
+            self._save()
+        except CheckpointError as error:
+            return str(error)
+        n = len(self.rows)
+        return f"{_count(n)} {'is' if n == 1 else 'are'} kept, `{resuming(self.directory)}` goes on"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Adds to a RunError of the body what is kept."""
+        try:
+            yield
+        except RunError as error:
+            raise RunError(f"{error}; {self._kept()}") from error
 
 
 @contextmanager
@@ -338,6 +338,10 @@ def _natively(setup: Setup) -> Iterator[None]:
     except native.NativeError as error:
         said = setup.native == "require" and setup.native_origin
         raise RunError(f"{setup.native_origin}: {error}" if said else str(error)) from error
+
+
+def _count(rounds: int) -> str:
+    return "1 round" if rounds == 1 else f"{rounds} rounds"
 
 
 def _strong(state: State) -> State:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..text import draft, shown, why
 from .bindings import BINDINGS, Native
 from .contents import Contents, of_file, of_kind
 from .join import joined
@@ -51,13 +53,13 @@ def create(
     folder = into / names.distribution
     if add:
         return _added(names, folder, kinds)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise ScaffoldError(
-            f"{folder} exists: remove it, choose another name, or another folder with --into, or let --add put a "
-            "component into it"
+            f"{shown(folder)} exists: remove it, choose another name, or another folder with --into, or let --add put "
+            "a component into it"
         )
-    if not into.is_dir():
-        raise ScaffoldError(f"--into must be an existing folder, got {into}")
+    if not os.path.isdir(into):
+        raise ScaffoldError(f"--into must be an existing folder, got {shown(into)}")
     if source is not None:
         contents = of_file(names, source)
     else:
@@ -78,8 +80,8 @@ def _several(names: Names, contents: Contents, kinds: Sequence[Kind]) -> Content
 
 def _added(names: Names, folder: Path, kinds: Sequence[Kind]) -> Written:
     """What is new or changed in the folder of a distribution that gets components of these kinds."""
-    if not folder.is_dir():
-        raise ScaffoldError(f"--add needs a distribution to add to, but there is no folder {folder}")
+    if not os.path.isdir(folder):
+        raise ScaffoldError(f"--add needs a distribution to add to, but there is no folder {shown(folder)}")
     before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _sources(folder)}
     start = STARTS[kinds[0]]
     run = run_arguments(kinds[0], f"{names.name}:{start.component}")
@@ -90,11 +92,12 @@ def _added(names: Names, folder: Path, kinds: Sequence[Kind]) -> Written:
         for name, text in sorted(changed.items(), key=lambda item: item[0] in before):  # what is new comes first
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
+            with draft(path) as new:
+                new.write_bytes(text)
             written.append(path)
-            path.write_bytes(text)
     except OSError as error:
         _put_back(folder, written, before)
-        raise ScaffoldError(f"{folder} cannot be written: {error.strerror}") from error
+        raise ScaffoldError(f"{shown(folder)} cannot be written: {why(error)}") from error
     return Written(names.name, folder, tuple(folder / name for name in changed), after.run, after.notes)
 
 
@@ -128,7 +131,8 @@ def _name(name: str | None, kinds: Sequence[str], native: str | None, source: Pa
     plugin = source.stem.replace("_", "-")
     if name not in (None, plugin):
         raise ScaffoldError(
-            f"{source} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file first"
+            f"{shown(source)} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file "
+            "first"
         )
     return plugin
 
@@ -144,4 +148,4 @@ def _write(folder: Path, contents: Contents) -> None:
                 path.write_bytes(text)
             made.rename(folder)
     except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be written: {error.strerror}") from error
+        raise ScaffoldError(f"{shown(folder)} cannot be written: {why(error)}") from error

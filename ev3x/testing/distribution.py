@@ -127,7 +127,7 @@ assert {self.plugin!r} in ev3x.Host().index.plugins
 print(*{{name.partition(".")[0] for name in sys.modules}} & {{*{[self.package, "jax", *self.heavy]}}})
 """
         command = [sys.executable, "-P", "-W", "error", "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=120)
         assert not done.returncode and not done.stdout.strip(), done.stdout + done.stderr
 
     def test_it_offers_what_it_says_and_nothing_else(self) -> None:

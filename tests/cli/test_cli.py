@@ -22,7 +22,7 @@ SUMMARY = {
     "examples": 9, "seconds": 1.25, "test": {"accuracy": 0.65}, "baseline": {"accuracy": 0.1}, "outcome": "finished",
     "reason": "3 rounds", "promise": "over the whole run, ...", "in_shadow": 0,
     "ledger": {"spent": 0.04, "left": 0.01}, "holdout": {"read": 5000, "size": 4000, "uses": 2},
-    "about": "MNIST-1D", "versions": {},
+    "about": "MNIST-1D", "versions": {}, "observer_faults": {"progress": 1},
     "proposers": {"fine": {"candidates": 3, "rounds_without": 0, "not_finite": 1},
                   "sick": {"candidates": 6, "rounds_without": 2, "not_finite": 5}},
     "directory": "runs/x", "kept": {"synergy/size 1": {"parameters": 546, "test": {"accuracy": None}}},
@@ -72,6 +72,7 @@ def test_a_run_ends_with_a_table(runs):
     assert ["rounds", "3", "with", "1", "promotion,", "2", "x", "grow,", "1", "x", "undo"] in lines
     assert "budget spent 0.04, left 0.01".split() in lines
     assert "holdout 5,000 decide examples read of 4,000, some 2 times".split() in lines
+    assert "faults observer 'progress' failed 1 time".split() in lines
     assert ["files", "runs/x"] in lines and ["data", "MNIST-1D"] in lines
     assert "sick in 2 of 3 rounds none could win; 5 of 6 candidates could not win: 5 not finite".split() in lines
     assert not any(line[:1] == ["fine"] for line in lines)
@@ -145,6 +146,22 @@ def test_only_known_errors_lose_their_traceback(monkeypatch, kind, code):
     result = invoke("run", "--out", "x")
     assert result.exit_code == code
     assert isinstance(result.exception, SystemExit) == (code == 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "data\n.npy"), "data\\n.npy: No such file or directory"),
+        (OSError(28, "No space left on device"), "a file cannot be written: No space left on device"),
+    ],
+)
+def test_errors_about_files_are_known_errors(monkeypatch, error, text):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(ev3x.run.session, "run", fail)
+    result = invoke("run", "--out", "x")
+    assert (result.exit_code, result.stderr.strip()) == (2, text)
 
 
 DEEP = "def inner():\n    raise RuntimeError('no luck')\n\ndef outer():\n    inner()\n\nouter()\n"

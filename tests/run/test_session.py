@@ -1,6 +1,8 @@
 """Sessions: how a run stops, goes on to the same bits, and keeps what it has when something fails."""
 
 import dataclasses
+import errno
+import io
 import itertools
 import json
 import os
@@ -22,6 +24,7 @@ from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.shadow import Shadow
 from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
+from ev3x.builtin.observers.progress import ShowProgress
 from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core import loop
 from ev3x.core.observe import Limits
@@ -525,6 +528,82 @@ def test_an_observer_that_fails_is_counted_and_left_out_after_three_times(whole,
         summary = run(setup(observers=[("screen", observer)]), tmp_path)
     assert summary["observer_faults"] == {"screen": 3} and summary["outcome"] == "finished"
     assert [("left out" in str(w.message)) for w in told] == [False, False, True]
+    assert_same_end(tmp_path, whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class FailingAtTheEnd(ev3x.Observer):
+    """Fails when the summary is written already."""
+
+    def end(self, handle, summary):
+        raise OSError(28, "No space left on device")
+
+
+def test_the_summary_tells_of_observers_that_fail_at_the_end(tmp_path):
+    with pytest.warns(UserWarning, match="observer 'picture' failed: OSError.*No space left"):
+        summary = run(setup(rounds=1, observers=[("picture", FailingAtTheEnd())]), tmp_path)
+    assert summary["observer_faults"] == {"picture": 1} and summary["outcome"] == "finished"
+    assert strict((tmp_path / "summary.json").read_text(encoding="utf-8")) == summary
+
+
+class Unread(io.StringIO):
+    """A screen that nobody looks at any more."""
+
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_screen_that_breaks_is_a_fault_of_the_observer_and_not_of_the_run(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    monkeypatch.setattr(sys, "stderr", Unread())
+    with pytest.warns(UserWarning, match="observer 'progress' failed: BrokenPipeError.*Broken pipe"):
+        summary = run(setup(observers=[("progress", ShowProgress(every=0.0))]), tmp_path)
+    assert summary["outcome"] == "finished" and summary["observer_faults"]["progress"] >= 3
+    assert strict((tmp_path / "summary.json").read_text(encoding="utf-8")) == summary
+    assert_same_end(tmp_path, whole)
+
+
+# A disk that is full
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoiling(ev3x.Observer):
+    """After two rounds, spoils the place where this is written."""
+
+    what: str = ""
+
+    def start(self, run, rows):
+        return run.directory
+
+    def rounds(self, handle, rows, progress):
+        if progress.rounds == 2:
+            (handle / self.what).rename(handle / "away")
+            (handle / self.what).symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "text"),
+    [
+        (
+            "rounds.jsonl",
+            RunError,
+            "cannot write {}/rounds.jsonl: No space left on device; 3 rounds are kept, {} goes on",
+        ),
+        (
+            "checkpoints",
+            CheckpointError,
+            "checkpoint 2 .* {}/checkpoints: .*; earlier ones are kept: {} goes on after 1 round",
+        ),
+    ],
+)
+def test_a_full_disk_ends_the_run_and_says_what_is_kept(whole, tmp_path, monkeypatch, what, error, text):
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    with pytest.raises(error, match=text.format(tmp_path, f"`ev3x resume {tmp_path}`") + "$") as caught:
+        run(setup(observers=[("spoiling", Spoiling(what))]), tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / what).unlink()
+    (tmp_path / "away").rename(tmp_path / what)
+    resume(setup(), tmp_path)
     assert_same_end(tmp_path, whole)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.observe import Observer, Progress, Row, RunInfo
+from ...text import shown
 from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
         _tests(above, summary, metric)
         _differences(below, history.points)
         above.set_title(title(history.run, summary), loc="left", fontsize=10)
-        above.set_ylabel(f"{metric} on the decide split")
+        above.set_ylabel(shown(f"{metric} on the decide split"))
         below.set_ylabel("winner less incumbent")
         below.set_xlabel("round")
         plain(above)
@@ -91,7 +92,7 @@ def _points(run: RunInfo, rows: Sequence[Row]) -> list[Point]:
 
     return [
         Point(
-            round=row["round"] + 1,
+            round=row["round"],
             score=number(row["confirm"]["winner"]["mean"]),
             gain=number(row["confirm"]["winner"]["difference"]),
             lower=number(row["confirm"]["winner"]["difference_lower"]),

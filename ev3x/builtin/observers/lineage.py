@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.observe import Observer, Progress, Row, RunInfo
+from ...text import shown
 from .picture import INK, drawable, picture, plain, title
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
     rows, metric = history.rows, history.run.metrics[0]
     with picture(path, (9, 4.6), history.run.about) as figure:
         axes = figure.subplots()
-        rounds = [row["round"] + 1 for row in rows]
+        rounds = [row["round"] for row in rows]
         for who, color, width in (("candidates", STUDENT, 2.4), ("incumbent", INK, 1.0)):
             sizes = [row["parameters"][who] for row in rows]
             axes.step(rounds, sizes, where="mid", color=color, linewidth=width, label=who)
@@ -72,7 +73,7 @@ def _draw(history: History, summary: dict[str, Any], path: Path) -> None:
         axes.margins(y=0.18)
         axes.set_title(title(history.run, summary), loc="left", fontsize=10)
         axes.set_ylabel("parameters")
-        axes.set_xlabel(f"round (at promotions: confirmed {metric})")
+        axes.set_xlabel(shown(f"round (at promotions: confirmed {metric})"))
         plain(axes)
 
 
@@ -81,7 +82,7 @@ def _events(axes: Axes, rows: Sequence[Row]) -> None:
     events: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for row in rows:
         for word in row["calls"].values():
-            events.setdefault(MARKS.get(word, OTHER), []).append((row["round"] + 1, row["parameters"]["candidates"]))
+            events.setdefault(MARKS.get(word, OTHER), []).append((row["round"], row["parameters"]["candidates"]))
     for (marker, words), places in events.items():
         axes.plot(*zip(*places, strict=True), marker, color=STUDENT, markeredgecolor="white", markersize=8, label=words)
 
@@ -91,7 +92,7 @@ def _promotions(axes: Axes, rows: Sequence[Row], metric: str) -> None:
     promoted = [row for row in rows if row["promoted"]]
     if not promoted:
         return
-    places = [(row["round"] + 1, row["parameters"]["candidates"]) for row in promoted]
+    places = [(row["round"], row["parameters"]["candidates"]) for row in promoted]
     axes.plot(*zip(*places, strict=True), "*", color=PROMOTED, markeredgecolor="white", markersize=11, label="promoted")
     for i, (row, place) in enumerate(zip(promoted, places, strict=True)):
         same = [p[1] == place[1] for p in (*places[i - 1 : i], *places[i + 1 : i + 2])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,19 +19,33 @@ from typing_extensions import Doc
 
 from ...component import Seconds
 from ...core.observe import Limits, Observer, Progress, Row, RunInfo
+from ...text import Stream, console, shown, standard
 
 STYLES = {"better": "bold green", "equivalent": "cyan", "undecided": "dim", "worse": "red", "none": "red"}
 
 
 @dataclasses.dataclass
 class Screen:
-    """The output on which a run is shown."""
+    """The output on which a run is shown: standard error as it was when the run began."""
 
     run: RunInfo
+    stream: Stream
     console: Console
     live: Live | None
     shown: float = -float("inf")
     last: Row | None = None
+
+    def print(self, text: Text, style: str = "") -> None:
+        """Show a line; OSError if it cannot be written, which then counts as a fault of this observer."""
+        self.console.print(text, style=style)
+        self.stream.check()
+
+    def stop(self) -> None:
+        """Remove the live display and give the cursor back, once."""
+        live, self.live = self.live, None
+        if live is not None:
+            atexit.unregister(self.stop)
+            live.stop()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +56,18 @@ class ShowProgress(Observer):
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Screen:
         """The handle, after the first lines; with a live display if there is a terminal."""
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        screen = Screen(run, console, None, last=rows[-1] if rows else None)
-        console.print(Text(f"{run.task}, seed {run.seed}, {len(run.candidates)} candidates a round"), style="bold")
+        stream = standard("stderr")
+        screen = Screen(run, stream, console(stream, soft_wrap=True), None, last=rows[-1] if rows else None)
+        head = f"{run.task}, seed {run.seed}, {len(run.candidates)} candidates a round"
+        screen.console.print(_plain(head, style="bold"))
         if run.about:
-            console.print(Text(run.about), style="dim")
+            screen.console.print(_plain(run.about, style="dim"))
         if run.resumed_at:
-            console.print(Text(f"resumed after {run.resumed_at} rounds"))
-        if console.is_terminal and not console.is_dumb_terminal:
-            screen.live = Live(console=console, auto_refresh=False, transient=True)
+            screen.console.print(Text(f"resumed after {_count(run.resumed_at, 'round')}"))
+        if screen.console.is_terminal and not screen.console.is_dumb_terminal:
+            screen.live = Live(console=screen.console, auto_refresh=False, transient=True)
             screen.live.start()
-            atexit.register(screen.live.stop)  # gives the cursor back, whatever ends the process
+            atexit.register(screen.stop)  # whatever ends the process
             screen.live.update(Text("compiling the first round ...", style="dim"), refresh=True)
         return screen
 
@@ -59,43 +75,43 @@ class ShowProgress(Observer):
         """Show the promotions among new rounds, and how far the run is."""
         metric = handle.run.metrics[0]
         for row in (row for row in rows if row["promoted"]):
-            handle.console.print(_promotion(row, metric))
+            handle.print(_promotion(row, metric))
         handle.last = rows[-1] if rows else handle.last
         if handle.last is None:
             return
         if handle.live is not None:
             handle.live.update(_display(handle.run, handle.last, progress), refresh=True)
+            handle.stream.check()
         elif time.monotonic() - handle.shown >= self.every:
             handle.shown = time.monotonic()
-            handle.console.print(_line(handle.run, handle.last, progress))
+            handle.print(_line(handle.run, handle.last, progress))
 
     def end(self, handle: Screen, summary: dict[str, Any]) -> None:
         """Remove the live display, and say why the run ended."""
-        if handle.live is not None:
-            handle.live.stop()
-            atexit.unregister(handle.live.stop)
-        handle.console.print(Text(f"{summary['outcome']}: {summary['reason']}"))
+        handle.stop()
+        handle.print(_plain(f"{summary['outcome']}: {summary['reason']}"))
 
 
 def _promotion(row: Row, metric: str) -> Text:
-    text = Text(f"round {row['round'] + 1}: promoted ", style="green")
-    text.append(str(row["winner"]), style="bold")
-    return text.append(f"  {metric} {_score(row, metric)}  {_p_value(row)}".rstrip())
+    text = Text(f"round {row['round']}: promoted ", style="green")
+    text.append(shown(row["winner"]), style="bold")
+    return text.append(shown(f"  {metric} {_score(row, metric)}  {_p_value(row)}".rstrip()))
 
 
 def _line(run: RunInfo, row: Row, progress: Progress) -> Text:
-    """One plain line about the last round."""
+    """One plain line: how many rounds are done, and about the last of them."""
     metric = run.metrics[0]
     parts = [
-        f"round {progress.rounds}{_of(run.limits.rounds)}",
+        _done(progress.rounds, run.limits.rounds),
         f"best {row['winner']} {metric} {_score(row, metric)}" if row["winner"] else "no winner",
         row["verdict"],
         _count(progress.promotions, "promotion"),
         f"{progress.gradient_steps:,} steps",
         f"{progress.examples:,} examples",
         f"{_clock(progress.seconds)} run",
+        *([f"{_clock(progress.left)} left"] if _known(progress.left) else []),
     ]
-    return Text(", ".join([*parts, f"{_clock(progress.left)} left"] if progress.left is not None else parts))
+    return _plain(", ".join(parts))
 
 
 def _display(run: RunInfo, row: Row, progress: Progress) -> Table:
@@ -105,13 +121,15 @@ def _display(run: RunInfo, row: Row, progress: Progress) -> Table:
     grid.add_column(style="dim")
     grid.add_column()
     grid.add_row("", ProgressBar(total=1.0, completed=_share(run.limits, progress), width=60))
-    left = "" if progress.left is None else f", about {_clock(progress.left)} left"
-    grid.add_row("round", Text(f"{progress.rounds}{_of(run.limits.rounds)}, {_clock(progress.seconds)} run{left}"))
-    grid.add_row("best", Text(str(row["winner"] or "none: no candidate could win")))
+    left = f", about {_clock(progress.left)} left" if _known(progress.left) else ""
+    done = _done(progress.rounds, run.limits.rounds)
+    grid.add_row("run", Text(f"{done}, {_clock(progress.seconds)}{left}"))
+    grid.add_row("best", _plain(row["winner"] or "none: no candidate could win"))
     if row["winner"]:
-        grid.add_row(metric, Text(f"{_score(row, metric)}, incumbent {_number(row['confirm']['incumbent'][metric])}"))
-    verdict = Text(row["verdict"], style=STYLES.get(row["verdict"], ""))
-    grid.add_row("verdict", verdict.append(f"  {row['why']}", style="not bold not dim default"))
+        incumbent = _number(row["confirm"]["incumbent"][metric])
+        grid.add_row(_plain(metric), Text(f"{_score(row, metric)}, incumbent {incumbent}"))
+    verdict = _plain(row["verdict"], style=STYLES.get(row["verdict"], ""))
+    grid.add_row("verdict", verdict.append(shown(f"  {row['why']}"), style="not bold not dim default"))
     spent = f"{progress.gradient_steps:,} gradient steps, {progress.examples:,} examples to assess and decide"
     grid.add_row("so far", Text(f"{_count(progress.promotions, 'promotion')}, {spent}"))
     return grid
@@ -138,8 +156,19 @@ def _p_value(row: Row) -> str:
     return "" if p is None else f"p = {p:.2g}" if p else "p < 1e-38"
 
 
-def _of(limit: int | None) -> str:
-    return "" if limit is None else f"/{limit}"
+def _plain(text: str, style: str = "") -> Text:
+    """User text as it is."""
+    return Text(shown(text), style=style)
+
+
+def _done(rounds: int, limit: int | None) -> str:
+    """How many rounds are done. A number of one round counts from 0, as in the records."""
+    return _count(rounds, "round") if limit is None else f"{rounds} of {_count(limit, 'round')}"
+
+
+def _known(seconds: float | None) -> bool:
+    """Whether a time is one that a clock can show."""
+    return seconds is not None and math.isfinite(seconds)
 
 
 def _number(x: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -67,7 +68,7 @@ class DistillCifar(Distillation):
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
         seed = checked_seed(seed)
-        return self._read(seed, Path(self.folder).expanduser()) if self.folder else self._synthetic(seed)
+        return self._read(seed, Path(os.path.expanduser(self.folder))) if self.folder else self._synthetic(seed)
 
     def _read(self, seed: int, folder: Path) -> Data:
         images = cifar.read(folder)

@@ -84,7 +84,7 @@ def main() -> None:
         "tournaments": TOURNAMENTS,
         "repeats": args.repeats,
     }
-    args.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
+    args.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

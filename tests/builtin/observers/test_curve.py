@@ -7,7 +7,8 @@ import sys
 import pytest
 from sample_rows import ROWS, info, row
 
-from ev3x.builtin.observers.curve import Curve
+from ev3x.builtin.observers.curve import Curve, _points
+from ev3x.builtin.observers.lineage import Lineage
 from ev3x.core.observe import Progress
 
 SUMMARY = {"rounds": 9, "promotions": 1, "test": {"m": 0.5}, "baseline": {"m": 0.1}}
@@ -33,6 +34,44 @@ def test_the_picture_says_what_the_data_were(tmp_path):
         Curve().end(handle, SUMMARY)
         pictures.append((tmp_path / "curve.png").read_bytes())
     assert pictures[0] != pictures[1]
+
+
+SIGNS = r"$x_{$ costs 100\% of \frac, [bold] :smile: größe"
+
+
+def test_text_is_drawn_as_it_is_whatever_a_matplotlibrc_says(tmp_path, monkeypatch):
+    """No text of a picture is read as mathematics or by LaTeX: names and descriptions are users'."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    drawn = []
+
+    def seen(figure, path, **options):
+        drawn.append(figure.findobj(Text))
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", seen)
+    with rc_context({"text.usetex": True, "text.parse_math": True, "axes.formatter.use_mathtext": True}):
+        for observer, rows in ((Curve(), ROWS), (Lineage(), [row(0, calls={"grow": "grow"})])):
+            run = dataclasses.replace(info(tmp_path), about=SIGNS, task=SIGNS)
+            observer.end(observer.start(run, rows), SUMMARY)
+    assert len(drawn) == 2
+    for texts in drawn:
+        assert not [t.get_text() for t in texts if t.get_parse_math() or t.get_usetex()]
+        said = [t.get_text() for t in texts]
+        assert SIGNS in said and any(t.startswith(f"{SIGNS}, seed 0: ") for t in said)
+
+
+def test_no_text_spoils_the_picture(tmp_path):
+    about = "日本 \U0001f600, no character \udcff, \x00, " + "x" * 10_000
+    handle = Curve().start(dataclasses.replace(info(tmp_path), about=about), ROWS[:1])
+    Curve().end(handle, SUMMARY)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rounds_have_the_numbers_of_the_records():
+    assert [p.round for p in _points(info(None), ROWS)] == [0, 1, 2, 3]
 
 
 def test_many_rounds_and_far_differences(tmp_path):
