@@ -191,7 +191,12 @@ def to_config(value: Any) -> Any:
 
 def _fault(field: str, detail: Any) -> Fault:
     inner = tuple(p for p in detail["loc"] if isinstance(p, int) or str(p).isidentifier())
-    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    text = (
+        detail["msg"]
+        .removeprefix("Value error, ")
+        .replace("Input should be", "must be")
+        .replace("a valid tuple", "a list")
+    )
     return Fault((field, *inner), text if detail["type"] == "value_error" else f"{text}, got {detail['input']!r}")
 
 
@@ -204,13 +209,15 @@ def _checked(cls: type, name: str, value: Any) -> tuple[Any, list[Fault]]:
     """The value that the option of this name takes, and what is wrong with it."""
     try:
         value = _validator(cls, name).validate_python(plain(value))
-        hash(value)
     except pydantic.ValidationError as error:
         return value, [_fault(name, detail) for detail in error.errors()]
+    except TypeError as error:  # pydantic lets those of values' own checks pass
+        return value, [Fault((name,), f"{error}, got {value!r}")]
+    try:
+        hash(value)
     except TypeError:
-        return value, [
-            Fault((name,), f"must be a value that has a hash, as the key of compiled programs, got {value!r}")
-        ]
+        text = f"must be a value that has a hash, as the key of compiled programs, got {value!r}"
+        return value, [Fault((name,), text)]
     return value, []
 
 

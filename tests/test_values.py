@@ -353,6 +353,13 @@ def test_a_value_without_a_hash_is_told():
     assert "Made: scales: must be a value that has a hash" in told(made(Wild), Wild(len))
 
 
+def test_an_error_of_a_values_own_check_is_told_at_its_option():
+    assert str(component._checked(made(ev3x.Loss), "scales", {"name": "kl", 1: 2})[1][0]) == (
+        "scales: keywords must be strings, got {'name': 'kl', 1: 2}"
+    )
+    assert str(component._checked(made(tuple[int, ...]), "scales", 3)[1][0]) == "scales: must be a list, got 3"
+
+
 ALLOWED = {
     "bool": (bool, True),
     "int": (int, 3),
