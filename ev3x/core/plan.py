@@ -44,6 +44,7 @@ class Method:
         weights: Mapping[str, float] | Amounts | None = None,
     ) -> None:
         """Takes components, or pairs (label, component); the default label is the class name in lower case.
+        Labels are names of states and keys: each comes once in its role, none is that of a stage, none holds a slash.
 
         `weights` gives the weight of metrics in selection, by name; other metrics have weight 0. None: the first has 1.
         """
