@@ -23,10 +23,10 @@ class Limits:
     target: float | None = None
 
     def __post_init__(self) -> None:
-        for field, least in (("rounds", 1), ("gradient_steps", 1)):
+        for field in ("rounds", "gradient_steps"):
             value = plain(getattr(self, field))
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"limits: {field} must be None or an integer from {least} on, got {value!r}")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise ValueError(f"limits: {field} must be None or an integer from 0 on, got {value!r}")
             object.__setattr__(self, field, value)
         if self.seconds is not None:
             object.__setattr__(self, "seconds", number("limits: seconds", self.seconds, infinite=True))
