@@ -6,18 +6,41 @@ import abc
 import dataclasses
 import difflib
 import functools
+import inspect
+import math
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
-Count = Annotated[int, pydantic.Strict(), Ge(1)]
-Natural = Annotated[int, pydantic.Strict(), Ge(0)]
-Real = Annotated[float, pydantic.Strict()]
-Positive = Annotated[float, pydantic.Strict(), Gt(0)]
+from .values import FLOAT32, SEEDS, plain, twice
+from .values import checked_seed as checked_seed
+
+
+def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
+    if found := twice(names):
+        raise ValueError(f"names {found[0]!r} twice, got {names!r}")
+    return names
+
+
+# Rounds count in int32 and compute in float32. Numbers are finite; only durations may be `inf`, for no limit.
+Count = Annotated[int, Ge(1), Lt(2**31)]
+Natural = Annotated[int, Ge(0), Lt(2**31)]
+Seed = Annotated[int, Ge(0), Lt(SEEDS)]
+Real = float
+Positive = Annotated[float, Gt(0)]
+Seconds = Annotated[float, pydantic.AllowInfNan(True)]
+Names = Annotated[tuple[str, ...], pydantic.AfterValidator(_unlike)]
+
+ALLOWED = (
+    "allowed are bool, int, float, str, Literal[...], tuple[...] and `| None` of these, frozen dataclasses, and values "
+    'such as Loss (docs/plugin-api.md, "Types of options")'
+)
+_SCALARS = (bool, int, float, str)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +108,12 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
     kit: ClassVar[Kit] = Kit()
 
     def __post_init__(self) -> None:
-        faults: list[Fault] = []
         cls: Any = type(self)
-        for field in dataclasses.fields(self):
-            try:
-                value = _validator(cls, field.name).validate_python(getattr(self, field.name))
-            except pydantic.ValidationError as error:
-                faults += [_fault(field.name, detail) for detail in error.errors()]
-            else:
-                object.__setattr__(self, field.name, value)
+        faults = [*unfit(cls)]
+        for field in dataclasses.fields(self) if not faults else ():
+            value, wrong = _checked(cls, field.name, getattr(self, field.name))
+            faults += wrong
+            object.__setattr__(self, field.name, value)
         faults = faults or self.check()
         if faults:
             raise OptionError(cls.__name__, faults)
@@ -109,17 +129,16 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
     @classmethod
     def build(cls, options: Mapping[str, object]) -> typing.Self:
         """The component with these options, or an `OptionError` that lists every unknown, missing or bad one."""
+        kind: Any = cls
+        if faults := [*unfit(kind)]:
+            raise OptionError(cls.__name__, faults)
         fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
         faults = [Fault((name,), unknown("option", name, fields)) for name in options if name not in fields]
         faults += [
             Fault((o.name,), f"is required ({o.help})") for o in cls.options() if o.required and o.name not in options
         ]
-        kind: Any = cls
         for name in fields.keys() & options.keys():
-            try:
-                _validator(kind, name).validate_python(options[name])
-            except pydantic.ValidationError as error:
-                faults += [_fault(name, detail) for detail in error.errors()]
+            faults += _checked(kind, name, options[name])[1]
         if faults:
             raise OptionError(cls.__name__, faults)
         return cls(**options)
@@ -172,7 +191,12 @@ def to_config(value: Any) -> Any:
 
 def _fault(field: str, detail: Any) -> Fault:
     inner = tuple(p for p in detail["loc"] if isinstance(p, int) or str(p).isidentifier())
-    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    text = (
+        detail["msg"]
+        .removeprefix("Value error, ")
+        .replace("Input should be", "must be")
+        .replace("a valid tuple", "a list")
+    )
     return Fault((field, *inner), text if detail["type"] == "value_error" else f"{text}, got {detail['input']!r}")
 
 
@@ -181,13 +205,115 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+def _checked(cls: type, name: str, value: Any) -> tuple[Any, list[Fault]]:
+    """The value that the option of this name takes, and what is wrong with it."""
+    try:
+        value = _validator(cls, name).validate_python(plain(value))
+    except pydantic.ValidationError as error:
+        return value, [_fault(name, detail) for detail in error.errors()]
+    except TypeError as error:  # pydantic lets those of values' own checks pass
+        return value, [Fault((name,), f"{error}, got {value!r}")]
+    try:
+        hash(value)
+    except TypeError:
+        text = f"must be a value that has a hash, as the key of compiled programs, got {value!r}"
+        return value, [Fault((name,), text)]
+    return value, []
+
+
+@functools.cache
+def unfit(cls: type) -> tuple[Fault, ...]:
+    """The options whose types no option may have, each with what to do; docs/plugin-api.md has the table."""
+    try:
+        _hints(cls)
+    except NameError as error:
+        return (Fault((), f"the types of its options cannot be read: {error}; import them outside of TYPE_CHECKING"),)
+    faults = []
+    for field in dataclasses.fields(cls):
+        try:
+            _validator(cls, field.name)
+        except (TypeError, pydantic.errors.PydanticUserError) as error:
+            faults.append(Fault((field.name,), str(error).partition("\n")[0]))
+    # Once is enough: messages hold all faults.
+    return (*faults[:-1], *(Fault(fault.path, f"{fault.text}; {ALLOWED}") for fault in faults[-1:]))
+
+
 @functools.cache
 def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
-    hint = _hints(cls)[name]
-    plain = hint.__origin__ if typing.get_origin(hint) is Annotated else hint
-    if isinstance(plain, type) and (dataclasses.is_dataclass(plain) or issubclass(plain, pydantic.BaseModel)):
-        return pydantic.TypeAdapter(hint)
-    return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+    return pydantic.TypeAdapter(_strict(_hints(cls)[name]))
+
+
+def _in_float32(value: float) -> float:
+    if not (abs(value) <= FLOAT32 or value == math.inf):  # which is here only where it is allowed
+        raise ValueError(f"must be a number up to 3.4e38 (float32), got {value!r}")
+    return value
+
+
+def _strict(hint: Any, inside: tuple[type, ...] = ()) -> Any:
+    """The type of an option as pydantic checks it: nothing is converted, numbers are finite.
+
+    TypeError says why no option may have this type. `inside` are the dataclasses around it.
+    """
+    hint = getattr(hint, "__value__", hint)  # of `type X = ...`
+    notes: tuple[Any, ...] = ()
+    if typing.get_origin(hint) is Annotated:
+        hint, *rest = typing.get_args(hint)
+        notes = tuple(rest)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    made: Any = Annotated
+    if hint in _SCALARS:
+        bounded = hint is not float or any(isinstance(n, pydantic.AllowInfNan) for n in notes)
+        finite = () if bounded else (pydantic.AllowInfNan(False),)
+        last = (pydantic.AfterValidator(_in_float32),) if hint is float else ()
+        return made[(hint, pydantic.Strict(), *finite, *notes, *last)]
+    if origin is tuple and args:
+        inner: Any = tuple
+        inner = inner[tuple(a if a is Ellipsis else _strict(a, inside) for a in args)]
+        return made[(inner, pydantic.Strict(), *notes)]
+    if origin in (typing.Union, types.UnionType):
+        hint = typing.Union[tuple(_strict(a, inside) for a in args)]  # noqa: UP007, made of a tuple
+    elif not (hint in (None, type(None)) or origin is typing.Literal or _writes_itself(hint) or hint in inside):
+        _check_frozen(hint, inside)
+    return made[(hint, *notes)] if notes else hint
+
+
+def _writes_itself(hint: Any) -> bool:
+    """Whether this is the type of values such as `Loss`, which know how a config writes them."""
+    return isinstance(hint, type) and hasattr(hint, "__get_pydantic_core_schema__") and hasattr(hint, "to_config")
+
+
+def _check_frozen(hint: Any, inside: tuple[type, ...]) -> None:
+    """Raises TypeError unless this is a frozen dataclass whose fields are functions or what options may be."""
+    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        name = inspect.formatannotation(hint).replace("jax.jaxlib._jax.", "jax.")
+        raise TypeError(f"has the type {name}, which no option may have: {_advice(hint)}")
+    try:
+        hints = _hints(hint)
+        for field in dataclasses.fields(hint):
+            if (typing.get_origin(hints[field.name]) or hints[field.name]) is not Callable:
+                _strict(hints[field.name], (*inside, hint))
+    except (TypeError, NameError) as error:
+        raise TypeError(f"has the type {hint.__name__}, of which a field {error}") from error
+
+
+def _advice(hint: Any) -> str:
+    kind = typing.get_origin(hint) or hint
+    if kind is Callable:
+        return (
+            "make it a method of a subclass, or name the choices in a Literal; where no config is needed, hold it in a "
+            "frozen dataclass"
+        )
+    if kind is tuple:
+        return "say what it holds, as tuple[int, ...]"
+    if not isinstance(kind, type) or kind in (Any, object):
+        return "say which type it is"
+    if issubclass(kind, Mapping):
+        return "say tuple[tuple[str, float], ...], or give each entry an option of its own"
+    if issubclass(kind, Iterable) and kind.__module__ in ("builtins", "collections.abc", "collections"):
+        return "say tuple[...], which has a hash"
+    if kind.__module__.partition(".")[0] in ("jax", "jaxlib", "numpy"):
+        return "say tuple[float, ...], and make the array in a method"
+    return "give the numbers and names that it is made from as options, and make it in a method"
 
 
 def _schema(cls: type, name: str) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import wrong_sums
 from .core import loop
@@ -17,6 +19,7 @@ from .core.streams import Feed, StreamEnded, StreamFault
 from .core.task import Task
 from .core.types import Array, Record, State, Variables
 from .ops import native as _native
+from .values import checked_seed, integer
 
 
 class Evolver:
@@ -48,9 +51,8 @@ class Evolver:
             self.plan.check(data)
 
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
-        """The state before the first round, from fresh variables or from given ones."""
-        key = jax.random.key(key) if isinstance(key, int) else key
-        state: State = loop.init(self.plan, key, variables)
+        """The state before the first round, from fresh variables or from given ones; a seed is at most 2^32 - 1."""
+        state: State = loop.init(self.plan, _key(key), variables)
         return state
 
     def round(self, state: State) -> tuple[State, Record]:
@@ -66,8 +68,7 @@ class Evolver:
         fewer than n rounds come back, and the next call raises.
         """
         each = self.data.rounds if isinstance(self.data, Feed) else 1
-        if n < 1:
-            raise ValueError(f"rounds must be at least 1, got {n}")
+        n = integer("rounds", n)
         if n % each:
             raise ValueError(f"rounds must be a multiple of {each}, the rounds on one block of the feed, got {n}")
         parts: list[Record] = []
@@ -116,6 +117,14 @@ class Evolver:
             probe = splits.explore.batch(jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1)))
         self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records, True
+
+
+def _key(key: Any) -> Array:
+    """The key itself, or that of a seed; ValueError for what is neither."""
+    array = isinstance(key, jax.Array | np.ndarray)
+    if array and (key.shape or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        return key
+    return jax.random.key(checked_seed(key))
 
 
 def _joined(parts: list[Record]) -> Record:

@@ -15,6 +15,7 @@ from jax import Array
 
 from .ops import RankMetrics, rank_metrics
 from .ops.rank_metrics import definition as weighted_rank_metrics
+from .values import integer, number
 
 
 def accuracy(logits: Array, batch: Mapping[str, Any]) -> Array:
@@ -38,6 +39,9 @@ class TopK:
     """Whether the class is among the k largest logits: bool[n]. Of equal logits the first count as larger."""
 
     k: int = 5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", integer("TopK: k", self.k))
 
     def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """Whether fewer than k classes come before the right one."""
@@ -94,6 +98,9 @@ class Constant:
     """A metric with the same value for every example, f32[n]: the size of a model, a price."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", number("Constant: value", self.value))
 
     def __call__(self, logits: Array, batch: Mapping[str, Any]) -> Array:
         """The value, n times."""

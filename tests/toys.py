@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -104,14 +104,14 @@ class Tracking(Toy):
 class Shift(ev3x.Proposer):
     """Candidates that are the current variables plus a number each, so that everything is known in advance."""
 
-    by: tuple[float, ...] = (0.0,)
+    by: tuple[float | Literal["nan", "inf"], ...] = (0.0,)
     allowed: tuple[bool, ...] = ()
 
     def labels(self, site):
-        return tuple(f"{x:+g}" for x in self.by)
+        return tuple(f"{float(x):+g}" for x in self.by)
 
     def propose(self, site, key, current, state, explore):
-        by = jnp.array(self.by)
+        by = jnp.array([float(x) for x in self.by])
         stack = jax.tree.map(lambda x: x[None] + by.reshape(-1, *(1,) * x.ndim), current)
         return ev3x.Candidates(stack, jnp.array(self.allowed or [True] * len(self.by)), jnp.int32(0), ())
 

@@ -21,6 +21,9 @@ inline constexpr int kThresholds = 8;     // of 16 bits: round(65536 * P(Poisson
 inline constexpr int16_t kPoisson[kThresholds] = {-8660, 15450, 27504, 31523, 32527, 32728, 32762, 32766};
 inline constexpr int kExactThresholds = 12;  // of 32 bits, alike: for rates up to 1
 
+// Scores above kLarge are scaled by kSmaller for the sums, which could overflow; the definition does so too.
+inline constexpr float kLarge = 0x1p60f, kSmaller = 0x1p-64f;
+
 // What a column's key is for.
 inline constexpr uint32_t kOfHalves = 0x9e3779b9u, kOfCounts = 0x7f4a7c15u, kOfDraws = 0xf39cc060u;
 

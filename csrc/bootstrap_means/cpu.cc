@@ -1,5 +1,6 @@
 // CPU handlers of bootstrap_means: tasks are groups of resamples. Python has checked the shapes.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "bootstrap_means/kernels.h"
@@ -22,6 +23,7 @@ struct Problem {
   const int32_t* thresholds;  // null: Poisson weights
   bool as_means;
   float *centres, *sums, *weights;
+  Centre* rows = nullptr;  // [batch, candidates]
 };
 
 // Examples of each batch member that count, for exact resamples: how many, and where if not all.
@@ -58,7 +60,7 @@ void centre(const Problem& p, int64_t b, const Span& span, Scratch& s) {
     const int64_t row = b * p.candidates + k, at = span.first + span.begin;
     float* out = s.centred.data() + k * kBlock;
     std::fill(out, out + span.begin, 0.0f);
-    kernels().centre(p.scores + row * p.n + at, p.mask ? p.mask + b * p.n + at : nullptr, p.centres[row],
+    kernels().centre(p.scores + row * p.n + at, p.mask ? p.mask + b * p.n + at : nullptr, p.rows[row],
                      span.end - span.begin, out + span.begin);
     std::fill(out + span.end, out + span.width(), 0.0f);
   }
@@ -136,11 +138,15 @@ Counted count(const Problem& p) {
   return counted;
 }
 
-void run(ffi::ThreadPool& pool, const Problem& p) {
+void run(ffi::ThreadPool& pool, Problem p) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
   const int64_t rows = p.batch * p.candidates;
+  std::vector<Centre> of_rows(rows);
+  p.rows = of_rows.data();
   parallel_for(pool, rows, 1 + rows * p.n / 1000 * 100 / kNanosecondsThread, [&](int64_t row) {
     const uint8_t* mask = p.mask ? p.mask + row / p.candidates * p.n : nullptr;
-    p.centres[row] = kernels().mean(p.scores + row * p.n, mask, p.n);
+    p.rows[row] = kernels().mean(p.scores + row * p.n, mask, p.n);
+    p.centres[row] = p.rows[row].mean;
   });
   if (p.resamples == 0) return;
   const Counted counted = p.thresholds ? count(p) : Counted{};
@@ -170,9 +176,11 @@ void run(ffi::ThreadPool& pool, const Problem& p) {
       const int64_t at = b * p.resamples + from + r;
       p.weights[at] = static_cast<float>(s.drawn[r]);
       for (int64_t k = 0; k < p.candidates; ++k) {
-        const double sum = s.sums[r * p.candidates + k], centre = p.centres[b * p.candidates + k];
-        const double value = p.as_means ? centre + sum / static_cast<double>(s.drawn[r]) : sum;
-        p.sums[at * p.candidates + k] = static_cast<float>(value);
+        const Centre& row = p.rows[b * p.candidates + k];
+        const double sum = s.sums[r * p.candidates + k] / row.scale;
+        // A mean of the largest floats is one of them, but for rounding.
+        const double mean = std::clamp(row.mean + sum / static_cast<double>(s.drawn[r]), -kLargest, kLargest);
+        p.sums[at * p.candidates + k] = static_cast<float>(p.as_means ? mean : sum);
       }
     }
   });

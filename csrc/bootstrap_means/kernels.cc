@@ -14,31 +14,38 @@ using Words = Vector<uint32_t>;
 using Halves = Vector<int16_t>;
 
 // In double: equal values give exactly that value, hence centred zeros.
-float mean(const float* x, const uint8_t* mask, int64_t n) {
+Centre mean(const float* x, const uint8_t* mask, int64_t n) {
   double sum = 0;
-  int64_t count = n;
+  int64_t count = n, large = 0;
   if (mask) {
     count = 0;
-#pragma omp simd reduction(+ : sum, count)
+#pragma omp simd reduction(+ : sum, count, large)
     for (int64_t i = 0; i < n; ++i) {
-      sum += mask[i] ? x[i] : 0.0f;
+      const float counted = mask[i] ? x[i] : 0.0f;
+      sum += counted;
       count += mask[i];
+      large += std::fabs(counted) > kLarge;
     }
   } else {
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) sum += x[i];
+#pragma omp simd reduction(+ : sum, large)
+    for (int64_t i = 0; i < n; ++i) {
+      sum += x[i];
+      large += std::fabs(x[i]) > kLarge;
+    }
   }
   const auto value = static_cast<float>(sum / static_cast<double>(count));
-  return value - value == 0 ? value : NAN;
+  return {value - value == 0 ? value : NAN, large ? kSmaller : 1.0f};
 }
 
-void centre(const float* __restrict x, const uint8_t* mask, float shift, int64_t n, float* __restrict out) {
+// Scaling by a power of two is exact, whether or not it is one operation with the difference.
+void centre(const float* __restrict x, const uint8_t* mask, Centre c, int64_t n, float* __restrict out) {
+  const float scale = c.scale, shift = scale * c.mean;
   if (mask)
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = mask[i] ? x[i] - shift : 0.0f;
+    for (int64_t i = 0; i < n; ++i) out[i] = mask[i] ? scale * x[i] - shift : 0.0f;
   else
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = x[i] - shift;
+    for (int64_t i = 0; i < n; ++i) out[i] = scale * x[i] - shift;
 }
 
 void columns(Seeds seeds, uint32_t purpose, uint32_t from, int64_t n, uint32_t* __restrict keys) {

@@ -6,12 +6,17 @@
 
 namespace ev3x::bootstrap_means {
 
+// A row's mean, and what its scores are to be scaled by: 1, or kSmaller.
+struct Centre {
+  float mean = 0, scale = 1;
+};
+
 // Masks are bytes of 0 or 1, or null where all count; `counted` alike, of ~0 or 0.
 struct Kernels {
   // The mean of those of x[0:n] that count; NaN without any, or if one of them is not finite.
-  float (*mean)(const float* x, const uint8_t* mask, int64_t n);
-  // x - shift, 0 where it does not count.
-  void (*centre)(const float* x, const uint8_t* mask, float shift, int64_t n, float* out);
+  Centre (*mean)(const float* x, const uint8_t* mask, int64_t n);
+  // scale * (x - mean), 0 where it does not count.
+  void (*centre)(const float* x, const uint8_t* mask, Centre centre, int64_t n, float* out);
   // The keys of columns from, from + 1, ...
   void (*columns)(Seeds seeds, uint32_t purpose, uint32_t from, int64_t n, uint32_t* keys);
   // One resample's Poisson(1) weights of n columns, n a multiple of kGroup, from n / 2 keys. Returns their sum.

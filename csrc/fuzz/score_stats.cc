@@ -39,6 +39,7 @@ struct Row {
   double slack = 0;              // of the mean
   double square_slack = 0;       // of the mean square
   bool known = true, tame = true;
+  bool beyond = false;  // the limits of `estimate`, clearly
 };
 
 template <class Value>
@@ -59,6 +60,7 @@ Row row(int64_t n, const float* w, const Weights& weights, Value value) {
     r.squares += (w ? w[i] : 1.0) * d * d;
   }
   r.tame = weights.tame && largest < 1e14;
+  r.beyond = std::fabs(r.mean) > 1.01 * 0x1p60 || r.squares > 1.01 * 0x1p120;
   // Floats are summed about a shift; results are floats too.
   r.slack = 2e-7 * std::fabs(r.mean) + 2e-5 * std::sqrt(r.squares / weights.sum) + 1e-33;
   // What is left of a square when the mean's distance to the shift, a rounding error of large scores, is taken away.
@@ -72,7 +74,7 @@ struct Bounds {
 
 // mean + sign z se, as closely as the row is known.
 Bounds bound(const Row& r, const Weights& w, double z, double sign) {
-  if (!r.known || !(w.sum > 0)) return {kNaN, kNaN};
+  if (!r.known || r.beyond || !(w.sum > 0)) return {kNaN, kNaN};
   const double freedom = w.sum - w.square / w.sum;
   const double least = z * std::sqrt(std::max(r.squares * 0.999 - w.sum * r.square_slack, 0.0) / freedom * w.square) / w.sum;
   const double most = z * std::sqrt((r.squares * 1.001 + w.sum * r.square_slack) / freedom * w.square) / w.sum;
@@ -91,7 +93,7 @@ void mean(const Input& input, const char* what, int64_t at, double got, const Ro
           bool raw = false) {
   if (!(w.sum > 0)) {
     if (raw ? got != 0 : !std::isnan(got)) input.near(what, at, got, raw ? 0 : kNaN, 0);
-  } else if (!want.known) {
+  } else if (!want.known || (want.beyond && !raw)) {
     input.expect(raw ? !std::isfinite(got) : std::isnan(got), what, at);
   } else if (want.tame || std::isfinite(got)) {
     input.near(what, at, got, want.mean, want.tame ? want.slack : std::numeric_limits<double>::max());
@@ -113,7 +115,7 @@ void check_stats(Input& input, const Scene& s, double z, const std::vector<Array
     const Weights& w = s.weights[column];
     const double freedom = w.sum - w.square / w.sum;
     const auto variance = [&](const char* what, int64_t at, double got, const Row& want) {
-      if (!want.known || w.examples < 2)
+      if (!want.known || want.beyond || w.examples < 2)
         input.expect(std::isnan(got), what, at);
       else
         squares(input, what, at, got, want, w, freedom);

@@ -66,10 +66,14 @@ EV3X_SHARED inline Pair count(int64_t n, int64_t x, int64_t y, int64_t both) {
           unshift(weight, 0, difference, static_cast<double>(x + y - 2 * both))};
 }
 
+// Sums of float scores may overflow where a mean or squares are beyond these, in one order of adding up and not in
+// another. So a row of such scores counts as not finite, whatever came out. `conclude` in Python has the same limits.
+inline constexpr double kMostMean = 0x1p60, kMostSquares = 0x1p120;
+
 // Non-finite scores give NaN wherever they stand, so does n = 0; a single effective example has a mean, no variance.
 EV3X_SHARED inline Estimate estimate(const Moments& m, const Weight& w) {
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  if (!(w.sum > 0) || !std::isfinite(m.mean)) return {kNaN, kNaN};
+  if (!(w.sum > 0 && std::fabs(m.mean) < kMostMean && m.m2 < kMostSquares)) return {kNaN, kNaN};
   const double freedom = w.sum - w.square / w.sum;  // n - 1 for weights of 0 and 1
   return {m.mean, w.examples > 1 && freedom > 0 ? m.m2 / freedom : kNaN};
 }

@@ -33,7 +33,9 @@ def check(
     sample: Annotated[
         int, typer.Option(min=0, metavar="N", help="Check N components of each role, drawn by the seed; 0: all.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="What draws them; the same seed draws the same ones.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="What draws them; the same seed draws the same ones.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Check the plugins of a distribution, in a process that they may crash; exit code 1 if anything is wrong."""

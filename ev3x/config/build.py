@@ -13,6 +13,7 @@ import jax
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ..component import Component, Fault, OptionError, unknown
+from ..core import contract
 from ..core.adapt import Adapter, misplaced
 from ..core.assess import Assessor
 from ..core.budget import Budget
@@ -21,7 +22,7 @@ from ..core.objectives import Amounts, aims
 from ..core.observe import Limits, Observer
 from ..core.plan import Method
 from ..core.propose import Proposer
-from ..core.task import Task
+from ..core.task import Task, check_names
 from ..host.discovery import BUILTIN, PluginInfo, normalized, unreadable
 from ..host.faults import cause, innermost
 from ..host.host import Host, PluginError
@@ -267,6 +268,11 @@ class Builder:
         adapters: Sequence[tuple[str, Adapter] | None],
     ) -> None:
         """Whether the components suit the task, as far as that is known without its data."""
+        before = len(self.problems)
+        with self._told(("task",)):
+            check_names(task)
+        if len(self.problems) > before:
+            return
         for section, assessor in assessors.items():
             if assessor is not None:
                 with self._told((section,)):
@@ -284,10 +290,10 @@ class Builder:
         for i, pair in enumerate(proposers):
             if pair is None or self._bad_losses(task, ("propose", i), pair[1]) or current is None:
                 continue
-            site, (_, proposer) = Site(task, layout), pair
+            site, (label, proposer) = Site(task, layout), pair
             with self._told(("propose", i)):
                 jax.eval_shape(lambda k, v, p=proposer, s=site: p.init(s, k, v), jax.random.key(0), current)
-                if not proposer.labels(site):
+                if not contract.names(contract.Who(label, "proposer", type(proposer)), proposer.labels(site)):
                     self._problem(("propose", i), "makes no candidates (K = 0)")
 
     def _weigh(

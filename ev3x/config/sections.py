@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from annotated_types import Lt
+from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
-from ..component import Component, Count, Fault, Natural, Positive, Real
+from ..component import Component, Count, Fault, Names, Real, Seconds, Seed
 from ..core.objectives import Amounts
 from ..ops.native import Mode
 
@@ -20,13 +20,17 @@ class Run(Component):
     """When a run stops, where it begins, how often it is saved, what counts in it, and whether its code is native."""
 
     rounds: Annotated[Count | None, Doc("stop after so many rounds")] = None
-    seconds: Annotated[Positive | None, Doc("stop after so many seconds of rounds, at the end of a chunk")] = None
-    gradient_steps: Annotated[Count | None, Doc("stop after so many gradient steps of all candidates")] = None
+    seconds: Annotated[
+        Annotated[Seconds, Gt(0)] | None, Doc("stop after so many seconds of rounds, at the end of a chunk")
+    ] = None
+    gradient_steps: Annotated[
+        Annotated[int, Ge(1)] | None, Doc("stop after so many gradient steps of all candidates")
+    ] = None
     target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
         None
     )
-    seed: Annotated[Natural, Lt(2**32), Doc("everything random comes from it")] = 0
-    save_every: Annotated[Positive, Doc("seconds between checkpoints")] = 10.0
+    seed: Annotated[Seed, Doc("everything random comes from it")] = 0
+    save_every: Annotated[Seconds, Gt(0), Doc("seconds between checkpoints")] = 10.0
     native: Annotated[
         Mode, Doc("native code: never (off), or the run fails (require), or as EV3X_NATIVE says (auto)")
     ] = "auto"
@@ -46,6 +50,6 @@ class Run(Component):
 class Plugins(Component):
     """Which distributions may bring plugins into the run, as pip calls them. This narrows what is allowed anyway."""
 
-    enable: Annotated[tuple[str, ...] | None, Doc("only these; not set: all that are allowed")] = None
-    disable: Annotated[tuple[str, ...], Doc("all but these")] = ()
-    require: Annotated[tuple[str, ...], Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()
+    enable: Annotated[Names | None, Doc("only these; not set: all that are allowed")] = None
+    disable: Annotated[Names, Doc("all but these")] = ()
+    require: Annotated[Names, Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..values import twice
 from .types import Array, Assessment, Candidates, Decision, Variables
 
 _Field = tuple[str, tuple[int, ...]]
@@ -74,6 +75,9 @@ def names(who: Who, got: Any) -> tuple[str, ...]:
     if not isinstance(got, tuple | list) or not all(isinstance(name, str) for name in got):
         text = f"labels must return a tuple of strings, one for each candidate, got {got!r}"
         raise BoundaryError(who, "labels", text, "name every candidate: their number is K")
+    if again := twice(got):
+        text = f"labels must give every candidate a name of its own, got {', '.join(map(repr, again))} more than once"
+        raise BoundaryError(who, "labels", text, "tell those that differ apart, and leave out those that do not")
     return tuple(got)
 
 

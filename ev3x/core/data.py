@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..values import flag, integer
 from .types import Array, Batch
 
 
@@ -238,9 +239,9 @@ class Splits:
         sources |= {"assess": self.assess.source, "decide": self.decide.source}
         for name, source in sources.items():
             _check_source(name, source)
+        flag("splits: `reuse` of decide", self.decide.reuse)
         for name, split in trained.items():
-            if split.batch_size < 1:
-                raise ValueError(f"splits: {name} batch_size must be at least 1, got {split.batch_size}")
+            integer(f"splits: {name} batch_size", split.batch_size)
             if isinstance(split.source, Arrays) and split.batch_size > split.source.size:
                 raise ValueError(
                     f"splits: {name} batch_size is {split.batch_size} but there are only {split.source.size} examples"
@@ -281,7 +282,8 @@ def _shuffled(key: Array, places: Array, size: int) -> Array:
 def _check_source(name: str, source: Source) -> None:
     if not isinstance(source, Arrays | Generated):
         raise TypeError(
-            f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}"
+            f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}; "
+            f"a stream stands in Feed({name.partition('.')[0]}=Stream(...), ...), which takes the place of Splits(...)"
         )
     if isinstance(source, Generated):
         return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pydantic_core
 
 from ..component import unknown
+from ..values import FLOAT32, plain
 from .task import Metric
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ class Amounts(tuple[tuple[str, float], ...]):
             value = dict(value)
         if not isinstance(value, Mapping):
             raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+        value = {name: plain(number) for name, number in value.items()}
         for name, number in value.items():
-            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            if not isinstance(name, str):
+                raise ValueError(f"each name must be a string, got {name!r}")
+            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= FLOAT32:
                 raise ValueError(f"{name} must be a finite number, got {number!r}")
             if number < 0:
                 raise ValueError(f"{name} must be at least 0, got {number!r}")
-        return cls(sorted((str(name), float(number)) for name, number in value.items()))
+        return cls(sorted((name, float(number)) for name, number in value.items()))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:

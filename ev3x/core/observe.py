@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..component import Component
+from ..values import number, plain
 
 Row = dict[str, Any]  # one round as plain JSON values, a line of rounds.jsonl
 
@@ -20,6 +21,19 @@ class Limits:
     seconds: float | None = None
     gradient_steps: int | None = None
     target: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("rounds", "gradient_steps"):
+            value = plain(getattr(self, field))
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise ValueError(f"limits: {field} must be None or an integer from 0 on, got {value!r}")
+            object.__setattr__(self, field, value)
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", number("limits: seconds", self.seconds, infinite=True))
+            if not self.seconds > 0:
+                raise ValueError(f"limits: seconds must be above 0, got {self.seconds!r}")
+        if self.target is not None:
+            object.__setattr__(self, "target", number("limits: target", self.target))
 
 
 @dataclasses.dataclass(frozen=True)

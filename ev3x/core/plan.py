@@ -17,8 +17,10 @@ from .data import Decide, Splits
 from .layout import Layout, Site
 from .objectives import Amounts, aims
 from .propose import Proposer, check_needs
-from .task import Metric, Task
+from .task import Task, check_names
 from .types import Array
+
+STAGES = ("task", "select", "confirm", "budget")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -42,6 +44,7 @@ class Method:
         weights: Mapping[str, float] | Amounts | None = None,
     ) -> None:
         """Takes components, or pairs (label, component); the default label is the class name in lower case.
+        Labels are names of states and keys: each comes once in its role, none is that of a stage, none holds a slash.
 
         `weights` gives the weight of metrics in selection, by name; other metrics have weight 0. None: the first has 1.
         """
@@ -109,12 +112,8 @@ class Plan:
         `rounds` is the number of rounds that the decide split must have examples for; 0: any number.
         """
         splits.check(disjoint=disjoint)
+        check_names(self.task)
         metrics = self.task.metrics
-        if not metrics:
-            raise ValueError("the task has no metrics: at least one is needed to compare candidates")
-        task = contract.Who("task", kind=type(self.task))
-        for metric in metrics:
-            contract.returned(task, "metrics", metric, Metric, "list records: ev3x.Metric(name, function)")
         for name, proposer in self.method.proposers:
             if not self.candidates(name, proposer):
                 who = contract.Who(name, "proposer", type(proposer))
@@ -139,7 +138,8 @@ class Plan:
                 reads = "one round reads" if feeds == 1 else f"{feeds} rounds read"
                 raise ValueError(
                     f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
-                    f"give it more, or lower {stage}.block or {stage}.blocks"
+                    f"give it more, or lower {stage}.block or {stage}.blocks (in Python: `block` or `blocks` of "
+                    f"{type(assessor).__name__}(...){', or `examples` of methods.ev3' * (stage == 'confirm')})"
                 )
         return self
 
@@ -150,7 +150,15 @@ def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], 
     pairs = tuple(
         c if isinstance(c, tuple) else ((c if isinstance(c, type) else type(c)).__name__.lower(), c) for c in components
     )
+    if odd := [pair for pair in pairs if len(pair) != 2]:
+        raise ValueError(f"method: {role} must be components or pairs (label, component), got {odd[0]!r}")
     names = [name for name, _ in pairs]
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or name in STAGES:
+            raise ValueError(
+                f"method: a label of {role} must be a string without '/' and none of {', '.join(STAGES)}, whose states "
+                f"and keys have these names; got {name!r}"
+            )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         kinds = "; ".join(f"{n!r} for {', '.join(type(c).__qualname__ for m, c in pairs if m == n)}" for n in twice)
         raise ValueError(f"method: {role} need different labels, got {names} ({kinds}); give pairs (label, component)")

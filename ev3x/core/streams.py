@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..values import integer
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .types import Array, Batch
 
@@ -47,14 +48,12 @@ class Stream:
     """
 
     def __init__(self, source: Callable[[], Iterator[Batch]] | Resumable, *, batches: int) -> None:
-        if batches < 1:
-            raise ValueError(f"Stream: batches must be at least 1, got {batches}")
         if not callable(source) and not isinstance(source, Resumable):
             raise TypeError(
                 "Stream: a run must be able to resume, so `source` must be a function that returns a fresh iterator, "
                 f"or an iterator with get_state() and set_state(); got {type(source).__name__}"
             )
-        self.batches = batches
+        self.batches = integer("Stream: batches", batches)
         self._source = source
         self._count = 0
         self._iterator: Iterator[Batch] = iter(source() if _is_factory(source) else source)  # type: ignore[arg-type,operator]
@@ -115,8 +114,10 @@ class Feed:
             if not isinstance(getattr(self, name), Stream | kind):
                 given = type(getattr(self, name)).__name__
                 raise TypeError(f"Feed: `{name}` must be a Stream or {kind.__name__}(...), got {given}")
-        if self.rounds < 1:
-            raise ValueError(f"Feed: rounds must be at least 1, got {self.rounds}")
+        self.rounds, self.batch_size = (
+            integer("Feed: rounds", self.rounds),
+            integer("Feed: batch_size", self.batch_size),
+        )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ev3x-feed")
         self._next: Future[tuple[dict[str, Batch], dict[str, np.ndarray[Any, Any]]]] | None = None
         self._position = self._positions()

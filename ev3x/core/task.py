@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
+from ..values import checked_name, different, flag, number
 from . import contract
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .streams import Feed
@@ -49,6 +50,7 @@ class Metric:
     host: bool = False
 
     def __post_init__(self) -> None:
+        self._check_values()
         if self.kind not in ("example", "set"):
             raise ValueError(f"metric {self.name!r}: kind must be 'example' or 'set', got {self.kind!r}")
         if self.binary and self.kind == "set":
@@ -62,6 +64,17 @@ class Metric:
         if self.binary:
             object.__setattr__(self, "low", 0.0)
             object.__setattr__(self, "high", 1.0)
+
+    def _check_values(self) -> None:
+        """Puts Python's numbers and bools in place of numpy's; ValueError for what is none, and for NaN."""
+        who = f"metric {checked_name('the name of a metric', self.name)!r}"
+        if not callable(self.fn):
+            raise ValueError(f"{who}: fn must be a function of predictions and batch, got {self.fn!r}")
+        for field in ("low", "high"):
+            object.__setattr__(self, field, number(f"{who}: {field}", getattr(self, field), infinite=True))
+        object.__setattr__(self, "margin", number(f"{who}: margin", self.margin))
+        for field in ("binary", "maximize", "constant", "host"):
+            object.__setattr__(self, field, flag(f"{who}: {field}", getattr(self, field)))
 
     def __call__(self, predictions: Predictions, batch: Batch, n: int, task: str = "") -> Array:
         """The metric's values: f32[n], or f32[] for a set-level one; messages name the class of the `task`."""
@@ -156,10 +169,21 @@ class Task(Component):
 
 
 @dataclasses.dataclass(frozen=True)
-class _FunctionTask(Task):
-    start: Callable[[Array], Any]
+class _Loss:
+    name: str
+    fn: Callable[[Predictions, Batch], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    init: Callable[[Array], Any]
     apply: Callable[[Any, Batch], Predictions]
-    loss_functions: tuple[tuple[str, Callable[[Predictions, Batch], Array]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _FunctionTask(Task):
+    model: _Model
+    loss_functions: tuple[_Loss, ...]
     measures: tuple[Metric, ...]
 
     @property
@@ -168,18 +192,19 @@ class _FunctionTask(Task):
 
     @property
     def losses(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.loss_functions)
+        return tuple(loss.name for loss in self.loss_functions)
 
     def init(self, key: Array) -> Variables:
-        return {"params": self.start(key)}
+        return {"params": self.model.init(key)}
 
     def loss(
         self, name: str, variables: Variables, batch: Batch, key: Array, hypers: Mapping[str, Any]
     ) -> tuple[Array, Variables]:
-        return dict(self.loss_functions)[name](self.predict(variables, batch), batch), variables
+        found = next(loss for loss in self.loss_functions if loss.name == name)
+        return found.fn(self.predict(variables, batch), batch), variables
 
     def predict(self, variables: Variables, batch: Batch) -> Predictions:
-        return self.apply(variables["params"], batch)
+        return self.model.apply(variables["params"], batch)
 
 
 def make_task(
@@ -193,7 +218,20 @@ def make_task(
     A loss takes predictions and batch and returns f32[n]. For batch statistics, hyperparameters or randomness in a
     loss, subclass `Task`.
     """
-    return _FunctionTask(init, apply, tuple(losses.items()), tuple(metrics))
+    functions = tuple(_Loss(name, fn) for name, fn in losses.items())
+    return _FunctionTask(_Model(init, apply), functions, tuple(metrics))
+
+
+def check_names(task: Task) -> None:
+    """Raises ValueError when two metrics, losses or growths of the task have one name, or when there is no metric."""
+    who = contract.Who("task", kind=type(task))
+    for metric in task.metrics:
+        contract.returned(who, "metrics", metric, Metric, "list records: ev3x.Metric(name, function)")
+    if not task.metrics:
+        raise ValueError("the task has no metrics: at least one is needed to compare candidates")
+    different(f"the metrics of {type(task).__name__}", [metric.name for metric in task.metrics])
+    different(f"the losses of {type(task).__name__}", task.losses)
+    different(f"the growths of {type(task).__name__}", task.growths)
 
 
 def score(task: Task, variables: Variables, batch: Batch) -> Array:

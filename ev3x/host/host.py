@@ -20,7 +20,7 @@ from typing import Any
 
 import pluggy
 
-from ..component import Component, unknown
+from ..component import Component, unfit, unknown
 from ..ffi import PLATFORMS, FfiTarget
 from ..text import shown, why
 from . import entry_points, hookspecs
@@ -345,6 +345,8 @@ def _checked(role: str, offer: Any) -> Offer:
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
     if missing := sorted(kind.__abstractmethods__):
         raise TypeError(f"{offer.name!r}: {kind.__name__} lacks {', '.join(missing)}")
+    if wrong := unfit(kind):
+        raise TypeError(f"{offer.name!r}: {kind.__name__}: option {'; '.join(map(str, wrong))}")
     return offer
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -24,6 +24,8 @@ _GROUP = 32
 _OF_HALVES, _OF_COUNTS, _OF_DRAWS = 0x9E3779B9, 0x7F4A7C15, 0xF39CC060
 _SHORT, _SHORT_BITS, _LONG, _LONG_BITS = 8, 16, 12, 32
 _WEIGHTS_AT_ONCE = 1 << 21  # that the definition holds
+_LARGE, _SMALLER = 2.0**60, 2.0**-64  # scores above are scaled by this, before sums of them can overflow
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def bootstrap_means(
@@ -47,6 +49,9 @@ def bootstrap_means(
     example): the same in native code and in `definition`, whatever the number of threads or devices; resample b's
     do not depend on how many follow.
 
+    The means of finite scores are finite, however large: those of a candidate with a score above 2^60 are scaled down
+    for the sums.
+
     NaN: a resample whose weights are all zero (Poisson, few examples), everything without examples that count, and
     the candidate, no other, that has a NaN or infinite score among those that count.
 
@@ -67,6 +72,10 @@ def bootstrap_means(
 
 def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     """Returns what `bootstrap_means` does, in plain jnp, arguments unchecked: the oracle and the fallback."""
+    return _scaled(lambda x: _define(x, seeds, mask, resamples, scheme), scores, mask)
+
+
+def _define(scores: Array, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     counts = None if mask is None else mask[..., None, :]
     number = jnp.float32(scores.shape[-1]) if counts is None else counts.sum(-1, dtype=jnp.int32).astype(jnp.float32)
     mean = (scores if counts is None else jnp.where(counts, scores, 0)).sum(-1) / number
@@ -74,6 +83,20 @@ def definition(scores: Array, seeds: Array, mask: Array | None, resamples: int, 
     # score makes its whole row NaN, also in resamples that miss it.
     centre = jnp.where(jnp.isfinite(mean), mean, jnp.nan)
     return centre[..., None, :] + _resampled(scores - centre[..., None], seeds, mask, resamples, scheme)
+
+
+def _scaled(means: Callable[[Array], Array], scores: Array, mask: Array | None, axes: Any = None) -> Array:
+    """The means of these scores; of those that are so large that sums of them overflow, by a power of two smaller.
+
+    `axes` are the mesh axes that examples are split over, if they are.
+    """
+    size = jnp.abs(scores) if mask is None else jnp.where(mask[..., None, :], jnp.abs(scores), 0)
+    top = size.max(-1, initial=0)
+    large = (top if axes is None else lax.pmax(top, axes)) > _LARGE
+    found = means(scores * jnp.where(large, jnp.float32(_SMALLER), 1)[..., None])
+    # A mean of the largest floats is one of them, but for rounding.
+    back = jnp.clip(found / _SMALLER, -_LARGEST, _LARGEST)
+    return jnp.where(large[..., None, :], back, found)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -238,13 +261,18 @@ def _call(scores: Array, seeds: Array, mask: Array | None = None, *, resamples: 
 def _call_across(
     axes: Mapping[str, Any], scores: Array, seeds: Array, mask: Array | None = None, *, resamples: int, scheme: Scheme
 ) -> Array:
-    """Of examples that are split over the mesh axes axes["n"]: sums travel."""
+    """Of examples that are split over the mesh axes axes["n"]: sums travel, and the candidates' largest scores."""
+    split = functools.partial(_call_split, axes["n"], seeds=seeds, mask=mask, resamples=resamples, scheme=scheme)
+    return _scaled(split, scores, mask, axes["n"])
+
+
+def _call_split(axes: Any, scores: Array, *, seeds: Array, mask: Array | None, resamples: int, scheme: Scheme) -> Array:
     size = scores.shape[-1]
-    first = lax.axis_index(axes["n"]).astype(jnp.uint32) * np.uint32(size)
+    first = lax.axis_index(axes).astype(jnp.uint32) * np.uint32(size)
     centre, excess, weight = _run(scores, seeds, mask, resamples, scheme, first)
     counted = jnp.full(scores.shape[:-2], size, jnp.int32) if mask is None else mask.sum(-1, dtype=jnp.int32)
     number = counted.astype(jnp.float32)[..., None]
-    everyone = functools.partial(lax.psum, axis_name=axes["n"])
+    everyone = functools.partial(lax.psum, axis_name=axes)
     common = everyone(jnp.where(number > 0, centre * number, 0)) / everyone(number)
     # A part's sum is about its own centre, NaN if nothing in it counts; from there to the common one, every example
     # goes the same way.

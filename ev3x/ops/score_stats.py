@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ..values import plain
 from . import arguments, lowering
 from .self_tests import Operands, StoredTest, declare
 
@@ -23,6 +24,8 @@ _STATS, _MOMENTS = "ev3x_score_stats", "ev3x_score_moments"
 _RESULTS = ("km",) * 4 + ("m",) * 4 + ("km", "m")
 _PARTS = ("km",) * 5 + ("m",) * 6
 _DTYPES = ("float32", "bfloat16", "bool")
+# As csrc/score_stats/score_stats.h has them: what is beyond counts as not finite, for its sums may overflow or not.
+_MOST_MEAN, _MOST_SQUARES = 2.0**60, 2.0**120
 
 
 class ScoreStats(NamedTuple):
@@ -114,10 +117,11 @@ class ScoreMoments(NamedTuple):
         ) -> tuple[Array, Array, Array]:
             mean, rest, squares = (jnp.where(read, x, 0) for x in (mean, rest, squares))
             divisor = jnp.where(all_ > 0, all_, 1)  # of nothing, 0: `conclude` makes it NaN
-            shift = total(w * mean) / divisor
+            share, whole = w * _unit(all_), divisor * _unit(all_)
+            shift = total(share * mean) / whole
             # The difference of means that are near is exact; the small rest, added to one of them, would be lost.
             off = (mean - shift) + rest
-            excess = total(w * off) / divisor
+            excess = total(share * off) / whole
             return shift, excess, total(squares + w * jnp.square(off - excess))
 
         own = (self.weight[..., None, :], read[..., None, :], weight[..., None, :])
@@ -148,17 +152,17 @@ class ScoreMoments(NamedTuple):
         # With one example, freedom is 0 but for rounding.
         freedom = jnp.where((self.examples > 1) & (freedom > 0), freedom, jnp.nan)
 
-        # An infinite score makes its row NaN, whichever way the mean came out of merging.
-        def known(mean: Array, w: Array) -> Array:
-            return jnp.where((w > 0) & jnp.isfinite(mean), mean, jnp.nan)
+        # An infinite score makes its row NaN, whichever way the mean came out of merging; so does one that is beyond.
+        def known(mean: Array, squares: Array, w: Array) -> Array:
+            return jnp.where((w > 0) & (jnp.abs(mean) < _MOST_MEAN) & (squares < _MOST_SQUARES), mean, jnp.nan)
 
         # Not 0 * sqrt(variance) for z = 0: a single example has no variance, yet its mean decides.
         def margin(variance: Array, w: Array, q: Array) -> Array:
-            return z * jnp.sqrt(variance * q) / w if z else jnp.zeros_like(variance)
+            return z * standard_error(variance, w, q) if z else jnp.zeros_like(variance)
 
         w, q, f = (x[..., None, :] for x in (weight, square_weight, freedom))
-        shift, difference = known(self.mean, w), known(self.difference, w)
-        reference_shift = known(self.reference_mean, weight)
+        shift, difference = known(self.mean, self.squares, w), known(self.difference, self.difference_squares, w)
+        reference_shift = known(self.reference_mean, self.reference_squares, weight)
         # The mean's own NaN, whatever came of the squares of infinities.
         variance = jnp.where(jnp.isnan(shift), jnp.nan, self.squares / f)
         difference_variance = jnp.where(jnp.isnan(difference), jnp.nan, self.difference_squares / f)
@@ -205,7 +209,8 @@ def score_stats(
     is / (W - 1) for weights of 0 and 1, and se = sqrt(variance * Q) / W; z = 0 leaves se out of decisions.
 
     A NaN or infinite score makes its row's statistics NaN, and no other row's; a NaN row is never above and
-    never best. No example: NaN. One example: a mean, and NaN for its variance.
+    never best. So is a row whose mean is 2^60 (1.15e18) or more in size, or whose sum w (x - mean)^2 is 2^120 (1.3e36)
+    or more. No example: NaN. One example: a mean, and NaN for its variance.
 
     `z` is static. The native CPU code reads its operands from memory; what computes them in the same jit is not fused
     with it. That is the faster way all the same, but for real-valued scores of 100 MB and more that are computed
@@ -216,7 +221,8 @@ def score_stats(
     ValueError or TypeError at trace time, naming the argument.
     """
     arrays = _checked("score_stats", scores, reference, weights)
-    if not (math.isfinite(z) and z >= 0):
+    z = plain(z)
+    if isinstance(z, bool) or not isinstance(z, int | float) or not (math.isfinite(z) and z >= 0):
         raise ValueError(f"score_stats: `z` must be finite and not negative, got {z!r}")
     return _stats(*arrays, float(z))
 
@@ -251,10 +257,10 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
     examples = jnp.full(y.shape[:-1], y.shape[-1]) if w is None else (w > 0).sum(-1)
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
-        divisor = jnp.where(weight > 0, weight, 1)
+        divisor, unit = jnp.where(weight > 0, weight, 1), _unit(weight)
         # Two passes: the second, about the mean as the first has rounded it, finds what the rounding took (`rest`) and
         # corrects the squares for it. Whatever the shift, the results are the same: no derivative goes through it.
-        first = total(counted(x)) / divisor
+        first = total(counted(x) * unit[..., None]) / (divisor * unit)
         shift = lax.stop_gradient(jnp.where(jnp.isfinite(first), first, jnp.nan))
         d = counted(x - shift[..., None])
         rest = total(d) / divisor
@@ -264,6 +270,16 @@ def _define_moments(scores: Array, reference: Array, weights: Array | None = Non
     difference_shift, difference_rest, difference_squares = rows(x - y)
     reference_parts = (a[..., 0, :] for a in (*rows(y), weight, square_weight, examples.astype(jnp.int32)))
     return ScoreMoments(shift, rest, squares, difference_shift + difference_rest, difference_squares, *reference_parts)
+
+
+def standard_error(variance: Array, weight: Array, square_weight: Array) -> Array:
+    """The standard error of a mean, without the product of variance and weights: that may overflow."""
+    return jnp.sqrt(variance) * (jnp.sqrt(square_weight) / weight)
+
+
+def _unit(weight: Array) -> Array:
+    """A power of two that makes a sum of weights 1/2 to 1, so that weighted means do not overflow on their way."""
+    return jnp.ldexp(jnp.float32(1), -jnp.frexp(lax.stop_gradient(weight))[1])
 
 
 def _blocks(x: Array, size: int = 512) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ..core.types import Array, Block
 from ..ops import ScoreMoments, score_moments
+from ..ops.score_stats import standard_error
 
 Moments = ScoreMoments
 
@@ -49,7 +50,7 @@ def pool(moments: Moments) -> Pooled:
     total, squares = stats.weight, stats.square_weight
 
     def error(variance: Array, axes: tuple[int, ...] = ()) -> Array:
-        return jnp.sqrt(variance * jnp.expand_dims(squares, axes)) / jnp.expand_dims(total, axes)
+        return standard_error(variance, jnp.expand_dims(total, axes), jnp.expand_dims(squares, axes))
 
     return Pooled(
         mean=stats.mean,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..component import Component
+from ..values import checked_seed, integer
 from .checks import Trial
 from .child import ChildError
 from .components import NONE, ask_for, trial, tried
@@ -99,9 +100,9 @@ def param(name: str, item: Item) -> Any:
 
 def sample(components: Mapping[str, T], n: int, seed: int) -> dict[str, T]:
     """n of these components, drawn by a seed that stands in the test: the same ones in every process and session."""
-    if not 0 < n <= len(components):
+    if not 0 < integer("n", n) <= len(components):
         raise ValueError(f"n must be at least 1 and at most {len(components)}, the number of components, got {n}")
-    return {name: components[name] for name in sorted(random.Random(seed).sample(sorted(components), n))}
+    return {name: components[name] for name in sorted(random.Random(checked_seed(seed)).sample(sorted(components), n))}
 
 
 def _named(components: Iterable[Component | type[Component]]) -> dict[str, Component | type[Component]]:

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
+import jax
+
+from ..values import checked_name, different, number, plain
 from .optimizers import Named
 
 
@@ -16,6 +19,12 @@ class Term:
     name: str
     weight: float = 1.0
     hypers: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        who = f"loss {checked_name('the name of a loss', self.name)!r}"
+        different(f"{who}: hyperparameters", [key for key, _ in self.hypers])
+        object.__setattr__(self, "weight", _float(f"{who}: weight", self.weight))
+        object.__setattr__(self, "hypers", tuple((key, _float(f"{who}: {key}", x)) for key, x in self.hypers))
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -29,17 +38,16 @@ class Loss(Named):
     terms: tuple[Term, ...]
 
     def __init__(self, name: str | tuple[Term, ...], /, *, weight: float = 1.0, **hypers: float) -> None:
-        if isinstance(name, str):
-            for key, value in {"weight": weight, **hypers}.items():
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise ValueError(f"loss {name!r}: {key} must be a number, got {value!r}")
-            name = (Term(name, float(weight), tuple(sorted((k, float(v)) for k, v in hypers.items()))),)
-        object.__setattr__(self, "terms", name)
+        if isinstance(name, tuple) and not (name and all(isinstance(term, Term) for term in name)):
+            raise ValueError(f"a loss must be a name, or terms: Term(name, weight, hypers), ...; got {name!r}")
+        terms = name if isinstance(name, tuple) else (Term(name, weight, tuple(sorted(hypers.items()))),)
+        object.__setattr__(self, "terms", terms)
 
     def __add__(self, other: Loss) -> Loss:
         return Loss(self.terms + other.terms)
 
     def __rmul__(self, factor: float) -> Loss:
+        factor = number("the factor of a loss", factor)
         return Loss(tuple(dataclasses.replace(t, weight=factor * t.weight) for t in self.terms))
 
     def to_config(self) -> dict[str, Any]:
@@ -67,7 +75,18 @@ class Loss(Named):
         return super()._parse(value)
 
 
+def _float(what: str, value: Any) -> Any:
+    """The value as a float, or as it is where it is traced: a proposer trains with several numbers at once."""
+    value = plain(value)
+    return value if isinstance(value, jax.Array) else float(number(what, value))
+
+
+def _short(value: float) -> str:
+    """The number without digits that say nothing: labels of losses that differ must differ."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
 def _term_text(term: Term) -> str:
-    weight = "" if term.weight == 1 else f"{term.weight:g} "
-    hypers = ", ".join(f"{n}={v:g}" for n, v in term.hypers)
+    weight = "" if term.weight == 1 else f"{_short(term.weight)} "
+    hypers = ", ".join(f"{n}={_short(v)}" for n, v in term.hypers)
     return f"{weight}{term.name}" + (f"({hypers})" if hypers else "")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
+import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Self
 
@@ -14,6 +16,7 @@ import optax
 import pydantic_core
 
 from ..component import to_config, unknown
+from ..values import FLOAT32, plain
 
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     name: getattr(optax, name)
@@ -31,19 +34,34 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = {
     """.split()
 }
 
+_ANY = inspect.Parameter("any", inspect.Parameter.KEYWORD_ONLY, default=None)
+_HOW = "ev3x.Optimizer(optax.adamw, learning_rate=1e-3), or ev3x.Rule(...) alike for a schedule"
+
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Rule:
     """A function and its options, called when it is needed.
 
-    `Rule(optax.adamw, learning_rate=1e-3)`; options are numbers, strings, None, or rules again (schedules).
+    `Rule(optax.adamw, learning_rate=1e-3)`; options are numbers, strings, None, or rules again (schedules). A rule is a
+    value: equal rules share a program, which the functions that optax makes cannot.
     """
 
     factory: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
 
-    def __init__(self, factory: Callable[..., Any], /, **options: Any) -> None:
-        if faults := _faults(inspect.signature(factory).parameters, options):
+    def __init__(self, factory: Callable[..., Any], /, *others: Any, **options: Any) -> None:
+        if not callable(factory):
+            raise ValueError(
+                f"must be a function and its options, not what the function returns: write {_HOW}, "
+                f"got {type(factory).__name__}(...)"
+            )
+        if others:
+            raise ValueError(
+                f"{_name(factory)}: takes options by name only: write {_HOW}; where that does not do, as for "
+                "optax.chain, write a function with numbers as arguments that returns the optimizer, and give that"
+            )
+        options = {name: plain(value) for name, value in options.items()}
+        if faults := _faults(factory, options):
             raise ValueError(f"{_name(factory)}: {'; '.join(faults)}")
         object.__setattr__(self, "factory", factory)
         object.__setattr__(self, "options", tuple(sorted(options.items())))
@@ -109,31 +127,70 @@ class Optimizer(Named, Rule):
     EXAMPLE = 'an optimizer such as { name = "adamw", learning_rate = 1e-3 }'
     NAMES = OPTIMIZERS
 
-    def __init__(self, factory: Callable[..., Any] | str, /, **options: Any) -> None:
+    def __init__(self, factory: Callable[..., Any] | str, /, *others: Any, **options: Any) -> None:
         if isinstance(factory, str):
             factory = _known("optimizer", factory, OPTIMIZERS)
-        super().__init__(factory, **{n: _schedule(v) for n, v in options.items()})
+        super().__init__(factory, *others, **{n: _schedule(v) for n, v in options.items()})
 
 
 def _name(factory: Callable[..., Any]) -> str:
     return str(getattr(factory, "__name__", None) or getattr(getattr(factory, "func", None), "__name__", repr(factory)))
 
 
-def _faults(accepted: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> list[str]:
-    """What is wrong with these options for a function with these parameters."""
+def _faults(factory: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with these options for this function."""
+    accepted = _parameters(factory)
     loose = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     faults = [unknown("option", name, accepted) for name in options if name not in accepted and not loose]
-    faults += [
-        f"{name} must be a number, a string or a rule, got {value!r}"
-        for name, value in options.items()
-        if not isinstance(value, int | float | str | Rule | None)
-    ]
+    for name, value in options.items():
+        if fault := _misfit(value, accepted.get(name, _ANY)):
+            faults.append(f"{name} {fault}")
     faults += [
         f"option {name!r} is required"
         for name, p in accepted.items()
         if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options
     ]
     return faults
+
+
+def _misfit(value: Any, parameter: inspect.Parameter) -> str | None:
+    """What is wrong with the value of an option, as far as its default and its annotation tell; None: nothing."""
+    default, kinds = parameter.default, _kinds(parameter.annotation)
+    if isinstance(value, Rule) or (value is None and default is None):
+        return None
+    if callable(value):
+        return (
+            "must be a number, a string or a rule: for a schedule write ev3x.Rule(optax.linear_schedule, "
+            f"init_value=..., end_value=..., transition_steps=...), got {value!r}"
+        )
+    if not isinstance(value, int | float | str | None):
+        return f"must be a number, a string or a rule, got {value!r}"
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"must be true or false, got {value!r}"
+    numeric = isinstance(default, int | float) or bool(kinds & {int, float} and not kinds & {str, Any})
+    if numeric and (isinstance(value, bool | str) or value is None):
+        return f"must be a number{' or a schedule' if Callable in map(_origin, kinds) else ''}, got {value!r}"
+    if isinstance(value, float) and not abs(value) <= FLOAT32:
+        return f"must be a finite number, got {value!r}"
+    return None
+
+
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function, their annotations as types where they can be read."""
+    try:
+        return inspect.signature(factory, eval_str=True).parameters
+    except Exception:  # anyone may have written them, and names in them may not be there
+        return inspect.signature(factory).parameters
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The types that a union of types names, or the one type."""
+    args = typing.get_args(hint) if _origin(hint) in (typing.Union, types.UnionType) else ()
+    return set().union(*map(_kinds, args)) if args else {hint}
+
+
+def _origin(hint: Any) -> Any:
+    return typing.get_origin(hint) or hint
 
 
 def _known(kind: str, name: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

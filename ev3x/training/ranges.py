@@ -12,6 +12,7 @@ import pydantic_core
 
 from ..component import unknown
 from ..core.types import Array
+from ..values import checked_name, different, flag, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
-        for end in (self.low, self.high):
-            if isinstance(end, bool) or not isinstance(end, int | float):
-                raise ValueError(f"range {self.name!r}: low and high must be numbers, got {end!r}")
+        who = f"range {checked_name('the name of a range', self.name)!r}"
+        for end in ("low", "high"):
+            object.__setattr__(self, end, number(f"{who}: {end}", getattr(self, end)))
+        object.__setattr__(self, "log", flag(f"{who}: log", self.log))
         if not self.low < self.high:
             raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
         if self.log and self.low <= 0:
@@ -66,6 +68,7 @@ class Ranges(tuple[Range, ...]):
         if isinstance(value, Mapping):
             return cls(_range(name, limits) for name, limits in value.items())
         if isinstance(value, Sequence) and all(isinstance(r, Range) for r in value):
+            different("ranges", [r.name for r in value])
             return cls(value)
         raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
 

@@ -16,6 +16,7 @@ from ..core.data import Explore
 from ..core.layout import where
 from ..core.task import Task
 from ..core.types import Array, Decision, Move, PyTree, Variables
+from ..values import number, plain
 from .losses import Loss
 
 
@@ -34,7 +35,12 @@ def check_loss(task: Task, loss: Loss) -> str | None:
 
 def numbers(task: Task) -> dict[str, float]:
     """The hyperparameters of the task that are a single number, with their defaults."""
-    return {name: value for name, value in task.hypers.items() if isinstance(value, int | float)}
+    hypers = {name: plain(value) for name, value in task.hypers.items()}
+    return {name: number(f"the hyperparameter {name!r}", value) for name, value in hypers.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def loss_value(

@@ -62,7 +62,7 @@ def test_without_a_gate_every_winner_is_promoted():
 @pytest.fixture(scope="module")
 def shifting():
     """A candidate that is good, one that is not finite, and one that may not win."""
-    return evolver(Shift((jnp.nan, 1.0, 1.1), (True, True, False)))
+    return evolver(Shift(("nan", 1.0, 1.1), (True, True, False)))
 
 
 def test_candidates_that_are_not_finite_or_not_eligible_lose(shifting):
@@ -73,9 +73,9 @@ def test_candidates_that_are_not_finite_or_not_eligible_lose(shifting):
     assert place(state.model.current) == 1.0
 
 
-@pytest.mark.parametrize("by", [(jnp.nan, jnp.inf), (1.0, 2.0)])
+@pytest.mark.parametrize("by", [("nan", "inf"), (1.0, 2.0)])
 def test_when_nobody_can_win_nothing_moves_and_no_level_is_spent(by):
-    allowed = (bool(jnp.isnan(by[0])),) * 2
+    allowed = (by[0] == "nan",) * 2
     run = evolver(Shift(by, allowed))
     before = start(run, 0.5, 0.6)
     state, records = run.rounds(before, 3)

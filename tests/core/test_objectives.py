@@ -256,7 +256,7 @@ def test_problems_with_metrics_are_told_with_their_lines(host, change, problem):
     [
         (("accuracy = 0.02", "accuracy = 0.02"), None),
         (('["accuracy", "brier"]', '["accuracy", "brie"]'), "select.order[1]: lexicographic: unknown metric 'brie'"),
-        (('["accuracy", "brier"]', '["brier", "brier"]'), "select.order: names a metric twice"),
+        (('["accuracy", "brier"]', '["brier", "brier"]'), "select.order: names 'brier' twice"),
         (("accuracy = 0.02", "acc = 0.02"), "select.tolerance.acc: is for a metric that is not in"),
     ],
 )

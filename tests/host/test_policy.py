@@ -132,7 +132,7 @@ def test_a_config_cannot_widen_what_is_allowed(good):
             'disable = ["good"]',
             "must name a distribution: 'good' is none that brings plugins; did you mean 'ev3x-good'",
         ),
-        ('enable = "ev3x-good"', "plugins.enable: must be a valid tuple, got 'ev3x-good'"),
+        ('enable = "ev3x-good"', "plugins.enable: must be a list, got 'ev3x-good'"),
         ('disabel = ["ev3x-good"]', "plugins.disabel: unknown option 'disabel'; did you mean 'disable'?"),
         ('require = ["ev3x-gone"]', "ev3x-gone is not installed, or brings no plugin; pip install 'ev3x-gone'"),
         ('require = ["ev3x-other>=2"]', "plugin 'other' of ev3x-other 1.5 is not >=2; pip install 'ev3x-other>=2'"),
@@ -188,7 +188,7 @@ def test_a_component_that_fails_before_the_first_round_is_named(good, case):
 
 
 def test_options_without_a_schema_leave_out_their_component_alone(good):
-    good("odd", BUDGET.format(body="path: object = __import__('pathlib').Path('x')"))
+    good("odd", BUDGET.format(body="held: ev3x.Metric = ev3x.Metric('m', len)"))
     made = invoke("config", "schema")
     assert made.exit_code == 0 and "good:mine" in made.stdout and "odd:mine" not in made.stdout
     assert "plugin 'odd' of ev3x-odd 1.5: the options of 'mine' have no schema" in made.stderr.replace("\n", " ")

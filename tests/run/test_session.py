@@ -658,7 +658,7 @@ def test_rows_are_plain_numbers_even_when_nobody_can_win(tmp_path):
     with pytest.warns(
         UserWarning, match="proposer 'noting': in the only round none of its candidates could win: of 1, 1"
     ):
-        run(setup(proposer=Noting((np.nan,)), rounds=1), tmp_path)
+        run(setup(proposer=Noting(("nan",)), rounds=1), tmp_path)
     (row,) = rows(tmp_path)
     assert row["winner"] is None and row["why"] == "no candidate could win: not finite: noting/+nan"
     assert row["candidates"][0]["value"] is None
@@ -673,7 +673,7 @@ class Waiting(Shift):
 
 
 def test_who_never_could_win_is_told_with_the_reason_and_counted(tmp_path, monkeypatch):
-    sick, shy, wise = Shift((np.nan, np.inf)), Shift((0.0,), (False,)), Waiting((0.0,), (False,))
+    sick, shy, wise = Shift(("nan", "inf")), Shift((0.0,), (False,)), Waiting((0.0,), (False,))
     task = Loaded(measured=(ev3x.Metric("moody", moody),))
     parts = [("sick", sick), ("shy", shy), ("wise", wise), ("far", Shift((1000.0,))), ("good", Shift((0.1,)))]
     four = dataclasses.replace(setup(task, rounds=7), method=method(*parts, adapters=(PROMOTE,)))

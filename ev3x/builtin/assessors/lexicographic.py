@@ -9,7 +9,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from typing_extensions import Doc
 
-from ...component import Count, Fault
+from ...component import Count, Fault, Names
 from ...core.objectives import Amounts, find
 from ...core.task import Metric
 from ...core.types import Assessment, Question
@@ -31,15 +31,13 @@ class Lexicographic(OfMoments):
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
-    order: Annotated[tuple[str, ...], Doc("metrics, the most important first; none named: those of the task")] = ()
+    order: Annotated[Names, Doc("metrics, the most important first; none named: those of the task")] = ()
     tolerance: Annotated[
         Amounts, Doc("name = number: how far behind the best one may stay; not named: the metric's own margin")
     ] = Amounts()
 
     def check(self) -> list[Fault]:
-        """Faults of the options: a metric named twice, or a tolerance for a metric that is not in `metrics`."""
-        if len(set(self.order)) < len(self.order):
-            return [Fault(("order",), f"names a metric twice: {self.order}")]
+        """Faults of the options: a tolerance for a metric that is not in `order`."""
         idle = [name for name, _ in self.tolerance if self.order and name not in self.order]
         return [Fault(("tolerance", name), f"is for a metric that is not in the order {self.order}") for name in idle]
 

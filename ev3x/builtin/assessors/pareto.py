@@ -8,7 +8,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from typing_extensions import Doc
 
-from ...component import Count
+from ...component import Count, Names
 from ...core.objectives import find
 from ...core.task import Metric
 from ...core.types import Assessment, Question
@@ -32,7 +32,7 @@ class Pareto(OfMoments):
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
-    metrics: Annotated[tuple[str, ...], Doc("the metrics that are compared; none named: all")] = ()
+    metrics: Annotated[Names, Doc("the metrics that are compared; none named: all")] = ()
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError when a named metric does not exist."""

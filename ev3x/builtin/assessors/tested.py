@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typing_extensions import Doc
 
-from ...component import Fault, Positive
+from ...component import Fault, Names, Positive
 from ...core.assess import Assessor
 from ...core.objectives import Amounts, find
 from ...core.task import Metric
@@ -23,7 +23,7 @@ class Tested(Assessor):
     """
 
     level: Annotated[Positive, Doc("the chance of a false promotion that the budget shares out")] = 0.05
-    claims: Annotated[tuple[str, ...], Doc("metrics that must be proven better; none named: the first")] = ()
+    claims: Annotated[Names, Doc("metrics that must be proven better; none named: the first")] = ()
     guards: Annotated[
         Amounts, Doc("name = margin, in the metric's units: metrics that must be proven not worse by more than this")
     ] = Amounts()
@@ -32,8 +32,6 @@ class Tested(Assessor):
         """Faults of the options: a level of 1/2 or more, a margin of 0, a metric that is both claim and guard."""
         faults = [Fault(("level",), f"must be below 0.5, got {self.level}")] if self.level >= 0.5 else []
         faults += [Fault(("guards", name), f"must be above 0, got {x}") for name, x in self.guards if not x]
-        if len(set(self.claims)) < len(self.claims):
-            faults.append(Fault(("claims",), f"names a metric twice: {self.claims}"))
         twice = "must be a claim or a guard, not both"
         return faults + [Fault(("guards", name), twice) for name, _ in self.guards if name in self.claims]
 

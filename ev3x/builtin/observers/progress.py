@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from annotated_types import Ge
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Doc
 
-from ...component import Real
+from ...component import Seconds
 from ...core.observe import Limits, Observer, Progress, Row, RunInfo
 from ...text import Stream, console, shown, standard
 
@@ -51,7 +52,7 @@ class Screen:
 class ShowProgress(Observer):
     """Shows rounds, verdicts, promotions and the time left, on standard error."""
 
-    every: Annotated[Real, Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
+    every: Annotated[Seconds, Ge(0), Doc("seconds between plain lines at least, when there is no terminal")] = 2.0
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> Screen:
         """The handle, after the first lines; with a live display if there is a terminal."""

@@ -70,10 +70,15 @@ class Hyperparameters(Proposer):
         """A fresh optimizer state."""
         if fault := check_loss(site.task, self.loss):
             raise ValueError(f"hyperparameters: {fault}")
-        known = {**self.optimizer.numbers, **numbers(site.task)}
+        options, hypers = self.optimizer.numbers, numbers(site.task)
         for r in self.ranges:
-            if r.name not in known:
-                raise ValueError(f"hyperparameters: {unknown('range', r.name, known)}")
+            if r.name not in {*options, *hypers}:
+                raise ValueError(f"hyperparameters: {unknown('range', r.name, {*options, *hypers})}")
+            if r.name in options and r.name in hypers:
+                raise ValueError(
+                    f"hyperparameters: range {r.name!r} names an option of the optimizer and a hyperparameter of the "
+                    "task: call one of them otherwise"
+                )
         offset = jax.random.bits(key, (len(self.ranges),), jnp.uint32)
         fresh = self.optimizer.build().init(current["params"])
         return SampleState(fresh, fresh, offset, jnp.uint32(0))

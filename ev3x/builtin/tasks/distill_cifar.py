@@ -18,6 +18,7 @@ from ev3x.component import Count
 from ev3x.core.data import Arrays, Assess, Decide, Explore, Generated, Splits, Varied
 from ev3x.core.task import Data
 from ev3x.core.types import Array, Batch
+from ev3x.values import checked_seed
 
 from . import cifar
 from .distillation import Distillation
@@ -66,6 +67,7 @@ class DistillCifar(Distillation):
 
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
+        seed = checked_seed(seed)
         return self._read(seed, Path(os.path.expanduser(self.folder))) if self.folder else self._synthetic(seed)
 
     def _read(self, seed: int, folder: Path) -> Data:

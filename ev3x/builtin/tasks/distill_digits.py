@@ -14,6 +14,7 @@ from typing_extensions import Doc
 from ev3x.component import Count, Kit
 from ev3x.core.data import Arrays, Assess, Decide, Explore, Splits
 from ev3x.core.task import Data
+from ev3x.values import checked_seed
 
 from .distillation import Distillation
 
@@ -51,6 +52,7 @@ class DistillDigits(Distillation):
 
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
+        seed = checked_seed(seed)
         x, y = _scans()
         order = np.random.default_rng(seed).permutation(len(y))
         explore, assess, decide, test = np.split(order, np.cumsum([EXPLORE, ASSESS, DECIDE]))

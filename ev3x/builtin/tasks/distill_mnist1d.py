@@ -12,6 +12,7 @@ from typing_extensions import Doc
 
 from ev3x.core.data import Arrays, Assess, Decide, Explore, Generated, Splits, Teacher, Varied
 from ev3x.core.task import Data
+from ev3x.values import checked_seed
 
 from . import mnist1d, mnist1d_teacher
 from .distillation import Distillation
@@ -48,6 +49,7 @@ class DistillMnist1D(Distillation):
 
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed; the first call on a machine trains the teacher (20 s)."""
+        seed = checked_seed(seed)
         examples, teacher = mnist1d.standard(), mnist1d_teacher.load()
         keys = jax.random.split(jax.random.key(seed), 3)
         assess, decide, meta_source = (Generated(key, mnist1d.generate) for key in keys)

@@ -15,7 +15,7 @@ from annotated_types import Ge
 from typing_extensions import Doc
 
 from ev3x import Candidates, Explore, Feedback, Kit, Loss, Optimizer, Proposer, Range, Ranges, Site, training
-from ev3x.component import Count, Fault, Positive, unknown
+from ev3x.component import Count, Fault, Names, Positive, unknown
 
 from .hypergradients import Hypergradient, MetaLoss, TrainLoss, evograd, one_step
 
@@ -58,7 +58,7 @@ class HyperLearner(Proposer):
     optimizer: Annotated[Optimizer, Doc("of the model")]
     meta_optimizer: Annotated[Optimizer, Doc("of the hyperparameters")]
     length: Annotated[Count, Doc("gradient steps per round, with as many steps of the hyperparameters")] = 100
-    learn_only: Annotated[tuple[str, ...], Doc("hyperparameters to learn; none named: all the loss leaves open")] = ()
+    learn_only: Annotated[Names, Doc("hyperparameters to learn; none named: all the loss leaves open")] = ()
     ranges: Annotated[Ranges, Doc("name = { low = ..., high = ..., log = false }: where it must stay")] = Ranges()
     losers: Annotated[Literal["keep", "rewind"], Doc("what becomes of what a losing candidate has learned")] = "keep"
 

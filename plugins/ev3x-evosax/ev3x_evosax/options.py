@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -40,10 +41,18 @@ class Numbers(Said, tuple[tuple[str, bool | int | float], ...]):
     @classmethod
     def _parse(cls, value: Any) -> Self:
         if isinstance(value, Mapping):
-            return cls(sorted(value.items()))
+            return cls(sorted((name, _number(name, x)) for name, x in value.items()))
         if isinstance(value, Sequence) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
-            return cls(sorted(value))
+            if len(dict(value)) < len(value):
+                raise ValueError(f"names something twice: {value!r}")
+            return cls._parse(dict(value))
         raise ValueError(f"must be a table such as {{ c_mean = 0.5 }}, got {value!r}")
+
+
+def _number(name: Any, value: Any) -> bool | int | float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return value
 
 
 class Schedule(Said, Rule):

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
 from ev3x import Assessment, Assessor, Block, Kit, Metric, Outcome, Question, ops
-from ev3x.component import Count, Fault, Real, unknown
+from ev3x.component import Count, Names, Real, unknown
 
 from .shares import MOST, selection_shares
 
@@ -56,16 +55,7 @@ class Lexicase(Assessor):
         Ge(0),
         Doc("how far behind the best one stays in; none: each case's median absolute deviation"),
     ] = None
-    metrics: Annotated[tuple[str, ...], Doc("the metrics whose values are cases; none named: all")] = ()
-
-    def check(self) -> list[Fault]:
-        """No metric twice; an epsilon that float32 holds."""
-        faults = []
-        if len(set(self.metrics)) < len(self.metrics):
-            faults.append(Fault(("metrics",), f"names a metric twice: {self.metrics}"))
-        if self.epsilon is not None and self.epsilon > float(np.finfo(np.float32).max):
-            faults.append(Fault(("epsilon",), f"must be finite in float32, got {self.epsilon}"))
-        return faults
+    metrics: Annotated[Names, Doc("the metrics whose values are cases; none named: all")] = ()
 
     def accept(self, metrics: tuple[Metric, ...]) -> None:
         """Raise ValueError for metrics that there are not."""

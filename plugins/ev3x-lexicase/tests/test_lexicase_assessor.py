@@ -118,7 +118,7 @@ def test_who_is_not_eligible_or_not_finite_neither_wins_nor_takes_part():
 def test_it_refuses_metrics_that_there_are_not_and_weights():
     with pytest.raises(ValueError, match=r"^lexicase: unknown metric 'uq'; known: down, up"):
         Lexicase(metrics=("uq",)).accept((UP, DOWN))
-    with pytest.raises(ev3x.OptionError, match=r"metrics: names a metric twice: \('up', 'up'\)"):
+    with pytest.raises(ev3x.OptionError, match=r"metrics: names 'up' twice"):
         Lexicase(metrics=("up", "up"))
     example = load_example()
     run = example.evolver(PLAIN)
@@ -134,8 +134,8 @@ def test_it_refuses_metrics_that_there_are_not_and_weights():
     [
         ({"tournaments": 65536}, "tournaments: must be less than or equal to 65535, got 65536"),
         ({"epsilon": -0.5}, "epsilon: must be greater than or equal to 0, got -0.5"),
-        ({"epsilon": 1e39}, r"epsilon: must be finite in float32, got 1e\+39"),
-        ({"epsilon": float("inf")}, "epsilon: must be finite in float32, got inf"),
+        ({"epsilon": 1e39}, r"epsilon: must be a number up to 3.4e38 \(float32\), got 1e\+39"),
+        ({"epsilon": float("inf")}, "epsilon: must be a finite number, got inf"),
     ],
 )
 def test_wrong_options_are_refused(options, text):

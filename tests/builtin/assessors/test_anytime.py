@@ -229,7 +229,7 @@ def test_metrics_without_a_range_are_refused_where_they_are_tested(assessor):
         ({"futility": 1.0}, "futility: must be at least 0 and below 1, got 1.0"),
         ({"futility": -0.1}, "futility: must be at least 0 and below 1, got -0.1"),
         ({"level": 0.5}, "level: must be below 0.5, got 0.5"),
-        ({"claims": ("a", "a")}, "claims: names a metric twice"),
+        ({"claims": ("a", "a")}, "claims: names 'a' twice"),
         ({"claims": ("a",), "guards": {"a": 0.1}}, "must be a claim or a guard, not both"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import Doc
 
 from ev3x import Arrays, Assess, Data, Decide, Explore, Metric, Splits, Task, metrics
-from ev3x.component import Count
+from ev3x.component import Count, checked_seed
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -69,7 +69,7 @@ class Digits(Task):
 def shuffled(seed: int, meta: int) -> list[Host]:
     """The scans in the order of this seed, cut into train, meta (so many), assess, decide and test."""
     x, y = _scans()
-    order = np.random.default_rng(seed).permutation(len(y))
+    order = np.random.default_rng(checked_seed(seed)).permutation(len(y))
     cuts = np.cumsum([TRAIN, meta, ASSESS, DECIDE])
     return [{"x": x[part], "y": y[part]} for part in np.split(order, cuts)]
 
