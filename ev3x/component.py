@@ -227,7 +227,9 @@ def unfit(cls: type) -> tuple[Fault, ...]:
     try:
         _hints(cls)
     except NameError as error:
-        return (Fault((), f"the types of its options cannot be read: {error}; import them outside of TYPE_CHECKING"),)
+        named = [(f.name,) for f in dataclasses.fields(cls) if str(error.name) in str(f.type)] or [()]
+        text = f"its type cannot be read: {error}; import what it names outside of TYPE_CHECKING"
+        return tuple(Fault(path, text) for path in named)
     faults = []
     for field in dataclasses.fields(cls):
         try:
