@@ -227,7 +227,9 @@ def unfit(cls: type) -> tuple[Fault, ...]:
     try:
         _hints(cls)
     except NameError as error:
-        return (Fault((), f"the types of its options cannot be read: {error}; import them outside of TYPE_CHECKING"),)
+        whose = [field.name for field in dataclasses.fields(cls) if str(error.name) in str(field.type)]
+        text = f"has a type that cannot be read: {error}; import it outside of TYPE_CHECKING; {ALLOWED}"
+        return tuple(Fault((name,), text) for name in whose) or (Fault((), text),)
     faults = []
     for field in dataclasses.fields(cls):
         try:

@@ -195,7 +195,7 @@ def test_numbers_of_numpy_are_numbers():
 
 def test_a_stream_where_a_source_belongs_names_feed():
     with pytest.raises((TypeError, ValueError), match="Feed"):
-        splits(explore=ev3x.Explore(ev3x.Stream(lambda: iter(())))).check()
+        splits(explore=ev3x.Explore(ev3x.Stream(lambda: iter(()), batches=1))).check()
 
 
 def test_a_whole_method_says_what_it_takes():
@@ -306,7 +306,7 @@ class Data(Toy):
 
 @pytest.mark.parametrize(
     ("proposer", "reason"),
-    [(Shift((np.nan,)), "NaN or infinity"), (Shift((0.1,), allowed=(False,)), "not `eligible`")],
+    [(Shift(("nan",)), "NaN or infinity"), (Shift((0.1,), allowed=(False,)), "not `eligible`")],
     ids=["never finite", "never eligible"],
 )
 def test_who_can_never_win_is_told_with_the_reason(proposer, reason):
