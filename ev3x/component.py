@@ -227,9 +227,9 @@ def unfit(cls: type) -> tuple[Fault, ...]:
     try:
         _hints(cls)
     except NameError as error:
-        whose = [field.name for field in dataclasses.fields(cls) if str(error.name) in str(field.type)]
-        text = f"has a type that cannot be read: {error}; import it outside of TYPE_CHECKING; {ALLOWED}"
-        return tuple(Fault((name,), text) for name in whose) or (Fault((), text),)
+        named = [(f.name,) for f in dataclasses.fields(cls) if str(error.name) in str(f.type)] or [()]
+        text = f"its type cannot be read: {error}; import what it names outside of TYPE_CHECKING"
+        return tuple(Fault(path, text) for path in named)
     faults = []
     for field in dataclasses.fields(cls):
         try:

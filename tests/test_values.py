@@ -339,7 +339,7 @@ def test_a_plugin_that_offers_such_an_option_is_named():
 
 def test_a_type_that_is_not_there_at_run_time_is_told():
     kind = dataclasses.make_dataclass("Made", [("x", "Nowhere", None)], bases=(Component,), frozen=True)
-    assert "Made: x: has a type that cannot be read: name 'Nowhere' is not defined" in told(kind)
+    assert "Made: x: its type cannot be read: name 'Nowhere' is not defined" in told(kind)
 
 
 def test_a_value_without_a_hash_is_told():
@@ -415,7 +415,7 @@ def stream():
         (
             lambda: methods.ev3(["xent"], [toys.sgd()], confirm=Paired()),
             (
-                "ev3(...): unknown option 'confirm'",
+                "ev3: unknown option 'confirm'",
                 "losses, optimizers, length, level, examples",
                 "auxiliary",
                 "ev3x.Method(",

@@ -139,7 +139,7 @@ class Plan:
                 raise ValueError(
                     f"the {name} split has {split.source.blocks(1)} examples but {reads} up to {wanted}; "
                     f"give it more, or lower {stage}.block or {stage}.blocks (in Python: `block` or `blocks` of "
-                    f"{type(assessor).__name__}(...){', or `examples` of ev3x.methods.ev3' * (stage == 'confirm')})"
+                    f"{type(assessor).__name__}(...){', or `examples` of methods.ev3' * (stage == 'confirm')})"
                 )
         return self
 
