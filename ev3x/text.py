@@ -10,9 +10,10 @@ import json
 import math
 import os
 import re
+import secrets
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new", re.DOTALL)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+DEPTH = 64  # no value of ours is nested as deep
+_TOO_DEEP = f"nested more than {DEPTH} deep"
 
 
 def shown(text: object) -> str:
@@ -52,8 +57,8 @@ def utf8(text: str) -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """The value as JSON in ASCII, which has no numbers for infinity and NaN: they become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """The value as JSON in ASCII without control characters; infinity and NaN, which JSON has not, become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def _finite(value: Any) -> Any:
@@ -66,9 +71,18 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to, which replaces `path` once it is complete; it goes, whatever fails."""
-    new = draft_of(path)
+    """A new file of its own beside `path` to write to, which replaces it once it is complete; it goes, whatever fails.
+
+    Nobody can foresee its name, so that no link lies there; a link at `path` is replaced, what it points to stays.
+    OSError for a path that can only be a folder.
+    """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # A name may have 255 bytes on most systems, whatever signs they are of.
+    name = os.fsdecode(os.fsencode(path.name)[:200])
+    new = path.with_name(f".{name}.{secrets.token_hex(8)}.new")
     try:
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
         yield new
         os.replace(new, path)
     except BaseException:
@@ -77,11 +91,25 @@ def draft(path: Path) -> Iterator[Path]:
         raise
 
 
-def draft_of(path: Path) -> Path:
-    """The temporary path to write this file to; OSError for a path that can only be a folder."""
-    if not path.name:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return path.with_name(path.name + ".new")
+def is_draft(name: str, of: Collection[str]) -> bool:
+    """Whether a file of this name is the draft of one of these, as a process that was killed leaves it."""
+    found = _DRAFT.fullmatch(name)
+    return found is not None and found.group(1) in of
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value of a JSON text that anyone may have written; ValueError for none, and for one nested too deep."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    layer = [value]
+    for _ in range(DEPTH):
+        layers = ((v.values() if isinstance(v, dict) else v) for v in layer if isinstance(v, dict | list))
+        layer = [inner for values in layers for inner in values]
+        if not layer:
+            return value
+    raise ValueError(_TOO_DEEP)
 
 
 class Stream:
@@ -183,7 +211,12 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def console(stream: Stream, **options: Any) -> Console:
-    """A console that shows text as it is: without markup, without names of emoji, without colours of its own."""
+    """A console that shows text as it is: without markup, names of emoji and colours, with what is unseen escaped."""
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(file=cast(TextIO, stream), markup=False, emoji=False, highlight=False, **options)
+    class Plain(Console):
+        def render_str(self, text: str, **kwargs: Any) -> Text:
+            return super().render_str(shown_lines(text), **kwargs)
+
+    return Plain(file=cast(TextIO, stream), markup=False, emoji=False, highlight=False, **options)

@@ -161,7 +161,7 @@ BESIDE = [p for room in ("plugins", "benchmarks", "examples") for p in (PACKAGE.
 # What of the standard library takes the encoding of text from the locale, and how many arguments stand before the mode.
 OPENS = {"open": 1, "fdopen": 1, "TemporaryFile": 0, "NamedTemporaryFile": 0, "SpooledTemporaryFile": 1}
 CHILDREN = {"run", "Popen", "check_output"}
-BINARY = {"os.open", "tarfile.open", "zipfile.open"}
+BINARY = {"archive.open", "os.open", "tarfile.open", "zipfile.open"}
 
 
 def left_to_the_locale(tree: ast.AST) -> Iterator[int]:

@@ -97,8 +97,8 @@ def usable(given: Path | list[Path] | None) -> Path | list[Path] | None:
 
 
 def out(text: str) -> None:
-    """Write a line on standard output, as it is."""
-    print(text, flush=True)
+    """Write a line on standard output, or several; control characters as escapes."""
+    print(shown_lines(text), flush=True)
 
 
 def say(text: str, style: str = "") -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029]")  # JSON leaves them as they are
 
 
 def value(x: Any) -> str:
@@ -18,7 +19,7 @@ def value(x: Any) -> str:
     if isinstance(x, int | float):
         return repr(x)
     if isinstance(x, str):
-        return json.dumps(x, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(x, ensure_ascii=False))
     if isinstance(x, Mapping):
         inside = ", ".join(f"{key(k)} = {_inline(v)}" for k, v in x.items())
         return f"{{ {inside} }}" if inside else "{}"

@@ -6,19 +6,22 @@ This module alone writes and reads its files: `config.toml`, `rounds.jsonl` (a r
 
 from __future__ import annotations
 
-import io
+import codecs
+import contextlib
 import json
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..core.observe import Row
-from ..text import command, draft_of, json_text, shown, why
+from ..text import command, is_draft, json_text, json_value, shown, why
 from ..text import draft as file_draft
+from .shapes import check_row, check_summary
 
 try:
     import fcntl
@@ -26,7 +29,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jsonl", "summary.json", "checkpoints"
-_KEYS = frozenset({"round", "candidates", "winner", "verdict", "why", "promoted", "move", "confirm", "ledger", "calls"})
+LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
+_OURS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class RunError(Exception):
@@ -34,10 +38,21 @@ class RunError(Exception):
 
 
 def check_run(directory: Path) -> None:
-    """Raise RunError unless the directory holds a run."""
+    """Raise RunError unless the directory holds a run, and nothing in it leads out of it.
+
+    Whoever gave away a run may have put links there: through them, other files would be read, overwritten and deleted.
+    """
     _check_name(directory)
-    if not os.path.isfile(directory / CONFIG):  # False for a name that the system cannot take
+    if not os.path.lexists(directory / CONFIG):  # False for a name that the system cannot take
         raise RunError(f"{shown(directory)} is no run directory: it has no {CONFIG}")
+    for path in (directory / name for name in (CONFIG, ROUNDS, SUMMARY, LOCK)):
+        _check_kind(path, stat.S_ISREG, "a file")
+    _check_kind(directory / CHECKPOINTS, stat.S_ISDIR, "a folder")
+    for at, folders, files in os.walk(directory / CHECKPOINTS):
+        for name in folders:
+            _check_kind(Path(at, name), stat.S_ISDIR, "a folder")
+        for name in files:
+            _check_kind(Path(at, name), stat.S_ISREG, "a file")
 
 
 def claim(directory: Path) -> None:
@@ -46,7 +61,7 @@ def claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote its config leaves the draft.
-        if any(path.name not in (LOCK, draft_of(directory / CONFIG).name) for path in directory.iterdir()):
+        if any(path.name != LOCK and not is_draft(path.name, (CONFIG,)) for path in directory.iterdir()):
             raise RunError(
                 f"{shown(directory)} is not empty: choose another --out, or `{resuming(directory)}` if it is a run"
             )
@@ -65,7 +80,7 @@ def resuming(directory: Path | None) -> str:
 def alone(directory: Path) -> Iterator[None]:
     """Hold the run, so that no second process writes to it; the lock ends with the process, however that ends."""
     try:
-        with (directory / LOCK).open("ab") as file:
+        with open(directory / LOCK, "ab", opener=_opened) as file:
             try:
                 if fcntl:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,8 +120,16 @@ def write_rows(directory: Path, rows: Sequence[Row]) -> None:
 def append_rows(directory: Path, rows: Sequence[Row]) -> None:
     """Append the rows of new rounds."""
     try:
-        with (directory / ROUNDS).open("a", encoding="utf-8") as file:
-            file.writelines(map(_line, rows))
+        with open(directory / ROUNDS, "ab", buffering=0, opener=_opened) as file:
+            size = os.fstat(file.fileno()).st_size
+            text = memoryview("".join(map(_line, rows)).encode())
+            try:
+                while text:
+                    text = text[file.write(text) :]
+            except OSError:
+                with contextlib.suppress(OSError):  # no part of a row is left
+                    file.truncate(size)
+                raise
     except OSError as error:
         raise _unwritten(directory / ROUNDS, error) from error
 
@@ -119,26 +142,32 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
 def read(directory: Path) -> tuple[list[Row], Row]:
     """The rows of a run's rounds, and its summary, empty when there is none yet; RunError says what cannot be read."""
     check_run(directory)
-    rows, path, lines = [], directory / ROUNDS, _lines(directory)
+    rows: list[Row] = []
+    path, lines = directory / ROUNDS, _lines(directory)
     for i, line in enumerate(lines, 1):
+        where = f"{shown(path)}:{i}: must be the row of a round"
         try:
-            row = json.loads(line)
+            row = json_value(line)
         except ValueError as error:
             if i == len(lines) and not line.endswith("\n"):  # a run that was killed while it wrote
                 break
-            raise RunError(f"{path}:{i}: must be the row of a round in JSON: {error}") from error
-        if not isinstance(row, dict) or (lacking := sorted(_KEYS - row.keys())):
-            lacks = f"it lacks {', '.join(lacking)}" if isinstance(row, dict) else f"got {line.strip()[:40]}"
-            raise RunError(f"{path}:{i}: must be the row of a round, as this version of ev3x writes it: {lacks}")
+            raise RunError(f"{where} in JSON: {shown(error)}") from error
+        if fault := check_row(row):
+            raise RunError(f"{where}, as this version of ev3x writes it: {fault}")
+        if rows and row["round"] != rows[-1]["round"] + 1:
+            raise RunError(f"{where}: round: must be {rows[-1]['round'] + 1}, after the row before, got {row['round']}")
         rows.append(row)
     if not rows:
         raise RunError(f"{shown(directory)} has no round yet: there is nothing to explain")
     path = directory / SUMMARY
     text = _text(path)
     try:
-        return rows, {} if text is None else json.loads(text)
+        summary = {} if text is None else json_value(text)
     except ValueError as error:
-        raise RunError(f"{path}: must be the summary of a run in JSON: {error}") from error
+        raise RunError(f"{shown(path)}: must be the summary of a run in JSON: {shown(error)}") from error
+    if fault := check_summary(summary):
+        raise RunError(f"{shown(path)}: must be the summary of a run: {fault}")
+    return rows, summary
 
 
 def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
@@ -162,25 +191,71 @@ def _check_name(directory: Path) -> None:
         raise RunError(text + hint) from error
 
 
+def _opened(path: Any, flags: int) -> int:
+    """The descriptor of a file of the run itself: no link is followed, and nothing waits for a pipe's other end."""
+    return os.open(path, flags | _OURS, 0o666)
+
+
+def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
+    """Raise RunError unless the path is of this kind itself, no link to one, or not there."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
+    if not is_kind(mode):
+        got = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "another kind of file"
+        got = "a file" if stat.S_ISREG(mode) else got
+        raise RunError(f"{shown(path)} must be {kind} of the run itself, got {got}: nothing was read or written")
+
+
 def _lines(directory: Path) -> list[str]:
-    return list(io.StringIO(_text(directory / ROUNDS) or ""))
+    """The lines of rounds.jsonl; RunError for one that no round can have written."""
+    path = directory / ROUNDS
+    lines = []
+    for i, line in enumerate(_bytes(path), 1):
+        if len(line) > LONGEST:
+            raise RunError(f"{shown(path)}:{i}: must be the row of a round, of at most {LONGEST:,} bytes, got more")
+        lines.append(_decoded(line, f"{shown(path)}:{i}"))
+    return lines
 
 
 def _text(path: Path) -> str | None:
-    """The text of a file, with or without a byte order mark; None when there is none."""
+    """The text of a file of one value, with or without a byte order mark; None when there is none."""
+    lines, size = [], 0
+    for line in _bytes(path):
+        lines.append(line)
+        size += len(line)
+        if size > LONGEST:
+            raise RunError(f"{shown(path)}: must have at most {LONGEST:,} bytes, got more")
+    return _decoded(b"".join(lines), shown(path)) if lines or os.path.lexists(path) else None
+
+
+def _bytes(path: Path) -> Iterator[bytes]:
+    """The lines of a file of the run, each no longer than what tells that it is too long; none when it is not there."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, "rb", opener=_opened) as file:
+            first = True
+            while line := file.readline(LONGEST + 1):
+                yield line.removeprefix(codecs.BOM_UTF8) if first else line
+                first = False
     except FileNotFoundError:
-        return None
+        return
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RunError(f"{shown(path)}: must be UTF-8 text: {error}") from error
+        raise RunError(f"{where}: must be UTF-8 text: {error}") from error
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_value(text)
     except ValueError:
         return text
 

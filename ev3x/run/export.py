@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +14,37 @@ from ..text import shown
 from .checkpoint import load
 from .directory import CHECKPOINTS, RunError, check_run, draft, resuming
 
+# What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
+_UNSAFE = re.compile(
+    r"""[\x00-\x1f\x7f-\x9f\u2028\u2029%\\:*?"<>|] | (?:^|(?<=/))\.(?=\.?(?:/|$)) | (?:^|(?<=/))/ | /$ | \.(?=npy$)""",
+    re.VERBOSE,
+)
+
 
 def export(directory: Path, to: Path | None = None) -> Path:
-    """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
+    """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone (names: see `member`)."""
     check_run(directory)
     saved = load(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
     to = to or directory / "weights.npz"
-    with draft(to) as new, new.open("wb") as file:
-        np.savez(file, allow_pickle=False, **saved.incumbent())
+    with draft(to) as new:
+        save(new, saved.incumbent())
     return to
+
+
+def save(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write an .npz as `np.savez` does, with any names: those are keywords there, and paths of members as they are."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{member(name)}.npy", "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def member(name: str) -> str:
+    """The name of an array in the .npz for a parameter's path; `urllib.parse.unquote` is the way back.
+
+    It is the path itself, but for what would lead out of a folder that the archive is unpacked to, what no file can be
+    called, and what numpy takes for its own: these signs are `%` and two digits for each byte.
+    """
+    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), name)

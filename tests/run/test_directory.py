@@ -1,12 +1,28 @@
 """The files of a run: whole or as they were, in UTF-8, at any path that a checkpoint can have; faults in words."""
 
+import json
+import os
+import resource
 import shlex
 from pathlib import Path
 
 import pytest
-from sample_run import put
+from sample_run import ROWS, SUMMARY, put
 
-from ev3x.run.directory import RunError, append_rows, check_run, claim, draft, read, read_as_it_is, resuming, write
+from ev3x.run import directory as module
+from ev3x.run.directory import (
+    RunError,
+    alone,
+    append_rows,
+    check_run,
+    claim,
+    draft,
+    read,
+    read_as_it_is,
+    resuming,
+    write,
+    write_rows,
+)
 
 
 class Stop(BaseException):
@@ -33,17 +49,25 @@ def test_text_that_cannot_be_written_leaves_nothing(tmp_path):
 
 
 def test_the_draft_of_a_killed_process_leaves_the_directory_free(tmp_path):
-    (tmp_path / "config.toml.new").write_text("half", encoding="utf-8")
+    with draft(tmp_path / "config.toml") as new:
+        left = new.name
+    (tmp_path / "config.toml").rename(tmp_path / left)
     claim(tmp_path)
-    (tmp_path / "other.new").touch()
+    (tmp_path / ".other.0123456789abcdef.new").touch()
     with pytest.raises(RunError, match="is not empty"):
         claim(tmp_path)
 
 
-def test_rows_that_find_no_room_are_told(tmp_path):
-    (tmp_path / "rounds.jsonl").symlink_to("/dev/full")
-    with pytest.raises(RunError, match=r"cannot write .*rounds.jsonl: No space left on device"):
-        append_rows(tmp_path, [{"round": 0}])
+def test_rows_that_find_no_room_are_told_and_leave_no_part(tmp_path):
+    write_rows(tmp_path, [{"round": 0}])
+    before, limits = (tmp_path / "rounds.jsonl").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"cannot write .*rounds.jsonl: File too large"):
+            append_rows(tmp_path, [{"round": 1}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "rounds.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -60,11 +84,11 @@ def test_files_are_read_with_and_without_a_byte_order_mark(tmp_path, mark):
 def test_files_that_are_no_text_are_told(tmp_path, name):
     put(tmp_path)
     (tmp_path / name).write_bytes(b"\xff\xfe")
-    with pytest.raises(RunError, match=rf"{name}: must be UTF-8 text"):
+    with pytest.raises(RunError, match=rf"{name}(:1)?: must be UTF-8 text"):
         read(tmp_path)
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match=rf"cannot read .*{name}: Is a directory"):
+    with pytest.raises(RunError, match=rf"{name} must be a file of the run itself, got a folder"):
         read(tmp_path)
 
 
@@ -104,3 +128,133 @@ def test_any_other_name_works_and_its_command_can_be_pasted(tmp_path, name, monk
 def test_a_folder_is_no_file_to_write(tmp_path):
     with pytest.raises(RunError, match=r"^cannot write \.: Is a directory$"):
         write(Path(), "x")
+
+
+NAMES = ["config.toml", "rounds.jsonl", "summary.json", ".lock", "checkpoints"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "checkpoints/1", "checkpoints/0/tree"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
+def test_what_leads_out_of_the_run_is_refused(tmp_path, name, kind):
+    """A run that somebody else has made holds links and pipes: whoever works on it checks it first."""
+    (tmp_path / "run").mkdir()
+    place, victim = put(tmp_path / "run") / name, tmp_path / "victim"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        if kind == "link":
+            victim.mkdir() if "checkpoints" in name else victim.write_text("theirs", encoding="utf-8")
+        place.symlink_to(victim)
+    got = "another kind of file" if kind == "pipe" else "a link"
+    with pytest.raises(RunError, match=rf"{name} must be a (file|folder) of the run itself, got {got}"):
+        check_run(tmp_path / "run")
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    """As far as a link appears after the check: what replaces a file replaces the link, the rest refuses it."""
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    run.mkdir()
+    for name in ("config.toml", "curve.png"):
+        victim.write_text("theirs", encoding="utf-8")
+        (run / name).symlink_to(victim)
+        write(run / name, "ours")
+        assert not (run / name).is_symlink() and (run / name).read_text(encoding="utf-8") == "ours"
+    for name, work in (
+        ("rounds.jsonl", lambda: append_rows(run, [{"round": 0}])),
+        (".lock", lambda: alone(run).__enter__()),
+    ):
+        (run / name).symlink_to(victim)
+        with pytest.raises(RunError, match=r"cannot write .*: Too many levels of symbolic links"):
+            work()
+    assert victim.read_text(encoding="utf-8") == "theirs"
+
+
+def test_the_name_of_a_draft_cannot_be_foreseen(tmp_path):
+    with draft(tmp_path / "a") as one, draft(tmp_path / "a") as other:
+        assert one != other and one.parent == other.parent == tmp_path and one.is_file()
+    long = tmp_path / ("ö" * 127)
+    write(long, "as long as a name may be")
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["a", long.name]
+
+
+def changed(value, path, new):
+    """The value with another one at this path; `...` takes it away."""
+    made = inner = json.loads(json.dumps(value))
+    for step in path[:-1]:
+        inner = inner[step]
+    if new is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return made
+
+
+def fields(value, path=()):
+    """The path of every field of a row."""
+    for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, step)
+        if isinstance(inner, dict | list):
+            yield from fields(inner, (*path, step))
+
+
+@pytest.mark.parametrize(
+    "new", [..., [], {"\x1b[31m": 1}, 10**400, [[[1]]]], ids=["none", "list", "table", "huge", "deep"]
+)
+def test_a_row_with_any_field_of_another_type_is_told(tmp_path, new):
+    """Every field, one by one: the file, its line and the field are named, or what is shown does not depend on it."""
+    from ev3x.run.explain import of_round, overview
+
+    told = 0
+    put(tmp_path)
+    for path in list(fields(ROWS[1])):
+        text = json.dumps(changed(ROWS[1], path, new))
+        (tmp_path / "rounds.jsonl").write_text(f"{json.dumps(ROWS[0])}\n{text}\n", encoding="utf-8")
+        try:
+            rows, summary = read(tmp_path)
+        except RunError as error:
+            told += 1
+            assert f"{tmp_path}/rounds.jsonl:2: must be the row of a round" in str(error)
+            assert str(path[0]) in str(error) and len(str(error)) < 600
+        else:
+            overview(rows, summary)
+            of_round(rows, 1)
+    assert told > 60
+
+
+@pytest.mark.parametrize(
+    ("summary", "text"),
+    [
+        ("[1]", "must be a table, got a list"),
+        ('{"task": 3}', "task: must be a text or null, got a number"),
+        ('{"assumes": "all"}', "assumes: must be a list, got 'all'"),
+        ("[" * 100_000 + "]" * 100_000, "nested more than 64 deep"),
+        ("[" * 200 + "]" * 200, "nested more than 64 deep"),
+        ("1" * 5000, "in JSON"),
+        ("{", "in JSON"),
+    ],
+)
+def test_a_summary_that_is_none_is_told(tmp_path, summary, text):
+    put(tmp_path)
+    (tmp_path / "summary.json").write_text(summary, encoding="utf-8")
+    with pytest.raises(RunError, match=rf"summary.json: must be the summary of a run.*{text}"):
+        read(tmp_path)
+    read_as_it_is(tmp_path)  # a replay tells what differs
+
+
+def test_rows_that_cannot_follow_each_other_are_told(tmp_path):
+    put(tmp_path, [ROWS[0], ROWS[0]])
+    with pytest.raises(RunError, match=r"rounds.jsonl:2: .* round: must be 1, after the row before, got 0"):
+        read(tmp_path)
+
+
+def test_a_file_that_no_run_can_have_written_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST", 20_000)
+    put(tmp_path, summary=SUMMARY | {"about": " " * 20_000})
+    with pytest.raises(RunError, match=r"summary.json: must have at most 20,000 bytes, got more"):
+        read(tmp_path)
+    put(tmp_path, [ROWS[0], ROWS[1] | {"why": " " * 20_000}])
+    for work in (read, read_as_it_is):
+        with pytest.raises(RunError, match=r"(rounds.jsonl:2|summary.json): must .* at most 20,000 bytes, got more"):
+            work(tmp_path)

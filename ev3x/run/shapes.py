@@ -1,0 +1,127 @@
+"""What the files of a run hold, field by field: anyone may have written them, so each value is of its type or told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..text import shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A plain value: the types that it may have, and how it is called in messages."""
+
+    name: str
+    types: tuple[type, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """A table with any names, all of whose values are alike; or, with `listed`, a list."""
+
+    inner: Any
+    listed: bool = False
+
+
+TEXT, MAYBE_TEXT = Kind("a text", (str,)), Kind("a text or null", (str, type(None)))
+COUNT, FLAG = Kind("an integer", (int,)), Kind("true or false", (bool,))
+NUMBER, MAYBE = Kind("a number", (int, float)), Kind("a number or null", (int, float, type(None)))
+LARGEST = 2**63  # of integers: what counts rounds, examples and steps is far below
+
+_SCORES = Each(MAYBE)
+_ENDS = ("mean", "lower", "upper")
+_BOUNDS = {"value": MAYBE, **dict.fromkeys(_ENDS, _SCORES)}
+_GAINS = _BOUNDS | dict.fromkeys(("difference", "difference_lower", "difference_upper"), _SCORES)
+ROW = {
+    "round": COUNT,
+    "candidates": Each({"name": TEXT, "eligible": FLAG, "barred?": MAYBE_TEXT, **_BOUNDS}, listed=True),
+    "winner": MAYBE_TEXT,
+    "verdict": TEXT,
+    "why": TEXT,
+    "promoted": FLAG,
+    "move": TEXT,
+    "shadow?": {"promoted": FLAG, "move": TEXT},
+    "confirm": {
+        "winner": _GAINS,
+        "current": _BOUNDS,
+        "incumbent": _SCORES,
+        "leads": TEXT,
+        "e_values": FLAG,
+        "p_value": MAYBE,
+        "p_values": Each(NUMBER),
+        "alpha": MAYBE,
+        "examples": COUNT,
+        "uses": COUNT,
+    },
+    "ledger": _SCORES,
+    "select_examples": COUNT,
+    "calls": Each(TEXT),
+}
+SUMMARY = {"task?": MAYBE_TEXT, "reason?": MAYBE_TEXT, "promise?": MAYBE_TEXT, "assumes?": Each(TEXT, listed=True)}
+META = {"task": TEXT, "data": TEXT, "versions": Each(MAYBE_TEXT), "totals": Each(NUMBER)}  # of a checkpoint
+
+
+def check_row(row: Any) -> str | None:
+    """What is wrong with the row of a round, in words; None if it is as `rows.py` makes it."""
+    if fault := fault_in(row, ROW):
+        return fault
+    confirm = row["confirm"]
+    names = confirm["incumbent"].keys()
+    if confirm["leads"] not in names:
+        return f"confirm.leads: must be one of the metrics of confirm.incumbent, got {_said(confirm['leads'])}"
+    tables = {f"candidates[{i}]": c for i, c in enumerate(row["candidates"])}
+    for where, table in {**tables, "confirm.winner": confirm["winner"], "confirm.current": confirm["current"]}.items():
+        for name in _GAINS if where == "confirm.winner" else _BOUNDS:
+            if name != "value" and table[name].keys() != names:
+                return f"{where}.{name}: must have the metrics of confirm.incumbent, got {_said(list(table[name]))}"
+    if beyond := [name for name in confirm["p_values"] if name not in names]:
+        return f"confirm.p_values: must be of metrics of confirm.incumbent, got {_said(beyond[0])}"
+    return None
+
+
+def check_summary(summary: Any) -> str | None:
+    """What is wrong with a summary, as far as it is shown; None if nothing is."""
+    return fault_in(summary, SUMMARY)
+
+
+def fault_in(value: Any, shape: Any) -> str | None:
+    """The first field of a value that is not as the shape says: its path, what was expected, and what came."""
+    return next((f"{path}: {text}" if path else text for path, text in _faults(value, shape, "")), None)
+
+
+def _faults(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(shape, Kind):
+        if not isinstance(value, shape.types) or (isinstance(value, bool) and bool not in shape.types):
+            yield path, f"must be {shape.name}, got {_said(value)}"
+        elif isinstance(value, int) and abs(value) >= LARGEST:
+            yield path, "must be a number that fits in 64 bits, got a larger one"
+        return
+    listed = isinstance(shape, Each) and shape.listed
+    if not isinstance(value, list if listed else Mapping):
+        yield path, f"must be {'a list' if listed else 'a table'}, got {_said(value)}"
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _faults(inner, shape.inner, f"{path}[{i}]")
+    elif isinstance(shape, Each):
+        for name, inner in value.items():
+            yield from _faults(inner, shape.inner, _at(path, name))
+    else:
+        if lacking := sorted(key for key in shape if not key.endswith("?") and key not in value):
+            yield path, f"it lacks {', '.join(lacking)}"
+        for key, inner in shape.items():
+            if (name := key.removesuffix("?")) in value:
+                yield from _faults(value[name], inner, _at(path, name))
+
+
+def _at(path: str, name: str) -> str:
+    return f"{path}.{shown(name)}"[:200].lstrip(".")
+
+
+def _said(value: Any) -> str:
+    """A value for a message, not longer than half a line."""
+    kinds = {dict: "a table", list: "a list", type(None): "null", bool: "true or false"}
+    if isinstance(value, str):
+        return repr(shown(value[:40]))
+    return kinds.get(type(value)) or shown(value if isinstance(value, float) else "a number")
