@@ -11,6 +11,7 @@ import typer
 
 from .. import text, wrong_sums
 from ..host.discovery import discover, unreadable
+from ..run import interrupts
 from . import config, doctor, explain, plugins, replay, run
 from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, say
 
@@ -38,9 +39,13 @@ def main() -> None:
     """
     wrong_sums.spare()
     text.make_lasting()
+    interrupts.end_in_words()
     try:
         app()
     except SystemExit as end:
+        interrupts.no_more()
+        if end.code == LOST and (code := interrupts.exit_code()):  # one that came while the line was parsed
+            sys.exit(code)
         if (said := text.lost()) is not None:
             say(said, style="red")
             sys.exit(end.code or LOST)

@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..run import interrupts
 from ..text import console, shown, shown_lines, standard, why
 
 PACKAGE = Path(__file__).parents[1]
@@ -73,8 +74,9 @@ class Guarded(QuickGroup):
             with _tracebacks() if ctx.params.get("debug") else contextlib.nullcontext():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
+            interrupts.no_more()
             say("interrupted", style="red")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(interrupts.exit_code() or INTERRUPTED) from None
         except Exception as error:
             if (said := _in_words(error)) is None:
                 raise

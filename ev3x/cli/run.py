@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import text
+from ..run import interrupts
 from .console import INTERRUPTED, InputError, out, quietly, say, usable
 from .hosting import Files, Locked, NoPlugins, Strict, hosting
 
@@ -137,7 +138,7 @@ def _report(start: Callable[[], dict[str, Any]], as_json: bool, quiet: bool) -> 
         if said := text.lost():  # summary.json has it all: the run did not fail
             say(said, style="yellow")
     if summary["outcome"] == "interrupted":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(interrupts.exit_code() or INTERRUPTED)
 
 
 def _hushed(setup: Setup) -> Setup:
