@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 from .values import FLOAT32, SEEDS, plain, twice
@@ -251,6 +251,17 @@ def _in_float32(value: float) -> float:
     return value
 
 
+def _in_int32(value: int) -> int:
+    if not -(2**31) <= value < 2**31:
+        raise ValueError(f"must be an integer from -2^31 to 2^31 - 1 (int32), got {_short(value)}")
+    return value
+
+
+def _short(value: int) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"one of {len(text)} digits"
+
+
 def _strict(hint: Any, inside: tuple[type, ...] = ()) -> Any:
     """The type of an option as pydantic checks it: nothing is converted, numbers are finite.
 
@@ -267,6 +278,8 @@ def _strict(hint: Any, inside: tuple[type, ...] = ()) -> Any:
         bounded = hint is not float or any(isinstance(n, pydantic.AllowInfNan) for n in notes)
         finite = () if bounded else (pydantic.AllowInfNan(False),)
         last = (pydantic.AfterValidator(_in_float32),) if hint is float else ()
+        if hint is int and not any(isinstance(n, Lt | Le) for n in notes):
+            last = (pydantic.AfterValidator(_in_int32),)
         return made[(hint, pydantic.Strict(), *finite, *notes, *last)]
     if origin is tuple and args:
         inner: Any = tuple

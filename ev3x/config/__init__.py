@@ -21,6 +21,8 @@ from .resolved import Part, render
 from .sections import STOPS
 from .source import DEFAULT, Document, parse, with_defaults
 
+LARGEST = 2**24
+
 __all__ = ["ConfigError", "Override", "explain", "load", "loads"]
 
 
@@ -47,7 +49,11 @@ def _build(path: Path | None, overrides: Sequence[Override], host: Host | None) 
             source.tree.pop("rounds", None)
     else:
         try:
-            source = with_defaults(path.read_text(encoding="utf-8"), shown(path))
+            with path.open(encoding="utf-8") as file:
+                text = file.read(LARGEST + 1)
+            if len(text) > LARGEST:
+                raise ConfigError([f"{shown(path)}: a config must have at most {LARGEST:,} characters, got more"])
+            source = with_defaults(text, shown(path))
         except OSError as error:
             raise ConfigError([f"{shown(path)}: cannot be read: {why(error)}"]) from error
         except UnicodeDecodeError as error:

@@ -156,7 +156,7 @@ class Builder:
 
     def _all(self) -> ConfigError:
         """Everything that is wrong, in the order of the lines."""
-        return ConfigError([text for _, text in sorted(self.problems)])
+        return ConfigError.of([text for _, text in sorted(self.problems)])
 
     def _culprit(self, error: BaseException) -> tuple[Key, PluginInfo] | None:
         """Where the config names the plugin whose component is innermost in an error's traceback, and the plugin."""

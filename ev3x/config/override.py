@@ -9,11 +9,13 @@ from typing import Any, Self
 
 from ..component import unknown
 from ..text import shown
-from .toml_lines import Path
+from .toml_lines import DEPTH, Path, too_deep
 
 # Sections and the roles of their components: those with one component, and those with a list.
 ONE = {"task": "task", "select": "assessor", "confirm": "assessor", "budget": "budget"}
 MANY = {"propose": "proposer", "adapt": "adapter", "observe": "observer"}
+
+FIRST, LONGEST = 20, 2000  # problems that are told, and characters of each
 
 
 class ConfigError(Exception):
@@ -22,6 +24,13 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[str]) -> Self:
+        """The error that tells the first of these problems, and how many more there are."""
+        told = [text if len(text) <= LONGEST else f"{text[:LONGEST]}..." for text in problems[:FIRST]]
+        beyond = len(problems) - len(told)
+        return cls(told + [f"and {beyond:,} more problems"] * (beyond > 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Override:
         origin = f"--set {shown(text)}"
         if not equals or not all(path.strip().split(".")):
             raise ConfigError([f"{origin}: must be option=value, such as confirm.level=0.01"])
+        if path.count(".") >= DEPTH or too_deep(raw):
+            raise ConfigError([f"{origin[:80]}...: must be nested at most {DEPTH} deep"])
         return cls(origin, path.strip(), _value(origin, raw.strip()))
 
 
@@ -95,7 +106,7 @@ def _step(node: Any, part: str, path: Path, override: Override) -> str | int:
 def _value(origin: str, raw: str) -> object:
     try:
         values = tomllib.loads(f"value = {raw}\n")
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML, or of an integer with more digits than Python reads
         if not raw or raw[0] in "[{\"'" or "\n" in raw:
             raise ConfigError([f"{origin}: {raw!r} is not a TOML value: {error}"]) from error
         return raw

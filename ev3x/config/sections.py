@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
 from ..component import Component, Count, Fault, Names, Real, Seconds, Seed
@@ -24,7 +24,7 @@ class Run(Component):
         Annotated[Seconds, Gt(0)] | None, Doc("stop after so many seconds of rounds, at the end of a chunk")
     ] = None
     gradient_steps: Annotated[
-        Annotated[int, Ge(1)] | None, Doc("stop after so many gradient steps of all candidates")
+        Annotated[int, Ge(1), Lt(2**63)] | None, Doc("stop after so many gradient steps of all candidates")
     ] = None
     target: Annotated[Real | None, Doc("stop when a promoted model's confirmed score of the first metric is this")] = (
         None

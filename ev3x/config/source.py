@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..component import Fault
 from .override import MANY, ONE, ConfigError, named
+from .toml_lines import DEPTH, locate, too_deep
 from .toml_lines import Path as Key
-from .toml_lines import locate
 
+MOST, ALL = 1000, 20_000
+_UNKNOWN = re.compile(r"""unknown \w+ ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 DEFAULT = Path(__file__).with_name("default.toml")
 
 
@@ -35,14 +38,38 @@ class Document:
 def parse(text: str, name: str) -> Document:
     """The document of this TOML text, with or without a byte order mark."""
     text = text.removeprefix("\ufeff")
+    if (deep := too_deep(text)) is not None:
+        raise ConfigError([f"{name}:{deep}: tables and lists must be nested at most {DEPTH} deep"])
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        line = found.group(1) if found and found.group(1) else str(text.count("\n") + 1)
-        raise ConfigError([f"{name}:{line}: not TOML: {error}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"{name}:{_line_of(error, text)}: not TOML: {error}"]) from error
     tree = {section: named(section, value) for section, value in tree.items()}
-    return Document(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})
+    found = Document(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})
+    _check_size(found)
+    return found
+
+
+def _line_of(error: ValueError, text: str) -> int:
+    """The line that Python says or means: without a place, it is an integer with more digits than Python reads."""
+    found = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
+    if found and found.group(1):
+        return int(found.group(1))
+    many = None if found else re.search(r"[0-9a-fA-F_]{4300,}", text)
+    return text.count("\n", 0, many.start() if many else None) + 1
+
+
+def _check_size(document: Document) -> None:
+    """Raises ConfigError for more values than any run can have: each costs time to check, and most to compile."""
+    total = 0
+    for path, value in _walk({"": document.tree}):
+        if isinstance(value, dict | list) and len(value) > MOST:
+            path, kind = path[1:], "options" if isinstance(value, dict) else "entries"
+            where = f"{document.where(path)[1]}: {Fault(path, '')}".rstrip(": ")
+            raise ConfigError([f"{where}: must have at most {MOST:,} {kind}, got {len(value):,}"])
+        total += 1
+    if total > ALL:
+        raise ConfigError([f"{document.name}:1: a config must have at most {ALL:,} values, got {total:,}"])
 
 
 def with_defaults(text: str, name: str) -> Document:
@@ -57,13 +84,13 @@ def with_defaults(text: str, name: str) -> Document:
 
 def exact(options: Any, path: Key, text: str) -> Key:
     """The path of the key or entry inside this value that the text is about; else the path itself."""
+    text = text[:2000]  # the rest is a long value
+    unknown = set(_UNKNOWN.findall(text))
     for inner, value in _walk(at(options, path)):
         name = str(inner[-1])
-        unknown_key = re.search(rf"unknown \w+ {re.escape(repr(name))}", text)
         bad_value = f"{name} must be" in text and repr(value) in text
-        named = name == "name" or isinstance(inner[-1], int)
-        bad_name = named and re.search(rf"unknown \w+ {re.escape(repr(value))}", text)
-        if unknown_key or bad_value or bad_name:
+        named = isinstance(value, str) and (name == "name" or isinstance(inner[-1], int))
+        if repr(name) in unknown or bad_value or (named and repr(value) in unknown):
             return (*path, *inner)
     return path
 

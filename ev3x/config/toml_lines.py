@@ -17,6 +17,27 @@ _STRING = re.compile(
 _BARE = re.compile(r"[^,\]}#\n]*")
 
 
+DEPTH = 64  # no config is nested as deep
+_STEPS = re.compile(
+    r'''"""(?:\\[\s\S]|[^\\])*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*\'|#[^\n]*|[\[{\]}.,=\n]'''
+)
+
+
+def too_deep(text: str) -> int | None:
+    """The first line, from 1, of a text that is perhaps TOML, on which tables or lists are nested too deep."""
+    open_, dots = 0, 0
+    for found in _STEPS.finditer(text):
+        sign = found.group()
+        if sign in "[{":
+            open_ += 1
+        elif sign in "]}":
+            open_ = max(0, open_ - 1)
+        dots = dots + 1 if sign == "." else dots if sign[0] in "\"'" else 0
+        if open_ + dots > DEPTH:
+            return text.count("\n", 0, found.start()) + 1
+    return None
+
+
 def locate(text: str) -> dict[Path, int]:
     """The line, from 1, on which every key, table and list entry of a valid TOML text begins, by path."""
     return _Scanner(text).scan()
@@ -72,7 +93,7 @@ class _Scanner:
         while True:
             self._skip(_SPACE)
             raw = self._take(_KEY)
-            keys.append(next(iter(tomllib.loads(f"{raw} = 0"))))
+            keys.append(next(iter(tomllib.loads(f"{raw} = 0"))) if raw[0] in "\"'" else raw)
             self._skip(_SPACE)
             if self._peek() != ".":
                 return keys

@@ -118,7 +118,7 @@ def _read(path: Path) -> dict[str, Pin]:
         return {normalized(name): Pin(str(t["version"]), str(t["sha256"])) for name, t in tables.items()}
     except OSError as error:
         raise LockError(f"{path}: cannot be read ({error.strerror}); `ev3x plugins lock` writes it") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LockError(f"{path}: is no lock file ({error}); `ev3x plugins lock` writes it anew") from error
 
 

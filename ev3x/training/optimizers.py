@@ -172,6 +172,8 @@ def _misfit(value: Any, parameter: inspect.Parameter) -> str | None:
         return f"must be a number{' or a schedule' if Callable in map(_origin, kinds) else ''}, got {value!r}"
     if isinstance(value, float) and not abs(value) <= FLOAT32:
         return f"must be a finite number, got {value!r}"
+    if isinstance(value, int) and not -(2**31) <= value < 2**31:
+        return f"must be an integer that int32 holds, or a number with a point or an exponent, got {value!r}"
     return None
 
 

@@ -27,7 +27,7 @@ class Range:
     def __post_init__(self) -> None:
         who = f"range {checked_name('the name of a range', self.name)!r}"
         for end in ("low", "high"):
-            object.__setattr__(self, end, number(f"{who}: {end}", getattr(self, end)))
+            object.__setattr__(self, end, float(number(f"{who}: {end}", getattr(self, end))))
         object.__setattr__(self, "log", flag(f"{who}: log", self.log))
         if not self.low < self.high:
             raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")

@@ -3,14 +3,16 @@
 import dataclasses
 import tomllib
 import types
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import toys
+from annotated_types import Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ev3x
+from ev3x.component import Component
 from ev3x.config import ConfigError, Override, explain, load, loads, toml_text
 from ev3x.config.toml_lines import locate
 
@@ -398,3 +400,61 @@ def test_growth_that_the_task_does_not_know_is_told_with_its_line():
 def test_adapters_that_cannot_stand_where_they_do_are_told_with_their_line():
     text = 'rounds = 1\n[[adapt]]\nuse = "grow"\n[[adapt]]\nuse = "promote"\n'
     assert problems(text) == ["my.toml:2: adapt[0]: grow must stand after an adapter that promotes, such as `promote`"]
+
+
+HEAD = "rounds = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (HEAD + ".".join("a" * 20_000) + " = 1", "my.toml:2: tables and lists must be nested at most 64 deep"),
+        (HEAD + "[" + ".".join(['"a"'] * 20_000) + "]", "my.toml:2: tables and lists must be nested at most 64 deep"),
+        (HEAD + "x = " + "[" * 500 + "]" * 500, "my.toml:2: tables and lists must be nested at most 64 deep"),
+        (HEAD + "\nx = " + "{ a = " * 500, "my.toml:3: tables and lists must be nested at most 64 deep"),
+        (
+            HEAD + "".join(f"k{i} = 1\n" for i in range(20_000)),
+            "my.toml:1: must have at most 1,000 options, got 20,001",
+        ),
+        (
+            HEAD + "[task]\nx = [" + "1," * 20_000 + "]",
+            "my.toml:3: task.x: must have at most 1,000 entries, got 20,000",
+        ),
+        (HEAD + "[[propose]]\nuse = 'x'\n" * 20_000, "my.toml:2: propose: must have at most 1,000 entries, got 20,000"),
+        (HEAD + "[task]\n" + "".join(f"k{i} = [{'1,' * 900}]\n" for i in range(30)), "at most 20,000 values, got 27,0"),
+        (HEAD + "\n\nx = " + "1" * 5000, "my.toml:4: not TOML: Exceeds the limit (4300 digits)"),
+        ("rounds = 99999999999", "my.toml:1: rounds: must be less than 2147483648, got 99999999999"),
+        ("rounds = 1" + "0" * 4000, "my.toml:1: rounds: must be less than 2147483648, got 1000"),
+        (HEAD + "save_every = 1" + "0" * 400, "my.toml:2: save_every: must be a valid number, got 1000"),
+    ],
+    ids="dots quoted lists tables keys entries components values digits count huge float".split(),
+)
+def test_what_no_run_can_use_is_refused_at_its_line(text, problem):
+    found = problems(text)
+    assert len(found) == 1 and problem in found[0] and len(found[0]) < 2100
+
+
+def test_of_many_problems_the_first_are_told_and_how_many_there_are():
+    found = problems("".join(f"k{i} = 1\n" for i in range(900)) + SMALL)
+    assert [p.split(":")[1] for p in found[:-1]] == [str(i) for i in range(1, 21)] and found[
+        -1
+    ] == "and 880 more problems"
+
+
+def test_integers_are_of_int32_unless_a_component_says_more():
+    @dataclasses.dataclass(frozen=True)
+    class Sized(Component):
+        small: int = 0
+        large: Annotated[int, Lt(2**40)] = 0
+
+    Sized(small=-(2**31), large=2**32)
+    for value, got in ((2**31, "2147483648"), (10**400, "one of 401 digits")):
+        with pytest.raises(ValueError, match=rf"small: must be an integer from .* \(int32\), got {got}"):
+            Sized(small=value)
+
+
+@pytest.mark.parametrize("options", ["learning_rate = 1" + "0" * 400, "learning_rate = 1.0, momentum = 99999999999"])
+def test_integers_of_optimizers_are_of_int32(options):
+    found = problems(SMALL.replace("learning_rate = 0.1", options))
+    assert len(found) == 1 and found[0].startswith("my.toml:6: propose[0].optimizers[0]")
+    assert "must be an integer that int32 holds, or a number with a point or an exponent, got " in found[0]
