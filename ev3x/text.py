@@ -70,7 +70,7 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
+def draft(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """A new file of its own beside `path` to write to, which replaces it once it is complete; it goes, whatever fails.
 
     Nobody can foresee its name, so that no link lies there; a link at `path` is replaced, what it points to stays.
@@ -82,7 +82,7 @@ def draft(path: Path) -> Iterator[Path]:
     name = os.fsdecode(os.fsencode(path.name)[:200])
     new = path.with_name(f".{name}.{secrets.token_hex(8)}.new")
     try:
-        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, mode))
         yield new
         os.replace(new, path)
     except BaseException:
@@ -91,10 +91,10 @@ def draft(path: Path) -> Iterator[Path]:
         raise
 
 
-def is_draft(name: str, of: Collection[str]) -> bool:
-    """Whether a file of this name is the draft of one of these, as a process that was killed leaves it."""
+def is_draft(name: str, of: Collection[str] = ()) -> bool:
+    """Whether a file of this name is a draft, of one of these if any, as a process that was killed leaves it."""
     found = _DRAFT.fullmatch(name)
-    return found is not None and found.group(1) in of
+    return found is not None and (not of or found.group(1) in of)
 
 
 def json_value(text: str | bytes) -> Any:

@@ -12,7 +12,7 @@ import typer
 from .. import text, wrong_sums
 from ..host.discovery import discover, unreadable
 from ..run import interrupts
-from . import config, doctor, explain, plugins, replay, run
+from . import cache, config, doctor, explain, plugins, replay, run
 from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, say
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import cache
 from ..devices import backend_is_up
+from ..text import draft
 
 SLOW_SECONDS = 5.0
 # These decide how JAX computes, and on which devices. A plugin that changes one changes everyone's results.
@@ -116,8 +117,9 @@ def _crumb(who: str) -> Iterator[None]:
     """Keeps a file with the name of the plugin while the body runs, if the file can be written."""
     path = _crumbs() / f"{os.getpid()}.txt"
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(who, encoding="utf-8", errors="backslashreplace")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with draft(path, mode=0o600) as new:
+            new.write_text(who, encoding="utf-8", errors="backslashreplace")
     try:
         yield
     finally:

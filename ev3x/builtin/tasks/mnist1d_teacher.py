@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +38,7 @@ Floats = npt.NDArray[np.float32]
 _log = logging.getLogger(__name__)
 _TURN = mnist1d.LENGTH // 2
 _SIZE, _TILT, _JITTER = 0.2, 1.0, 0.1
-_LAYOUT = 1  # raise it when the training or the file changes in a way that no setting shows
+_LAYOUT = 2  # raise it when the training or the file changes in a way that no setting shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,7 @@ def cache_file(settings: Settings) -> Path:
     These are its settings, JAX's version and the kind of device.
     """
     facts = f"{_LAYOUT} {settings} jax {jax.__version__} {jax.default_backend()}"
-    return cache.directory() / f"mnist1d-teacher-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"
+    return cache.directory() / f"mnist1d-teacher-{hashlib.sha256(facts.encode()).hexdigest()[:16]}{cache.ENDING}"
 
 
 def train(settings: Settings) -> Teacher:
@@ -195,8 +194,9 @@ def _network(settings: Settings) -> nn.Module:
 
 def _read(path: Path, settings: Settings) -> Teacher | None:
     try:
-        # Opened here, because np.load leaves a file that is no archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        if (content := cache.read(path)) is None:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         logits, accuracy = arrays.pop("logits"), float(arrays.pop("accuracy"))
         # A complete archive may still come from another program.
@@ -205,8 +205,6 @@ def _read(path: Path, settings: Settings) -> Teacher | None:
         expected = {_name(p): (x.shape, x.dtype) for p, x in jax.tree_util.tree_leaves_with_path(_shapes(settings))}
         if {name: (x.shape, x.dtype) for name, x in arrays.items()} != expected:
             raise ValueError("its weights are not those of this teacher")
-    except FileNotFoundError:
-        return None
     except Exception as error:  # a damaged archive fails in too many ways to list
         _log.warning("the cached teacher %s is unusable (%s): training again", path, error)
         return None
@@ -216,16 +214,9 @@ def _read(path: Path, settings: Settings) -> Teacher | None:
 def _write(path: Path, teacher: Teacher) -> None:
     arrays: dict[str, Any] = {"logits": teacher.logits, "accuracy": np.float64(teacher.accuracy)}
     arrays |= teacher.weights
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written under another name first: other processes see all of the file or nothing.
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        cache.write(path, content.getvalue())
     except OSError as error:
         _log.warning("cannot keep the teacher in %s (%s): it will be trained again next time", path, error)
