@@ -139,7 +139,7 @@ class Host:
                 raise ImportError(f"{path} cannot be imported")
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # dataclasses look up the types of fields there
-            spec.loader.exec_module(module)
+            exec(compile(source, str(path), "exec"), module.__dict__)
         return self._register(plugin, module)
 
     def offers(self, role: str, name: str) -> dict[str, type[Component]]:

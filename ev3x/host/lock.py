@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..text import draft
-from .discovery import PluginInfo, claimed, normalized
+from . import imported
+from .discovery import BUILTIN, PluginInfo, claimed, normalized
 from .policy import PluginPolicy
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ def policy(host: Host, path: Path = FILE) -> PluginPolicy:
     here = pins(p for p in host.plugins.values() if normalized(p.distribution) in wanted)
     if differences := _differences(wanted, here, "locked", "here"):
         raise LockError(f"{path}: {'; '.join(differences)}; `ev3x plugins lock` locks what is here")
+    for plugin in host.plugins.values():
+        if plugin.name != BUILTIN and normalized(plugin.distribution) in wanted:
+            imported.from_source(imported.tops(importlib.metadata.distribution(plugin.distribution), [plugin.value]))
     return PluginPolicy(allow=wanted, origin=str(path))
 
 
@@ -126,13 +129,13 @@ def _digest(plugins: list[PluginInfo]) -> str:
     """The SHA-256 over the names and contents of all files of a distribution, in the order of the names."""
     total = hashlib.sha256()
     for name, path in sorted(dict(_files(plugins)).items()):
-        if path.suffix != ".pyc" and path.is_file():
+        if not imported.is_cached(path) and path.is_file():
             total.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
 def _files(plugins: list[PluginInfo]) -> Iterator[tuple[str, Path]]:
-    """The files of a distribution, without those that its installer added; if editable, also those of its packages."""
+    """The files of a distribution, without those that its installer added, and whatever else Python would import."""
     first = plugins[0]
     if not first.distribution:
         yield "", first.location or Path(first.value)
@@ -142,11 +145,6 @@ def _files(plugins: list[PluginInfo]) -> Iterator[tuple[str, Path]]:
         if file.name not in _BY_INSTALLERS and ".." not in file.parts:
             yield str(file), Path(str(distribution.locate_file(file)))
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    if distribution.files is not None and not origin.get("dir_info", {}).get("editable"):
-        return
-    for top in sorted({p.value.partition(":")[0].partition(".")[0].strip() for p in plugins}):
-        spec = importlib.util.find_spec(top)
-        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
-            yield from ((str(path.relative_to(folder.parent)), path) for path in folder.rglob("*"))
-        if spec and spec.origin and not spec.submodule_search_locations:
-            yield Path(spec.origin).name, Path(spec.origin)
+    editable = distribution.files is None or bool(origin.get("dir_info", {}).get("editable"))
+    names = imported.tops(distribution, (p.value for p in plugins))
+    yield from imported.unlisted(distribution, names, everything=editable)

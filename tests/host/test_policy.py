@@ -1,7 +1,12 @@
 """Who may bring plugins: code decides; environment, options, lock and config narrow it, and say so."""
 
+import importlib
+import importlib.util
 import json
+import marshal
+import struct
 import sys
+from pathlib import Path
 
 import pytest
 from installing import GOOD
@@ -11,7 +16,7 @@ import ev3x
 from ev3x import PluginPolicy
 from ev3x.cli import app
 from ev3x.config import ConfigError, loads
-from ev3x.host import lock
+from ev3x.host import imported, lock
 from ev3x.host.discovery import discover
 from ev3x.host.host import Host, PluginError
 from ev3x.run import session
@@ -250,6 +255,77 @@ def test_the_digest_is_of_contents_not_of_what_installers_add(good, tmp_path):
     more = "ev3x_good-1.5.dist-info/INSTALLER,,\n__pycache__/module_of_good.cpython-311.pyc,,\n"
     record.write_text(record.read_text() + more)
     assert lock.pins([plugin]) == before
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A distribution whose plugin is in a package, with a library beside it."""
+    root = tmp_path / "site"
+    info = root / "ev3x_packed-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ev3x-packed\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ev3x]\npacked = packed.plugin\n\n[ev3x.api]\npacked = v1\n")
+    (root / "packed").mkdir()
+    (root / "packed" / "__init__.py").touch()
+    (root / "packed" / "plugin.py").write_text(GOOD)
+    (root / "packed" / "data.txt").touch()
+    listed = ["packed/__init__.py", "packed/plugin.py", "packed/data.txt"]
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in listed))
+    monkeypatch.syspath_prepend(root)
+    importlib.invalidate_caches()
+    yield root
+    for name in [name for name in sys.modules if name.partition(".")[0] == "packed"]:
+        del sys.modules[name]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, imported._Finder)]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("packed/extra.py", True),
+        ("packed/sub/extra.py", True),
+        ("packed/extra.pyc", True),
+        ("packed/extra.cpython-311-x86_64-linux-gnu.so", True),
+        ("packed/lib/libextra.so.1", True),
+        ("packed/__pycache__/extra.py", True),
+        ("packed/__pycache__/plugin.cpython-311.pyc", False),
+        ("packed/made.txt", False),
+        ("theirs/extra.py", False),
+    ],
+)
+def test_the_digest_is_of_all_that_python_would_import_listed_or_not(package, name, code):
+    plugin = discover().plugins["packed"]
+    before = lock.pins([plugin])
+    (package / name).parent.mkdir(parents=True, exist_ok=True)
+    (package / name).write_bytes(b"other")
+    assert (lock.pins([plugin]) != before) == code
+
+
+def test_a_package_that_stands_before_the_locked_one_is_seen(package, tmp_path, monkeypatch):
+    plugin = discover().plugins["packed"]
+    before = lock.pins([plugin])
+    (tmp_path / "first" / "packed").mkdir(parents=True)
+    (tmp_path / "first" / "packed" / "__init__.py").write_text("other = 1")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    importlib.invalidate_caches()
+    assert lock.pins([plugin]) != before
+
+
+def test_what_is_locked_is_compiled_from_its_source(package, tmp_path):
+    """Python believes a compiled file whose date and size are those of the source, whatever it holds."""
+    source = package / "packed" / "plugin.py"
+    host = Host(policy=PluginPolicy(allow=["ev3x-packed"]))
+    path = tmp_path / "plugins.lock"
+    lock.write(host, path)
+    poisoned = importlib.util.cache_from_source(str(source))
+    code = compile("raise SystemExit('poisoned')", str(source), "exec")
+    facts = source.stat()
+    Path(poisoned).parent.mkdir(exist_ok=True)
+    head = importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, int(facts.st_mtime), facts.st_size)
+    Path(poisoned).write_bytes(head + marshal.dumps(code))
+    assert "poisoned" in refusal(Host(), "packed:mine")
+    sys.modules.pop("packed.plugin", None)
+    assert Host().narrowed(lock.policy(Host(), path)).find("assessor", "packed:mine")
 
 
 RULE = GOOD.replace("ev3x_assessors():", "ev3x_assessors():  # local")
