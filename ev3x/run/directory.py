@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import json
 import os
+import socket
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +32,12 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jsonl", "summary.json", "checkpoints"
+HELD = ".held"  # in place of the lock, where the file system has none
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO, errno.EINVAL}
 LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
 _OURS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+_held: dict[Path, os.stat_result] = {}  # the lock of each run that this process holds
 
 
 class RunError(Exception):
@@ -45,7 +52,7 @@ def check_run(directory: Path) -> None:
     _check_name(directory)
     if not os.path.lexists(directory / CONFIG):  # False for a name that the system cannot take
         raise RunError(f"{shown(directory)} is no run directory: it has no {CONFIG}")
-    for path in (directory / name for name in (CONFIG, ROUNDS, SUMMARY, LOCK)):
+    for path in (directory / name for name in (CONFIG, ROUNDS, SUMMARY, LOCK, HELD)):
         _check_kind(path, stat.S_ISREG, "a file")
     _check_kind(directory / CHECKPOINTS, stat.S_ISDIR, "a folder")
     for at, folders, files in os.walk(directory / CHECKPOINTS):
@@ -61,7 +68,7 @@ def claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote its config leaves the draft.
-        if any(path.name != LOCK and not is_draft(path.name, (CONFIG,)) for path in directory.iterdir()):
+        if any(path.name not in (LOCK, HELD) and not is_draft(path.name, (CONFIG,)) for path in directory.iterdir()):
             raise RunError(
                 f"{shown(directory)} is not empty: choose another --out, or `{resuming(directory)}` if it is a run"
             )
@@ -78,19 +85,81 @@ def resuming(directory: Path | None) -> str:
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Hold the run, so that no second process writes to it; the lock ends with the process, however that ends."""
+    """Hold the run, so that no second process writes to it; the lock ends with the process, however that ends.
+
+    While it is held, whatever writes to the run makes sure that the directory is still the one that was locked. Where
+    the file system has no locks, a file holds the run, with a warning: it stays when the process is killed.
+    """
     try:
-        with open(directory / LOCK, "ab", opener=_opened) as file:
+        with open(directory / LOCK, "ab", opener=_opened) as file, contextlib.ExitStack() as stack:
             try:
                 if fcntl:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 raise RunError(f"{shown(directory)} is in use by another process") from None
-            yield
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise RunError(f"cannot lock {shown(directory)}: {why(error)}") from error
+                stack.enter_context(_held_by_file(directory, error))
+            _held[directory] = os.fstat(file.fileno())
+            try:
+                yield
+            finally:
+                del _held[directory]
     except OSError as error:
-        if error.filename is None or Path(error.filename) != directory / LOCK:
+        if error.filename is None or Path(error.filename) not in (directory / LOCK, directory / HELD):
             raise
         raise RunError(f"cannot write to {shown(directory)}: {why(error)}") from error
+
+
+def check_place(directory: Path) -> None:
+    """Raise OSError unless a run that this process holds is where it was: libraries would write to a new directory."""
+    if (locked := _held.get(directory)) is not None:
+        try:
+            same = os.path.samestat(os.lstat(directory / LOCK), locked)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise OSError(errno.ENOENT, "the directory of the run was removed, moved or replaced while the run went on")
+
+
+@contextmanager
+def _held_by_file(directory: Path, why_not: OSError) -> Iterator[None]:
+    """Hold the run by a file that only one process can make, until the body ends."""
+    path = directory / HELD
+    mine = {"process": os.getpid(), "host": socket.gethostname()}
+    for _ in range(2):
+        try:
+            with open(path, "x", encoding="utf-8", opener=_opened) as file:
+                file.write(json_text(mine) + "\n")
+            break
+        except FileExistsError:
+            _let_go(path, mine["host"])
+    else:
+        raise RunError(f"{shown(directory)} is in use by another process")
+    warnings.warn(
+        f"{shown(directory)}: there are no locks ({why(why_not)}), {HELD} holds the run instead", stacklevel=4
+    )
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _let_go(path: Path, host: object) -> None:
+    """Delete the file of a process of this machine that is gone; RunError when it may be alive."""
+    said = _parsed(_text(path) or "")
+    process, where = (said.get("process"), said.get("host")) if isinstance(said, dict) else (None, None)
+    if isinstance(process, int) and 0 < process < 2**31 and where == host:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            pass
+    who = f"process {shown(process)} on {shown(where)}" if where else "another process"
+    raise RunError(f"{shown(path.parent)} is in use by {who}; if that has ended, delete {shown(path)}")
 
 
 @contextmanager
@@ -100,6 +169,7 @@ def draft(path: Path) -> Iterator[Path]:
     Whatever fails, `path` stays as it was, and the draft goes.
     """
     try:
+        check_place(path.parent)
         with file_draft(path) as new:
             yield new
     except OSError as error:
@@ -120,6 +190,7 @@ def write_rows(directory: Path, rows: Sequence[Row]) -> None:
 def append_rows(directory: Path, rows: Sequence[Row]) -> None:
     """Append the rows of new rounds."""
     try:
+        check_place(directory)
         with open(directory / ROUNDS, "ab", buffering=0, opener=_opened) as file:
             size = os.fstat(file.fileno()).st_size
             text = memoryview("".join(map(_line, rows)).encode())

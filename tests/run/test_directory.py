@@ -1,9 +1,13 @@
 """The files of a run: whole or as they were, in UTF-8, at any path that a checkpoint can have; faults in words."""
 
+import errno
 import json
 import os
 import resource
 import shlex
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -258,3 +262,58 @@ def test_a_file_that_no_run_can_have_written_is_not_read(tmp_path, monkeypatch):
     for work in (read, read_as_it_is):
         with pytest.raises(RunError, match=r"(rounds.jsonl:2|summary.json): must .* at most 20,000 bytes, got more"):
             work(tmp_path)
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "lockf", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_file_holds_the_run(tmp_path):
+    put(tmp_path)
+    warned = pytest.warns(UserWarning, match=r"there are no locks \(No locks available\), .held holds the run")
+    with warned, alone(tmp_path):
+        assert json.loads((tmp_path / ".held").read_text(encoding="utf-8"))["process"] == os.getpid()
+        with pytest.raises(RunError, match=rf"is in use by process {os.getpid()} on .*; if that has ended, delete"):
+            alone(tmp_path).__enter__()
+    assert not (tmp_path / ".held").exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize(
+    "said", ["", "[1]", '{"process": -1, "host": "\\u001b[31m"}', '{"process": 1, "host": "other"}']
+)
+def test_a_file_that_holds_the_run_is_believed_only_when_its_process_is_gone(tmp_path, said):
+    put(tmp_path)
+    (tmp_path / ".held").write_text(said, encoding="utf-8")
+    with pytest.raises(RunError, match="if that has ended, delete") as caught:
+        alone(tmp_path).__enter__()
+    assert str(caught.value).isprintable()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = {"process": gone.pid, "host": socket.gethostname()}
+    (tmp_path / ".held").write_text(json.dumps(mine), encoding="utf-8")
+    with pytest.warns(UserWarning, match="there are no locks"), alone(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_directory_that_vanishes_is_not_made_anew(tmp_path, how):
+    run = tmp_path / "run"
+    run.mkdir()
+    with alone(run):
+        write_rows(run, ROWS[:1])
+        shutil.move(run, tmp_path / "other")
+        if how == "removed":
+            shutil.rmtree(tmp_path / "other")
+        if how == "replaced":
+            (run).mkdir()
+            (run / ".lock").touch()
+        for work in (append_rows, write_rows):
+            with pytest.raises(RunError, match=r"rounds.jsonl: the directory of the run was removed, moved"):
+                work(run, ROWS[1:2])
+    assert not (run / "rounds.jsonl").exists()
