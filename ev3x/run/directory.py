@@ -43,6 +43,7 @@ def check_run(directory: Path) -> None:
 def claim(directory: Path) -> None:
     """Raise RunError unless the directory can hold a new run."""
     _check_name(directory)
+    check_path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote its config leaves the draft.
@@ -54,6 +55,16 @@ def claim(directory: Path) -> None:
             pass
     except OSError as error:
         raise RunError(f"cannot write to {shown(directory)}: {why(error)}; choose another --out") from error
+
+
+def check_path(directory: Path) -> None:
+    """Raise RunError for a path that the library of the checkpoints takes for a pattern, and so for other files."""
+    if found := sorted(set(str(directory.absolute())) & set("*?[")):
+        where = shown(directory.absolute())
+        raise RunError(
+            f"{where}: the path of a run must not hold {' or '.join(found)}, because checkpoints cannot be stored there; "
+            "choose another path"
+        )
 
 
 def resuming(directory: Path | None) -> str:

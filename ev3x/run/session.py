@@ -28,7 +28,7 @@ from ..ops import native
 from ..text import shown
 from . import limits
 from .blame import blaming, in_words
-from .checkpoint import CheckpointError, Checkpoints, Saved, load
+from .checkpoint import CheckpointError, Checkpoints, PlaceError, Saved, load
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -141,6 +141,8 @@ class _Session:
         state = saved.state(self.point.state, self.setup.homes(), drop=drop)
         self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
         self.saved = len(self.rows)
+        if self.store:
+            self.store.goes_on(saved)
 
     def go(self) -> dict[str, Any]:
         """The summary, after running to the end, whatever ends the run."""
@@ -261,6 +263,8 @@ class _Session:
             meta = {**self.meta, "totals": dataclasses.asdict(point.totals)}
             try:
                 self.store.save(point.state, point.history, point.streams, meta)
+            except PlaceError:
+                raise
             except CheckpointError as error:
                 then = f"goes on after {_count(self.saved)}" if self.saved else "starts it again"
                 raise CheckpointError(f"{error}: `{resuming(self.directory)}` {then}") from error
