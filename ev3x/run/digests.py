@@ -46,7 +46,7 @@ def _array(x: Any) -> str:
     """The digest of an array, its type and its shape."""
     array = np.asarray(x)
     found = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
-    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

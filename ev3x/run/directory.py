@@ -61,10 +61,10 @@ def check_path(directory: Path) -> None:
     """Raise RunError for a path that the library of the checkpoints takes for a pattern, and so for other files."""
     if found := sorted(set(str(directory.absolute())) & set("*?[")):
         where = shown(directory.absolute())
-        raise RunError(
-            f"{where}: the path of a run must not hold {' or '.join(found)}, because checkpoints cannot be stored there; "
-            "choose another path"
+        text = (
+            f"{where}: the path of a run must not hold {' or '.join(found)}, because checkpoints cannot be stored there"
         )
+        raise RunError(f"{text}; choose another path")
 
 
 def resuming(directory: Path | None) -> str:
@@ -157,6 +157,11 @@ def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
     text = _text(directory / SUMMARY)
     rows = [_parsed(line.removesuffix("\n")) for line in _lines(directory)]
     return rows, None if text is None else _parsed(text)
+
+
+def config_text(directory: Path) -> str:
+    """The text of a run's config; RunError says why it cannot be read."""
+    return _text(directory / CONFIG) or ""
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

@@ -23,7 +23,6 @@ from ..core.streams import Feed, Position, StreamEnded, StreamFault
 from ..core.types import Record, State
 from ..evolver import Evolver
 from ..host import lock
-from ..host.discovery import BUILTIN
 from ..ops import native
 from ..text import shown
 from . import limits
@@ -45,10 +44,11 @@ from .directory import (
 from .directory import RunError as RunError
 from .export import export as export
 from .fates import Alarm
+from .identity import another, changes, identity, listed
 from .interrupts import interrupts
 from .rows import rows
 from .setup import Setup
-from .summary import Totals, promise, scores, summary, versions
+from .summary import Totals, promise, scores, summary
 from .watchers import Watchers
 
 CHUNK_SECONDS = 1.0
@@ -111,11 +111,8 @@ class _Session:
         self.rows: list[Row] = []
         self.alarm = Alarm(setup.whose)
         self.watchers = Watchers(setup.observers, {label: setup.whose(label) for label in setup.ids}, setup.strict)
-        self.meta: dict[str, Any] = {
-            "task": setup.task_id,
-            "data": self.data.fingerprint(),
-            "versions": versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN},
-        }
+        self.meta = identity(setup, self.data.fingerprint())
+        self.changes: list[str] = []  # on purpose, in resumed runs
         state = _strong(self.evolver.init(setup.seed))
         self.point = _Point(state, None, self._position(), Totals())
         self.saved = 0  # rounds in the last checkpoint
@@ -138,7 +135,11 @@ class _Session:
         if history is not None:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
-        state = saved.state(self.point.state, self.setup.homes(), drop=drop)
+        homes = self.setup.homes()
+        self.changes = list(saved.meta["changes"])
+        anew = [f"started anew: {text}" for text in saved.misfits(self.point.state, homes).values() if drop]
+        self.changes += [f"before round {len(self.rows)}: {text}" for text in changes(saved.meta, self.meta) + anew]
+        state = saved.state(self.point.state, homes, drop=drop)
         self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
         self.saved = len(self.rows)
         if self.store:
@@ -260,7 +261,7 @@ class _Session:
     def _save(self) -> None:
         if self.store:
             point = self.point
-            meta = {**self.meta, "totals": dataclasses.asdict(point.totals)}
+            meta = {**self.meta, "totals": dataclasses.asdict(point.totals), "changes": self.changes}
             try:
                 self.store.save(point.state, point.history, point.streams, meta)
             except PlaceError:
@@ -289,11 +290,17 @@ class _Session:
             "reason": reason,
             "observer_faults": dict(self.watchers.faults),
             "versions": self.meta["versions"],
+            "changes": self.changes,
             "directory": str(self.directory) if self.directory else None,
         }
 
     def _same(self, saved: Saved) -> None:
-        """Raise RunError when the data have changed; warn when versions have."""
+        """Raise RunError when this is another run, or the data have changed; warn when versions have."""
+        if differences := another(saved.meta, self.meta):
+            raise RunError(
+                f"{shown(self.directory)}: its checkpoint is of another run, or its {CONFIG} was edited: "
+                f"{listed(differences)}; results of two runs are not mixed: put back what was, or begin a new run"
+            )
         if saved.meta["data"] != self.meta["data"]:
             raise RunError(
                 f"{shown(self.directory)}: the data of this run have changed since it was saved "

@@ -310,7 +310,7 @@ def test_a_checkpoint_that_cannot_be_written_because_of_another_is_an_error(tmp_
 def test_what_orbax_leaves_out_in_silence_is_an_error(tmp_path, monkeypatch):
     store = Checkpoints(tmp_path, HOMES)
     monkeypatch.setattr(store._manager, "save", lambda *args, **options: False)
-    with pytest.raises(CheckpointError, match="checkpoint 0 cannot be written to .*: Orbax did not save it"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 0 cannot be written to .*: Orbax did not save it"):
         store.save(state(), None, {}, {})
 
 

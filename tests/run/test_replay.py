@@ -17,6 +17,7 @@ from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.reweight import Reweight
 from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
+from ev3x.run import identity
 from ev3x.run import replay as replay_
 from ev3x.run.checkpoint import CheckpointError, load
 from ev3x.run.rederive import Difference, dependent
@@ -258,9 +259,18 @@ def test_another_configuration_is_refused_or_shows(whole):
     assert {(i, "alpha") for i in range(6)} <= set(looser)
 
 
+def test_an_edited_config_is_a_difference_and_a_change_on_purpose_a_note(whole, monkeypatch):
+    other = dataclasses.replace(records("none"), config="rounds = 9\n[confirm]\nlevel = 0.1\n")
+    assert found(replay(other, whole)) == [(None, "config.toml: confirm")]
+    saved = load(whole / "checkpoints")
+    meta = saved.meta | {"changes": ["before round 2: rounds 2 -> 6"]}
+    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, meta=meta))
+    assert replay(records("none"), whole).notes == ("changed on purpose before round 2: rounds 2 -> 6",)
+
+
 def test_other_versions_are_noted(whole, monkeypatch):
-    now = replay_.versions()
-    monkeypatch.setattr(replay_, "versions", lambda: now | {"jax": "9.9"})
+    now = identity.versions()
+    monkeypatch.setattr(identity, "versions", lambda: now | {"jax": "9.9"})
     (note,) = replay(records("none"), whole).notes
     assert note.startswith("the run was made with other versions, which may be why values differ: jax ")
     assert note.endswith(" -> 9.9")
