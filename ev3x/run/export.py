@@ -10,6 +10,7 @@ from ..text import shown
 from .checkpoint import load
 from .directory import CHECKPOINTS, CONFIG, RunError, check_run, config_text, draft, resuming
 from .identity import edited, listed
+from .manifest import reseal
 
 
 def export(directory: Path, to: Path | None = None) -> Path:
@@ -24,4 +25,5 @@ def export(directory: Path, to: Path | None = None) -> Path:
     to = to or directory / "weights.npz"
     with draft(to) as new, new.open("wb") as file:
         np.savez(file, allow_pickle=False, **saved.incumbent())
+    reseal(directory, to)
     return to

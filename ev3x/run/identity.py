@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..host.discovery import BUILTIN
+from ..text import shown
+from .directory import CONFIG, RunError
 from .setup import Setup
 from .summary import versions
 
@@ -23,6 +27,27 @@ def identity(setup: Setup, data: str) -> dict[str, Any]:
     of_plugins = {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN}
     own = {"task": setup.task_id, "seed": setup.seed, "config": setup.config}
     return {**own, "data": data, "versions": versions() | of_plugins}
+
+
+def belongs(then: Mapping[str, Any], setup: Setup, directory: Path) -> None:
+    """Raise RunError when a checkpoint that keeps this is that of another run."""
+    if differences := another(then, identity(setup, then["data"])):
+        raise RunError(
+            f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited: {listed(differences)}; "
+            "results of two runs are not mixed: put back what was, or begin a new run"
+        )
+
+
+def same_data(then: Mapping[str, Any], now: Mapping[str, Any], directory: Path | None) -> None:
+    """Raise RunError when the data have changed; warn when versions have."""
+    if then["data"] != now["data"]:
+        raise RunError(
+            f"{shown(directory)}: the data of this run have changed since it was saved "
+            f"(digest {then['data'][:12]} then, {now['data'][:12]} now): it cannot go on to the same result"
+        )
+    old, new = then["versions"], now["versions"]
+    if changed := [f"{n} {old.get(n)} -> {new[n]}" for n in new if old.get(n) != new[n]]:
+        warnings.warn(f"resumed with other versions, bits may differ: {', '.join(changed)}", stacklevel=3)
 
 
 def another(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +43,9 @@ from .directory import (
 from .directory import RunError as RunError
 from .export import export as export
 from .fates import Alarm
-from .identity import another, changes, identity, listed
+from .identity import belongs, changes, identity, same_data
 from .interrupts import interrupts
+from .manifest import seal, unseal
 from .rows import rows
 from .setup import Setup
 from .summary import Totals, promise, scores, summary
@@ -95,6 +95,8 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     lock.agree(setup.plugins)
     with alone(directory):
         saved = load(directory / CHECKPOINTS)
+        if saved:
+            belongs(saved.meta, setup, directory)
         with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:
@@ -123,7 +125,7 @@ class _Session:
 
     def restore(self, saved: Saved, *, drop: bool) -> None:
         """Take over the state of the checkpoint."""
-        self._same(saved)
+        same_data(saved.meta, self.meta, self.directory)
         splits = self.data.splits
         try:
             record = self._record(splits.next(self.point.state.spent) if isinstance(splits, Feed) else splits)
@@ -157,7 +159,7 @@ class _Session:
             seed=setup.seed,
             metrics=tuple(m.name for m in setup.task.metrics),
             candidates=plan.labels(),
-            promise=promise(setup.method, self.data),
+            promise=promise(setup.method, self.data.splits.decide),
             about=self.data.about,
             limits=setup.limits,
             directory=self.directory,
@@ -165,6 +167,7 @@ class _Session:
         )
         self._save()
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
+            unseal(self.directory)
             write_rows(self.directory, self.rows)
         try:
             self.watchers.start(info, self.rows)
@@ -182,6 +185,9 @@ class _Session:
             if self.watchers.faults != came_to["observer_faults"]:  # the summary tells of faults at the end, too
                 came_to["observer_faults"] = dict(self.watchers.faults)
                 self._conclude(came_to)
+        if self.directory:  # last of all, when no file changes any more
+            with self._told():
+                seal(self.directory)
         return came_to
 
     def _conclude(self, came_to: dict[str, Any]) -> None:
@@ -293,23 +299,6 @@ class _Session:
             "changes": self.changes,
             "directory": str(self.directory) if self.directory else None,
         }
-
-    def _same(self, saved: Saved) -> None:
-        """Raise RunError when this is another run, or the data have changed; warn when versions have."""
-        if differences := another(saved.meta, self.meta):
-            raise RunError(
-                f"{shown(self.directory)}: its checkpoint is of another run, or its {CONFIG} was edited: "
-                f"{listed(differences)}; results of two runs are not mixed: put back what was, or begin a new run"
-            )
-        if saved.meta["data"] != self.meta["data"]:
-            raise RunError(
-                f"{shown(self.directory)}: the data of this run have changed since it was saved "
-                f"(digest {saved.meta['data'][:12]} then, {self.meta['data'][:12]} now): "
-                "it cannot go on to the same result"
-            )
-        then, now = saved.meta["versions"], self.meta["versions"]
-        if changed := [f"{n} {then.get(n)} -> {now[n]}" for n in now if then.get(n) != now[n]]:
-            warnings.warn(f"resumed with other versions, bits may differ: {', '.join(changed)}", stacklevel=2)
 
     def _grow(self, history: Record) -> None:
         """Repeat the host transitions of earlier rounds, on which the shapes of saved arrays depend."""
