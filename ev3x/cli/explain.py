@@ -46,6 +46,7 @@ def _overview(found: dict[str, Any]) -> None:
         ("task", f"{found['task'] or 'not known'}: {found['ended'] or 'the run has not ended'}"),
         ("promise", found["promise"] or "not known before the run ends"),
         *(("assumes" if not i else "", text) for i, text in enumerate(found["assumes"])),
+        *(("changed" if not i else "", text) for i, text in enumerate(found["changes"])),
         ("rounds", f"{found['rounds']}: {verdicts}; {found['promotions']} promoted"),
         ("budget", _figures(found["ledger"])),
         ("data", examples),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..text import shown
-from .checkpoint import load
-from .directory import CHECKPOINTS, RunError, check_run, draft, resuming
+from .directory import CHECKPOINTS, CONFIG, RunError, check_run, config_text, draft, resuming
+from .identity import edited, listed, load_run
+from .manifest import reseal
 
 # What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
 _UNSAFE = re.compile(
@@ -24,12 +25,16 @@ _UNSAFE = re.compile(
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone (names: see `member`)."""
     check_run(directory)
-    saved = load(directory / CHECKPOINTS)
+    saved = load_run(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
+    if differences := edited(saved.meta, config_text(directory)):
+        head = f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited"
+        raise RunError(f"{head}: {listed(differences)}")
     to = to or directory / "weights.npz"
     with draft(to) as new:
         save(new, saved.incumbent())
+    reseal(directory, to)
     return to
 
 

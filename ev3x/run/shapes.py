@@ -28,6 +28,7 @@ class Each:
 TEXT, MAYBE_TEXT = Kind("a text", (str,)), Kind("a text or null", (str, type(None)))
 COUNT, FLAG = Kind("an integer", (int,)), Kind("true or false", (bool,))
 NUMBER, MAYBE = Kind("a number", (int, float)), Kind("a number or null", (int, float, type(None)))
+ANYTHING = Kind("a value", (object,))
 LARGEST = 2**63  # of integers: what counts rounds, examples and steps is far below
 
 _SCORES = Each(MAYBE)
@@ -60,7 +61,48 @@ ROW = {
     "calls": Each(TEXT),
 }
 SUMMARY = {"task?": MAYBE_TEXT, "reason?": MAYBE_TEXT, "promise?": MAYBE_TEXT, "assumes?": Each(TEXT, listed=True)}
-META = {"task": TEXT, "data": TEXT, "versions": Each(MAYBE_TEXT), "totals": Each(NUMBER)}  # of a checkpoint
+_TOTALS = {
+    "seconds": NUMBER,
+    "promotions": COUNT,
+    "gradient_steps": COUNT,
+    "examples": COUNT,
+    "transitions": Each(COUNT),
+}
+META = {
+    "task": TEXT,
+    "seed": COUNT,
+    "config": TEXT,
+    "data": TEXT,
+    "versions": Each(MAYBE_TEXT),
+    "totals": {
+        **dict.fromkeys(("seconds", "promotions", "gradient_steps", "examples"), NUMBER),
+        "transitions": Each(COUNT),
+    },
+    "changes": Each(TEXT, listed=True),
+}
+_PARTS = {
+    "run": Each(ANYTHING),
+    "plugins?": Each(Each(ANYTHING)),
+    "streams?": Each(ANYTHING),
+    "history?": Each(ANYTHING),
+}
+_SEALED = {"round": COUNT, "arrays": Each(TEXT), "meta": Each(ANYTHING), "digest": TEXT}
+
+
+def check_checkpoint(tree: Any, sealed: Any) -> str | None:
+    """What is wrong with the parts of a checkpoint, and with what is saved beside its arrays; None if nothing is."""
+    if fault := fault_in(tree, _PARTS):
+        return fault
+    there = isinstance(sealed, Mapping) and "digest" in sealed  # without digests, that alone is told
+    return fault_in(sealed, _SEALED) if there else None
+
+
+def check_meta(meta: Any) -> str | None:
+    """What is wrong with what a checkpoint keeps of its run; None if nothing is."""
+    if fault := fault_in(meta, META):
+        return fault
+    beyond = sorted(meta["totals"].keys() - _TOTALS.keys())
+    return f"totals: must have {', '.join(_TOTALS)}, got {_said(beyond[0])} too" if beyond else None
 
 
 def check_row(row: Any) -> str | None:
@@ -93,7 +135,7 @@ def fault_in(value: Any, shape: Any) -> str | None:
 
 def _faults(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(shape, Kind):
-        if not isinstance(value, shape.types) or (isinstance(value, bool) and bool not in shape.types):
+        if not isinstance(value, shape.types) or (isinstance(value, bool) and not {bool, object} & {*shape.types}):
             yield path, f"must be {shape.name}, got {_said(value)}"
         elif isinstance(value, int) and abs(value) >= LARGEST:
             yield path, "must be a number that fits in 64 bits, got a larger one"

@@ -1,0 +1,46 @@
+"""How much a checkpoint would take once it is read, from its metadata alone: a small file can unpack to any size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+FREE = 2**29  # bytes of arrays that any checkpoint may have
+MOST = 100  # bytes of arrays for each one on disk, beyond that: trained weights hardly shrink
+TEXTS = 2**24  # bytes of all that is not an array
+
+
+def too_large(checkpoint: Path) -> str | None:
+    """Why this checkpoint cannot be one that was saved; None if it can. Reads shapes, and no array."""
+    disk = 0
+    for folder, _, names in os.walk(checkpoint):
+        for name in names:
+            facts = os.lstat(os.path.join(folder, name))
+            size = facts.st_size
+            disk += min(size, 512 * getattr(facts, "st_blocks", size))  # a sparse file has less than it says
+            if size > TEXTS and name.lower().lstrip("_").endswith("metadata"):
+                return f"{name} has {size:,} bytes, more than {TEXTS:,}"
+    shapes = ocp.StandardCheckpointHandler().metadata(checkpoint / "tree").tree
+    arrays = sum(map(_bytes, jax.tree.leaves(shapes)))
+    if arrays > max(FREE, MOST * disk):
+        return f"its {disk:,} bytes would become {arrays:,} in memory"
+    return None
+
+
+def _bytes(array: Any) -> int:
+    """The memory for reading an array: a chunk of it is read as a whole."""
+    whole = getattr(getattr(array, "storage", None), "chunk_shape", None) or ()
+    count: int = max(_product(array.shape), _product(whole))
+    return count * np.dtype(array.dtype).itemsize
+
+
+def _product(shape: Any) -> int:
+    found = 1
+    for n in shape:
+        found *= int(n)
+    return found

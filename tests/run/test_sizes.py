@@ -1,0 +1,80 @@
+"""A checkpoint from somebody else is looked at before it is read: its sizes, and the types of all that it keeps."""
+
+import json
+import os
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from ev3x.run import sizes
+from ev3x.run.checkpoint import CheckpointError, load
+from ev3x.run.digests import seal
+from ev3x.run.identity import load_run
+from ev3x.run.shapes import META, check_meta
+
+RUN = {"round": np.int32(1), "model/incumbent/w": np.zeros(1_000_000, np.float32)}
+GOOD = {"task": "ev3:toy", "seed": 0, "config": "", "data": "", "versions": {}, "changes": []}
+GOOD |= {"totals": {"seconds": 0.5, "promotions": 0, "gradient_steps": 0, "examples": 0, "transitions": {}}}
+
+
+def put(directory, meta, tree=None, sealed=None):
+    """A checkpoint with digests that fit, as anyone can make it."""
+    tree = tree or {"run": RUN}
+    with ocp.CheckpointManager(directory / "checkpoints") as manager:
+        args = {"tree": ocp.args.StandardSave(tree), "meta": ocp.args.JsonSave(sealed or seal(1, tree, meta))}
+        manager.save(1, args=ocp.args.Composite(**args))
+    return directory
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_not_read(tmp_path, monkeypatch):
+    put(tmp_path, GOOD)
+    assert load_run(tmp_path / "checkpoints").meta == GOOD
+    monkeypatch.setattr(sizes, "FREE", 2**20)
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", None)  # nothing is read
+    said = r"checkpoint 1 in .* cannot be used: its [\d,]+ bytes would become 4,000,004 in memory"
+    with pytest.raises(CheckpointError, match=said):
+        load(tmp_path / "checkpoints")
+    sparse = tmp_path / "checkpoints" / "1" / "tree" / "sparse"
+    sparse.touch()
+    os.truncate(sparse, 2**40)
+    with pytest.raises(CheckpointError, match=said):
+        load(tmp_path / "checkpoints")
+    with (tmp_path / "checkpoints" / "1" / "meta" / "metadata").open("ab") as file:
+        file.truncate(sizes.TEXTS + 1)
+    with pytest.raises(CheckpointError, match=r"cannot be used: metadata has 16,777,217 bytes, more than 16,777,216"):
+        load(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("name", META)
+@pytest.mark.parametrize("new", [None, [[]], {"x": [1]}, 2**70], ids=["null", "list", "table", "huge"])
+def test_what_a_run_keeps_is_of_its_type(name, new):
+    assert check_meta(GOOD) is None
+    said = check_meta(GOOD | {name: new}) or ""
+    assert said.startswith(name) and ("must be" in said or "it lacks" in said)
+    assert check_meta({k: v for k, v in GOOD.items() if k != name}) == f"it lacks {name}"
+
+
+def test_metadata_without_versions_are_told(tmp_path):
+    put(tmp_path, {k: v for k, v in GOOD.items() if k != "versions"})
+    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* cannot be used: metadata: it lacks versions"):
+        load_run(tmp_path / "checkpoints")
+    assert "too" in (check_meta(GOOD | {"totals": GOOD["totals"] | {"x": 1}}) or "")
+
+
+@pytest.mark.parametrize(
+    ("tree", "sealed", "said"),
+    [
+        ({"run": np.int32(1)}, None, "run: must be a table"),
+        ({"plugins": {"a": {"b": np.int32(1)}}}, None, "it lacks run"),
+        ({"run": RUN, "plugins": {"a": np.int32(1)}}, None, "plugins.a: must be a table"),
+        (None, {"digest": [], "arrays": [], "meta": 1, "round": "x"}, "round: must be an integer, got 'x'"),
+        (None, [1], "it has no digests"),
+        (None, json.loads("[" * 900 + "]" * 900), "cannot be"),
+    ],
+    ids=["no table", "no run", "plugins", "sealed", "list", "deep"],
+)
+def test_parts_of_another_kind_are_told(tmp_path, tree, sealed, said):
+    put(tmp_path, GOOD, tree, sealed or {"digest": "", "arrays": {}, "meta": {}, "round": 1})
+    with pytest.raises(CheckpointError, match=said):
+        load(tmp_path / "checkpoints")
