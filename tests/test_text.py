@@ -11,6 +11,9 @@ import sys
 import pytest
 
 from ev3x import text
+from ev3x.cli import console as console_
+from ev3x.cli import tables
+from ev3x.config import toml_text
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,9 @@ def test_a_console_takes_no_markup_from_text(capsys):
 LASTING = """
 import sys
 from ev3x import text
+from ev3x.cli import console as console_
+from ev3x.cli import tables
+from ev3x.config import toml_text
 text.make_lasting()
 print(sys.argv[1], flush=True)
 sys.exit(text.lost())
@@ -173,3 +179,26 @@ def test_a_lock_and_a_picture_are_whole_or_as_they_were(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device"):
         Curve().end(Curve().start(info(tmp_path), ROWS), summary)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"curve.png": b"old", "lock": b"old"}
+
+
+@pytest.mark.parametrize("through", ["console", "table", "out", "say", "json", "toml", "traceback"])
+def test_no_control_character_reaches_a_screen(capsys, through):
+    """Every way from text of strangers to a screen, `shown` before it or not."""
+    odd = "".join(map(chr, [*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029])) + "[31m"
+    if through == "console":
+        tables.console().print(odd)
+    elif through == "table":
+        odd = "\x1b[31m\x07\x85"  # the line of a table is as long as its screen
+        tables.console().print(tables.table((odd,), [(odd,)]))
+    elif through == "out":
+        console_.out(odd)
+    elif through == "say":
+        console_.say(odd)
+    elif through == "json":
+        print(text.json_text({odd: odd}))
+    elif through == "toml":
+        print(toml_text.value({odd: odd}))
+    else:
+        console_.print_traceback(ValueError(odd))
+    said = "".join(capsys.readouterr())
+    assert "[31m" in said and said.replace("\n", "").isprintable()

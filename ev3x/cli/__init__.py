@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from importlib.metadata import version
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from .. import text, wrong_sums
 from ..host.discovery import discover, unreadable
 from ..run import interrupts
 from . import cache, config, doctor, explain, plugins, replay, run, verify
-from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, say
+from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, print_traceback, say
 
 app = typer.Typer(
     cls=Guarded,
@@ -56,7 +55,7 @@ def main() -> None:
         if (said := unreadable(error, discover())) is None:
             raise
         if DEBUG in sys.argv:
-            traceback.print_exception(error)
+            print_traceback(error)
         say(said, style="red")
         sys.exit(BAD_INPUT)
 

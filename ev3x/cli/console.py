@@ -132,6 +132,18 @@ class _InWords(logging.Handler):
             say(kind + whose + text.strip().partition("\n")[0], style="yellow" if grave else "")
 
 
+class _AsText(logging.StreamHandler[TextIO]):
+    """Writes records with their tracebacks, control characters as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_lines(super().format(record))
+
+
+def print_traceback(error: BaseException) -> None:
+    """Write the full traceback of an error on standard error, control characters as escapes."""
+    standard("stderr").write(shown_lines("".join(traceback.format_exception(error))))
+
+
 def debugging() -> bool:
     """Whether tracebacks are wanted (`--debug`)."""
     return logging.getLogger("ev3x").isEnabledFor(logging.DEBUG)
@@ -146,7 +158,7 @@ def _tracebacks() -> Iterator[None]:
         told.extend(record.exc_info[1:2] if record.exc_info else ())
         return bool(record.exc_info)
 
-    logger, handler = logging.getLogger("ev3x"), logging.StreamHandler()
+    logger, handler = logging.getLogger("ev3x"), _AsText()
     handler.addFilter(traced)
     level = logger.level
     logger.setLevel(logging.DEBUG)
@@ -161,7 +173,7 @@ def _tracebacks() -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         listed = told and type(error).__name__ == "ConfigError"  # its problems are faults that were told one by one
         if _in_words(error) is not None and not listed and not any(one is other for one in chain for other in told):
-            traceback.print_exception(error)
+            print_traceback(error)
         raise
     finally:
         logger.setLevel(level)
