@@ -274,7 +274,9 @@ def test_who_writes_on_itself_is_told_where_to_carry_it(site):
     site("bad", REMEMBERS)
     host = ev3x.Host()
     kind = host.find("proposer", "bad:remembers")[1]
-    with pytest.raises(ev3x.PluginError, match=r"plugin 'bad' of ev3x-bad 1.5: `propose` failed: .*carry it in the state"):
+    with pytest.raises(
+        ev3x.PluginError, match=r"plugin 'bad' of ev3x-bad 1.5: `propose` failed: .*carry it in the state"
+    ):
         session.run(a_run(("remembers", kind()), plugins=(host.load("bad"),)), None)
 
 

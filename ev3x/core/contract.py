@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..values import twice
+from ..values import short, twice
 from .types import Array, Assessment, Candidates, Decision, Variables
 
 _Field = tuple[str, tuple[int, ...]]
@@ -52,6 +52,13 @@ class BoundaryError(ValueError):
     def __init__(self, who: Who, method: str, text: str, do: str) -> None:
         super().__init__(f"{who}: {text}; {do} ({who.method(method)})")
         self.who = who
+
+
+def instance(what: str, got: object, kind: type) -> None:
+    """Raises TypeError unless what was given is an instance of this kind; a class alone is told to be called."""
+    if not isinstance(got, kind):
+        call = f": write {got.__name__}(...)" if isinstance(got, type) and issubclass(got, kind) else ""
+        raise TypeError(f"{what} must be an instance of {kind.__name__}, got {short(got)}{call}")
 
 
 def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:

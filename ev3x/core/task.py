@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
-from ..values import checked_name, different, flag, number
+from ..values import apart32, checked_name, different, flag, number, short
 from . import contract
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .streams import Feed
@@ -57,10 +57,13 @@ class Metric:
             raise ValueError(f"metric {self.name!r}: a set-level metric cannot be binary")
         if self.constant and (self.binary or self.kind == "set"):
             raise ValueError(f"metric {self.name!r}: what is constant can be neither binary nor set-level")
-        if not self.low < self.high:
-            raise ValueError(f"metric {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
-        if self.margin < 0:
-            raise ValueError(f"metric {self.name!r}: margin must not be negative, got {self.margin}")
+        apart32(f"metric {self.name!r}", self.low, self.high)
+        if not 0 <= self.margin < self.high - self.low:
+            text = "not be negative" if self.margin < 0 else "be below high - low, or no difference matters"
+            raise ValueError(f"metric {self.name!r}: margin must {text}, got {self.margin}")
+        if self.binary and (self.low, self.high) not in ((-np.inf, np.inf), (0, 1)):
+            got = f"got [{self.low}, {self.high}]: leave out low and high"
+            raise ValueError(f"metric {self.name!r}: the values of a binary metric are from 0 to 1, {got}")
         if self.binary:
             object.__setattr__(self, "low", 0.0)
             object.__setattr__(self, "high", 1.0)
@@ -277,6 +280,12 @@ class Data:
     splits: Splits | Feed
     test: Arrays
     about: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.splits, Splits | Feed):
+            raise TypeError(f"data: `splits` must be Splits(...) or Feed(...), got {short(self.splits)}")
+        contract.instance("data: `test`", self.test, Arrays)
+        contract.instance("data: `about`", self.about, str)
 
     def fingerprint(self) -> str:
         """A digest of all examples and keys that are not streamed; a resumed run compares it with the saved one."""
