@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 from .values import SEEDS, misfit32, plain, short, twice
@@ -30,6 +30,7 @@ def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
 # Rounds count in int32 and compute in float32. Numbers are finite; only durations may be `inf`, for no limit.
 Count = Annotated[int, Ge(1), Lt(2**31)]
 Natural = Annotated[int, Ge(0), Lt(2**31)]
+Many = Annotated[int, Ge(1), Le(2**20)]  # of candidates, which have a name each: names of 2^31 would fill the memory
 Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 Real = float
 Positive = Annotated[float, Gt(0)]
