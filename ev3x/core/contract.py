@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..values import short, twice
 from .types import Array, Assessment, Candidates, Decision, Variables
@@ -246,7 +247,7 @@ def _is(value: Any, kind: str, shape: tuple[int, ...]) -> bool:
 def _numeric(value: Any) -> bool:
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         return isinstance(value, bool | int | float)
-    return getattr(value.dtype, "kind", "") not in "OSUMm"  # objects, texts, dates
+    return not isinstance(value, np.ndarray) or value.dtype.kind not in "OSUMm"  # objects, texts, dates
 
 
 def described(value: Any) -> str:
