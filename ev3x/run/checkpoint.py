@@ -155,17 +155,25 @@ def load(directory: Path) -> Saved | None:
     if not steps:
         return None
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
     try:
         with _quiet():
             options = ocp.CheckpointManagerOptions(read_only=True)
             with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
                 read = manager.restore(steps[-1], args=args)
     except Exception as error:
-        way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
         text = f"checkpoint {steps[-1]} in {shown(directory)} cannot be read: {_said(error)}"
         raise CheckpointError(text + way) from error
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+
+
+def of_run(directory: Path) -> Saved | None:
+    """What `load` returns, of a run: with the data, versions and totals that a session wrote beside the state."""
+    saved = load(directory)
+    if saved and (lacking := sorted({"data", "versions", "totals"} - saved.meta.keys())):
+        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: it has no {', '.join(lacking)}")
+    return saved
 
 
 def _branch(path: str, homes: Mapping[str, str]) -> str:

@@ -30,7 +30,7 @@ from ..ops import native
 from ..text import shown
 from . import limits
 from .blame import blaming, in_words
-from .checkpoint import CheckpointError, Checkpoints, Saved, load
+from .checkpoint import CheckpointError, Checkpoints, Saved, of_run
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -96,7 +96,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     check_run(directory)
     lock.agree(setup.plugins)
     with alone(directory):
-        saved = load(directory / CHECKPOINTS)
+        saved = of_run(directory / CHECKPOINTS)
         with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:

@@ -10,7 +10,7 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load, of_run
 
 HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
@@ -256,3 +256,10 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
     ).incumbent()
     assert {name: x.dtype.name for name, x in weights.items()} == {"params/half": "float32", "params/w": "int32"}
     assert weights["params/half"].tolist() == [1.5, 2.5]
+
+
+def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
+    saved(tmp_path, state())
+    with pytest.raises(CheckpointError, match="is damaged: it has no data, totals, versions"):
+        of_run(tmp_path)
+    assert of_run(tmp_path / "none") is None
