@@ -228,11 +228,9 @@ def unfit(cls: type) -> tuple[Fault, ...]:
     try:
         _hints(cls)
     except NameError as error:
-        named: list[tuple[str, ...]] = [
-            (f.name,) for f in dataclasses.fields(cls) if str(error.name) in str(f.type)
-        ] or [()]
+        named: list[tuple[str, ...]] = [(f.name,) for f in dataclasses.fields(cls) if str(error.name) in str(f.type)]
         text = f"its type cannot be read: {error}; import what it names outside of TYPE_CHECKING"
-        return tuple(Fault(path, text) for path in named)
+        return tuple(Fault(path, text) for path in named or [()])
     faults = []
     for field in dataclasses.fields(cls):
         try:

@@ -151,13 +151,20 @@ def test_entry_points(tmp_path: Path, lines: list[bytes]) -> None:
 
 LEAVES = [int, float, str, bool, bytes, complex, object, type, Any, Callable[[int], int], jax.Array, np.ndarray, None]
 LEAVES += [Literal["a", 3], Path, dict, list, set, "Missing", ev3x.Optimizer, Toy, range, np.float32]
+
+
+def of(kind: Any, inside: Any) -> Any:
+    """The generic type `kind[inside]`."""
+    return kind[inside]
+
+
 kinds = st.recursive(
     st.sampled_from(LEAVES),
     lambda inner: (
-        inner.map(lambda t: tuple[t, ...])
-        | inner.map(lambda t: list[t])
-        | inner.map(lambda t: dict[str, t])
-        | inner.map(lambda t: Annotated[t, "help"])
+        inner.map(lambda t: of(tuple, (t, ...)))
+        | inner.map(lambda t: of(list, t))
+        | inner.map(lambda t: of(dict, (str, t)))
+        | inner.map(lambda t: of(Annotated, (t, "help")))
         | inner.map(lambda t: t | None if not isinstance(t, str | None) else t)
     ),
     max_leaves=3,

@@ -26,6 +26,7 @@ from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core.observe import Limits
 from ev3x.ops import native
 from ev3x.run import session
+from ev3x.run.setup import Setup
 from ev3x.testing.fixtures import command
 
 ODD = """
@@ -274,9 +275,8 @@ def test_who_writes_on_itself_is_told_where_to_carry_it(site):
     site("bad", REMEMBERS)
     host = ev3x.Host()
     kind = host.find("proposer", "bad:remembers")[1]
-    with pytest.raises(
-        ev3x.PluginError, match=r"plugin 'bad' of ev3x-bad 1.5: `propose` failed: .*carry it in the state"
-    ):
+    said = r"plugin 'bad' of ev3x-bad 1.5: `propose` failed: .*carry it in the state"
+    with pytest.raises(ev3x.PluginError, match=said):
         session.run(a_run(("remembers", kind()), plugins=(host.load("bad"),)), None)
 
 
@@ -315,9 +315,9 @@ class Data(Toy):
         return ev3x.Data(splits(), examples(9, 64), "toy")
 
 
-def a_run(proposer: tuple[str, ev3x.Proposer], **others: Any) -> session.Setup:
+def a_run(proposer: tuple[str, ev3x.Proposer], **others: Any) -> Setup:
     """Five rounds of a method with this proposer."""
-    return session.Setup(
+    return Setup(
         task_id="toy:data",
         task=Data(),
         method=method(proposer),

@@ -145,7 +145,7 @@ def test_options_that_are_no_numbers_may_be_strings():
     assert dict(ev3x.Optimizer("adam", **RATE, mu_dtype="bfloat16").options)["mu_dtype"] == "bfloat16"
     assert dict(ev3x.Optimizer("adafactor", momentum=None).options) == {"momentum": None}
 
-    def mine(kind, rate: "float | Undefined" = 0.1):  # noqa: F821, as someone wrote it
+    def mine(kind, rate: "float | Undefined" = 0.1):  # type: ignore[name-defined]  # noqa: F821, as someone wrote it
         return optax.sgd(rate)
 
     assert told(ev3x.Rule, mine, kind="x", rate="y") == "mine: rate must be a number, got 'y'"

@@ -107,7 +107,7 @@ def say(text: str, style: str = "") -> None:
 
 
 def note_everything() -> None:
-    """From here on, ev3x's log messages of level info are said, too; with `--debug`, its level stays."""
+    """From here on, ev3x's log messages of level info are said, too."""
     logger = logging.getLogger("ev3x")
     logger.setLevel(min(logging.INFO, logger.level or logging.INFO))
     _InWords.lowest = logging.INFO

@@ -122,6 +122,7 @@ def test_what_is_written(written, kind, native):
     assert f"{made.name}:{STARTS[kind].component}" in readme
 
 
+@pytest.mark.long
 def test_linters_and_types_find_nothing(written, tmp_path):
     folder = written["proposer", None].folder.parent
     for command in (["check"], ["format", "--check"]):
@@ -232,6 +233,7 @@ def test_all_kinds_keep_the_contract(written, installed, kinds):
         check_component(component)
 
 
+@pytest.mark.long
 @needs()
 def test_its_own_tests_pass_with_native_code(written, installed, tmp_path):
     made = written["proposer", "ctypes"]

@@ -40,7 +40,7 @@ class Unequal(Jitter):
 
 @caught_by("options")
 class Unhashable(Jitter):
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 @caught_by("config")
