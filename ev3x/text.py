@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shlex
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,21 +71,27 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def draft(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+def draft(path: Path, *, mode: int = 0o666, follow: bool = False) -> Iterator[Path]:
     """A new file of its own beside `path` to write to, which replaces it once it is complete; it goes, whatever fails.
 
-    Nobody can foresee its name, so that no link lies there; a link at `path` is replaced, what it points to stays.
-    OSError for a path that can only be a folder.
+    Nobody can foresee its name, so that no link lies there. A link at `path` is replaced, what it points to stays; with
+    `follow`, for a path that a user gave, the link stays and its target is replaced. OSError for a path that can only
+    be a folder, and for what is no file: root could put one in place of a device.
     """
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    target = Path(os.path.realpath(path)) if follow else path
+    look = os.stat if follow else os.lstat
+    there = look(target).st_mode if os.path.lexists(target) else stat.S_IFREG
+    if not any(kind(there) for kind in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
     # A name may have 255 bytes on most systems, whatever signs they are of.
-    name = os.fsdecode(os.fsencode(path.name)[:200])
-    new = path.with_name(f".{name}.{secrets.token_hex(8)}.new")
+    name = os.fsdecode(os.fsencode(target.name)[:200])
+    new = target.with_name(f".{name}.{secrets.token_hex(8)}.new")
     try:
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, mode))
         yield new
-        os.replace(new, path)
+        os.replace(new, target)
     except BaseException:
         with contextlib.suppress(OSError):
             new.unlink()

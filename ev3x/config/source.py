@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..component import Fault
-from .override import MANY, ONE, ConfigError, named
+from .override import MANY, ONE, ConfigError, loads, named
 from .toml_lines import DEPTH, locate, too_deep
 from .toml_lines import Path as Key
 
@@ -39,10 +39,10 @@ def parse(text: str, name: str) -> Document:
     """The document of this TOML text, with or without a byte order mark."""
     text = text.removeprefix("\ufeff")
     if (deep := too_deep(text)) is not None:
-        raise ConfigError([f"{name}:{deep}: tables and lists must be nested at most {DEPTH} deep"])
+        raise ConfigError([f"{name}:{deep}: not TOML: values are nested deeper than {DEPTH} levels"])
     try:
-        tree = tomllib.loads(text)
-    except ValueError as error:
+        tree = loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{name}:{_line_of(error, text)}: not TOML: {error}"]) from error
     tree = {section: named(section, value) for section, value in tree.items()}
     found = Document(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})

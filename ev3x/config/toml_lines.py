@@ -17,7 +17,7 @@ _STRING = re.compile(
 _BARE = re.compile(r"[^,\]}#\n]*")
 
 
-DEPTH = 64  # no config is nested as deep
+DEPTH = 50  # no config is nested as deep
 _STEPS = re.compile(
     r'''"""(?:\\[\s\S]|[^\\])*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*\'|#[^\n]*|[\[{\]}.,=\n]'''
 )

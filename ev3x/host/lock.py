@@ -59,7 +59,7 @@ def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
     q = functools.partial(json.dumps, ensure_ascii=False)  # strings of JSON are strings of TOML
     tables = [f"\n[{q(n)}]\nversion = {q(pin.version)}\nsha256 = {q(pin.sha256)}\n" for n, pin in made.items()]
     try:
-        with draft(path) as new:
+        with draft(path, follow=True) as new:
             new.write_text(_HEAD + "".join(tables), encoding="utf-8")
     except OSError as error:
         raise LockError(f"{path}: cannot be written: {error.strerror}") from error

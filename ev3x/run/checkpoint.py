@@ -29,6 +29,7 @@ import orbax.checkpoint as ocp
 
 from ..core.types import PyTree, Record, State
 from ..text import command, shown, why
+from ..values import twice
 from .digests import broken, seal
 from .directory import check_path, check_place
 from .shapes import check_checkpoint
@@ -259,21 +260,16 @@ def _branch(path: str, homes: Mapping[str, str]) -> str:
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
-    """Every leaf that is not empty, as a plain array, by path."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if np.size(leaf):
-            found[_name(path)] = _raw(leaf)
-    return found
+    """Every leaf that is not empty, as a plain array, by path; CheckpointError when two have the same."""
+    named = zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    return {name: _raw(leaf) for name, leaf in named if np.size(leaf)}
 
 
 def paths(tree: PyTree) -> list[str]:
     """The paths of all leaves, in order; CheckpointError when two are the same."""
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     if len(set(names)) < len(names):
-        raise CheckpointError(
-            f"two leaves of the state have the same path: {sorted(n for n in names if names.count(n) > 1)}"
-        )
+        raise CheckpointError(f"two leaves of the state have the same path: {twice(names)}; rename one of them")
     return names
 
 

@@ -174,14 +174,14 @@ def _let_go(path: Path, host: object) -> None:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
+def draft(path: Path, *, follow: bool = False) -> Iterator[Path]:
     """A temporary path to write a file to, which replaces `path` once it is complete; RunError if it cannot be written.
 
     Whatever fails, `path` stays as it was, and the draft goes.
     """
     try:
         check_place(path.parent)
-        with file_draft(path) as new:
+        with file_draft(path, follow=follow) as new:
             yield new
     except OSError as error:
         raise _unwritten(path, error) from error

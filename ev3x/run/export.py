@@ -32,7 +32,8 @@ def export(directory: Path, to: Path | None = None) -> Path:
         head = f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited"
         raise RunError(f"{head}: {listed(differences)}")
     to = to or directory / "weights.npz"
-    with draft(to) as new:
+    inside = to.absolute().is_relative_to(directory.absolute())  # whose links are anyone's
+    with draft(to, follow=not inside) as new:
         save(new, saved.incumbent())
     reseal(directory, to)
     return to

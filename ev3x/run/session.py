@@ -16,9 +16,11 @@ import numpy as np
 
 from ..core import loop
 from ..core.adapt import TransformError
+from ..core.contract import Who, returned
 from ..core.data import Splits
 from ..core.observe import Progress, Row, RunInfo
 from ..core.streams import Feed, Position, StreamEnded, StreamFault
+from ..core.task import Data
 from ..core.types import Record, State
 from ..evolver import Evolver
 from ..host import lock
@@ -108,7 +110,8 @@ class _Session:
     def __init__(self, setup: Setup, directory: Path | None) -> None:
         """Finds everything that can be wrong with a run, before anything is trained or written."""
         self.setup, self.directory = setup, directory
-        self.data = setup.task.load(setup.seed)
+        loaded, task = setup.task.load(setup.seed), Who("task", kind=type(setup.task))
+        self.data: Data = returned(task, "load", loaded, Data, "return ev3x.Data(splits, test, about)")
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
         self.alarm = Alarm(setup.whose)

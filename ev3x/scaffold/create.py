@@ -92,7 +92,7 @@ def _added(names: Names, folder: Path, kinds: Sequence[Kind]) -> Written:
         for name, text in sorted(changed.items(), key=lambda item: item[0] in before):  # what is new comes first
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with draft(path) as new:
+            with draft(path, follow=True) as new:
                 new.write_bytes(text)
             written.append(path)
     except OSError as error:

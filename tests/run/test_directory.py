@@ -324,3 +324,28 @@ def test_a_directory_that_vanishes_is_not_made_anew(tmp_path, how):
             with pytest.raises(RunError, match=r"rounds.jsonl: the directory of the run was removed, moved"):
                 work(run, ROWS[1:2])
     assert not (run / "rounds.jsonl").exists()
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")  # as /dev/stdout is one: root would put a file in place of a device
+    for name in ("pipe", "link"):
+        said = f"^cannot write .*/{name}: it is a device or a pipe, not a file$"
+        with pytest.raises(RunError, match=said), draft(tmp_path / name, follow=True):
+            pass
+    with pytest.raises(RunError, match=r"pipe: it is a device or a pipe, not a file$"):
+        write(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink()
+
+
+def test_a_link_that_a_user_names_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("deep/file")
+    for text in ("one", "two"):
+        with draft(tmp_path / "link", follow=True) as new:
+            new.write_text(text, encoding="utf-8")
+        assert (tmp_path / "deep" / "file").read_text(encoding="utf-8") == text
+    assert (tmp_path / "link").is_symlink() and [p.name for p in (tmp_path / "deep").iterdir()] == ["file"]
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(RunError, match=r"^cannot write .*round: "), draft(tmp_path / "round", follow=True) as new:
+        new.write_text("x", encoding="utf-8")
