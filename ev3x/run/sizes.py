@@ -25,7 +25,7 @@ def too_large(checkpoint: Path) -> str | None:
             disk += min(size, 512 * getattr(facts, "st_blocks", size))  # a sparse file has less than it says
             if size > TEXTS and name.lower().lstrip("_").endswith("metadata"):
                 return f"{name} has {size:,} bytes, more than {TEXTS:,}"
-    shapes = ocp.StandardCheckpointHandler().metadata(checkpoint / "tree").tree
+    shapes = ocp.StandardCheckpointHandler().metadata(checkpoint.absolute() / "tree").tree
     arrays = sum(map(_bytes, jax.tree.leaves(shapes)))
     if arrays > max(FREE, MOST * disk):
         return f"its {disk:,} bytes would become {arrays:,} in memory"
