@@ -90,6 +90,11 @@ class Index:
         return [p for p in self.all if normalized(p.distribution) == normalized(distribution)]
 
 
+def is_name(text: str) -> bool:
+    """Whether a distribution can have this name."""
+    return re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text, re.ASCII) is not None
+
+
 def normalized(distribution: str) -> str:
     """The name of a distribution as installers compare it: lower case, with hyphens."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -345,10 +345,13 @@ def _checked(role: str, offer: Any) -> Offer:
         raise TypeError(f"{offer.name!r} is offered as {role} but its class {_named(kind)} is {its}: {way}")
     if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
+    if not kind.__dataclass_params__.eq:  # type: ignore[attr-defined]
+        raise TypeError(f"{offer.name!r}: {kind.__name__} must be compared by its options: leave out eq=False")
     if missing := sorted(kind.__abstractmethods__):
         raise TypeError(f"{offer.name!r}: {kind.__name__} lacks {', '.join(missing)}")
     if wrong := unfit(kind):
         raise TypeError(f"{offer.name!r}: {kind.__name__}: option {'; '.join(map(str, wrong))}")
+    kind.options()  # makes the defaults: what they raise is told of the offer, and not to whoever lists options
     return offer
 
 

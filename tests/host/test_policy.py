@@ -14,6 +14,7 @@ from ev3x.config import ConfigError, loads
 from ev3x.host import lock
 from ev3x.host.discovery import discover
 from ev3x.host.host import Host, PluginError
+from ev3x.host.policy import from_environment
 from ev3x.run import session
 
 CONFIG = """\
@@ -398,3 +399,10 @@ def test_the_schema_takes_what_configs_say_and_nothing_else(good, tmp_path):
         "[plugins]\na = 1",
     ):
         assert list(validator.iter_errors(tomllib.loads(text))), text
+
+
+@pytest.mark.parametrize("value", ["a b", "*", "-", "[", "none,a"])
+def test_a_variable_that_names_no_distribution_is_refused(monkeypatch, value):
+    monkeypatch.setenv("EV3X_PLUGINS", value)
+    with pytest.raises(ValueError, match="EV3X_PLUGINS must be `none` or name distributions, got"):
+        from_environment()
