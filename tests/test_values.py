@@ -187,6 +187,10 @@ ARRAYS = ev3x.Arrays({"x": np.zeros((40, 2)), "y": np.zeros(40)})
         ),
         (lambda: ev3x.Evolver(toys.Toy(), None, toys.splits()), "`method` must be an instance of Method, got None"),
         (lambda: ev3x.Data(None, ARRAYS), "data: `splits` must be Splits(...) or Feed(...), got None"),
+        (
+            lambda: ev3x.Data(toys.splits(), ev3x.Arrays({"x": np.zeros((4, 2)), "y": np.zeros(5)})),
+            "all arrays of `test` need one leading axis of examples, got lengths ['4', '5']",
+        ),
         (lambda: ev3x.Data(toys.splits(), 4), "data: `test` must be an instance of Arrays, got 4"),
     ],
 )
