@@ -72,7 +72,7 @@ def altered(monkeypatch, **branches):
             changed[branch] = old
         return dataclasses.replace(saved, **changed)
 
-    monkeypatch.setattr(replay_, "load", read)
+    monkeypatch.setattr(replay_, "of_run", read)
 
 
 def at(*place, by=None, to=None):
@@ -144,7 +144,7 @@ def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch,
     saved = load(whole / "checkpoints")
     old = getattr(saved, branch)
     changed = fewer(dict(old)) if branch == "run" else {name: fewer(dict(values)) for name, values in old.items()}
-    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, **{branch: changed}))
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, **{branch: changed}))
     assert found(replay(records("none"), whole)) == [(5, what)]
 
 
@@ -209,7 +209,7 @@ def test_the_summary_must_agree(copy):
 def test_totals_of_the_checkpoint_must_agree(whole, monkeypatch):
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"totals": saved.meta["totals"] | {"promotions": 5}}
-    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
     (difference,) = replay(records("none"), whole).differences
     assert (difference.what, difference.recorded) == ("checkpoint: promotions", 5)
 
