@@ -17,9 +17,9 @@ from ..ops import native
 from ..text import shown
 from .blame import blaming
 from .checkpoint import CheckpointError, Saved, load
-from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is, resuming
+from .directory import CHECKPOINTS, CONFIG, ROUNDS, SUMMARY, RunError, check_run, read_as_it_is, resuming
 from .identity import NONE, another, apart, identity
-from .manifest import sealed
+from .manifest import altered, sealed
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
@@ -77,6 +77,9 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     found += [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
     found += [Difference(i, "rounds.jsonl: the row", row, None) for i, row in enumerate(beyond, len(derived))]
     found += _summary(summary, setup, saved, derived, len(lines), notes)
+    for name in altered(directory, (ROUNDS, SUMMARY)):  # what replay takes as given may differ, too
+        if not any(difference.what.startswith(name) for difference in found):
+            found.append(Difference(None, name, "altered", "as the run left it"))
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
 

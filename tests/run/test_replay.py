@@ -260,6 +260,16 @@ def test_a_row_after_the_end_of_a_finished_run_is_a_difference(copy, whole):
     assert found(replayed) == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")] and replayed.notes == ()
 
 
+def test_what_is_taken_as_given_must_be_as_the_run_left_it(copy, whole):
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    assert found(replay(records("none"), copy)) == []
+    path = copy / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test": {"accuracy": 1.0}}))
+    assert found(replay(records("none"), copy)) == [(None, "summary.json")]
+    (copy / "manifest.json").write_text("{}")
+    assert found(replay(records("none"), copy)) == [(None, "manifest.json")]
+
+
 def test_a_promise_for_examples_that_were_read_again_must_say_so(tmp_path):
     made = dataclasses.replace(records("again"), limits=Limits(rounds=4))
     run(made, tmp_path)
