@@ -20,7 +20,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why each round of a run ended as it did, in words and figures."""
-    from ..run.directory import ROUNDS, SUMMARY, read
+    from ..run.directory import ROUNDS, SUMMARY, as_written, read
     from ..run.explain import of_round, overview
     from ..run.manifest import altered
 
@@ -28,13 +28,14 @@ def explain(
     for name in altered(directory, (ROUNDS, SUMMARY)):
         check = command("ev3x", "verify", directory)
         say(f"warning: {name} is not what it was when the run ended: `{check}`", style="yellow")
-    found = overview(rows, summary) if round_ is None else of_round(rows, round_)
-    if as_json:
-        out(json_text(found))
-    elif round_ is None:
-        _overview(found)
-    else:
-        _round(found)
+    with as_written(directory):
+        found = overview(rows, summary) if round_ is None else of_round(rows, round_)
+        if as_json:
+            out(json_text(found))
+        elif round_ is None:
+            _overview(found)
+        else:
+            _round(found)
 
 
 def _overview(found: dict[str, Any]) -> None:

@@ -29,8 +29,11 @@ import orbax.checkpoint as ocp
 
 from ..core.types import PyTree, Record, State
 from ..text import command, shown, why
+from ..values import twice
 from .digests import broken, seal
 from .directory import check_path
+
+_OF_RUN = {"task", "seed", "config", "data", "versions", "totals", "changes"}
 
 
 class CheckpointError(Exception):
@@ -243,6 +246,14 @@ def _read(directory: Path, step: int) -> Saved:
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], sealed["meta"], sealed["arrays"])
 
 
+def of_run(directory: Path) -> Saved | None:
+    """What `load` returns, of a run: with all that a session wrote beside the state."""
+    saved = load(directory)
+    if saved and (lacking := sorted(_OF_RUN - saved.meta.keys())):
+        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: it has no {', '.join(lacking)}")
+    return saved
+
+
 def _branch(path: str, homes: Mapping[str, str]) -> str:
     """The branch of `plugins` that a leaf of the state belongs to; empty for the run's own."""
     role, _, rest = path.partition("/")
@@ -253,21 +264,16 @@ def _branch(path: str, homes: Mapping[str, str]) -> str:
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
-    """Every leaf that is not empty, as a plain array, by path."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if np.size(leaf):
-            found[_name(path)] = _raw(leaf)
-    return found
+    """Every leaf that is not empty, as a plain array, by path; CheckpointError when two have the same."""
+    named = zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    return {name: _raw(leaf) for name, leaf in named if np.size(leaf)}
 
 
 def paths(tree: PyTree) -> list[str]:
     """The paths of all leaves, in order; CheckpointError when two are the same."""
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     if len(set(names)) < len(names):
-        raise CheckpointError(
-            f"two leaves of the state have the same path: {sorted(n for n in names if names.count(n) > 1)}"
-        )
+        raise CheckpointError(f"two leaves of the state have the same path: {twice(names)}; rename one of them")
     return names
 
 

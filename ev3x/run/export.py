@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..text import shown
-from .checkpoint import load
+from .checkpoint import of_run
 from .directory import CHECKPOINTS, CONFIG, RunError, check_run, config_text, draft, resuming
 from .identity import edited, listed
 from .manifest import reseal
@@ -16,7 +16,7 @@ from .manifest import reseal
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone."""
     check_run(directory)
-    saved = load(directory / CHECKPOINTS)
+    saved = of_run(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
     if differences := edited(saved.meta, config_text(directory)):

@@ -82,18 +82,14 @@ def verify(directory: Path) -> Verified:
 
 
 def altered(directory: Path, names: Sequence[str]) -> list[str]:
-    """Which of these files are there, and not as they were when the run ended; none of a run that goes on.
+    """Which of these files are not as they were when the run ended; none of a run that goes on.
 
     With a manifest that is not what was written, that alone.
     """
     known = _read(directory)
     if isinstance(known, Fault):
         return [MANIFEST]
-    return [
-        name
-        for name in names
-        if known and os.path.lexists(directory / name) and _digest(directory / name) != known.get(name)
-    ]
+    return [name for name in names if known and _digest(directory / name) != known.get(name)]
 
 
 def _files(directory: Path) -> Iterator[str]:

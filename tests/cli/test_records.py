@@ -178,7 +178,8 @@ def test_a_difference_is_shown_and_ends_with_a_code_of_its_own(ran, tmp_path):
     shutil.copytree(ran, tmp_path / "run")
     path = tmp_path / "run" / "rounds.jsonl"
     path.write_text(path.read_text().replace('"why": "', '"why": "[/] ', 1))
-    (tmp_path / "run" / "summary.json").unlink()
+    for name in ("summary.json", "manifest.json"):  # as of a run that was killed
+        (tmp_path / "run" / name).unlink()
     result = invoke("replay", tmp_path / "run")
     assert result.exit_code == DIFFERS == 3
     assert any(line.startswith("0 rounds.jsonl: why [/] ") for line in words(result))
