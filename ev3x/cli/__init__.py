@@ -11,7 +11,7 @@ import typer
 
 from .. import text, wrong_sums
 from ..host.discovery import discover, unreadable
-from . import config, doctor, explain, plugins, replay, run
+from . import config, doctor, explain, plugins, replay, run, verify
 from .console import BAD_INPUT, DEBUG, LOST, Guarded, note_everything, out, say
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("resume")(run.resume)
 app.command("export")(run.export)
 app.command("explain")(explain.explain)
 app.command("replay")(replay.replay)
+app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")

@@ -48,6 +48,8 @@ def summary(s: dict[str, Any]) -> None:
         "data": s["about"] or "not described",
         "files": s["directory"] or "none",
     }
+    if changes := s.get("changes"):
+        facts["changed"] = "; ".join(changes)
     if s["in_shadow"]:
         facts["rounds"] += f"; in the shadow, {s['in_shadow']} would have been"
     for what, times in s["transitions"].items():

@@ -5,6 +5,7 @@
     streams    positions of streamed data
     history    the records of all rounds
 
+Beside it stand digests of all of this (`digests.py`), which are checked before anything that was read is used.
 Every leaf is stored under its path, such as `model/incumbent/params/Dense_0/kernel`.
 """
 
@@ -17,7 +18,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ..core.types import PyTree, Record, State
-from ..text import shown, why
+from ..text import command, shown, why
 from ..values import twice
+from .digests import broken, seal
+from .directory import check_path
+
+_OF_RUN = {"task", "seed", "config", "data", "versions", "totals", "changes"}
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be read, or does not belong to this run."""
+
+
+class PlaceError(CheckpointError):
+    """The first checkpoint of a run cannot be read back: no run can be kept at this place."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Saved:
     streams: Mapping[str, np.ndarray[Any, Any]]
     records: Mapping[str, Any]
     meta: Mapping[str, Any]
+    digests: Mapping[str, str]
 
     def state(self, like: State, homes: Mapping[str, str], *, drop: bool = False) -> State:
         """The state, in the structure of `like`; CheckpointError says what does not fit.
@@ -51,7 +61,7 @@ class Saved:
         `homes` gives, by label, the branch of `plugins` that holds the state of a component. With `drop`, plugins whose
         saved states do not fit keep the states of `like`, with a warning each.
         """
-        misfits = self._misfits(like, homes)
+        misfits = self.misfits(like, homes)
         if misfits and ("" in misfits or not drop):
             way = "" if "" in misfits else ", or let these plugins start anew: `ev3x resume RUN --drop-plugin-state`"
             raise CheckpointError(
@@ -70,7 +80,7 @@ class Saved:
                 found[path] = home[path]
         return fill(like, found)
 
-    def _misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
+    def misfits(self, like: State, homes: Mapping[str, str]) -> dict[str, str]:
         """The branches that differ from `like`, and why; the branch of the run itself is ""."""
         found: dict[str, list[str]] = {}
         for path, leaf in zip(paths(like), jax.tree.leaves(like), strict=True):
@@ -110,6 +120,8 @@ class Checkpoints:
     def __init__(self, directory: Path, homes: Mapping[str, str]) -> None:
         self._directory = directory
         self._homes = homes
+        self._at: int | None = None
+        check_path(directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
         )
@@ -119,6 +131,10 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"checkpoints cannot be written to {shown(directory)}: {why(error)}") from error
 
+    def goes_on(self, saved: Saved) -> None:
+        """Take this checkpoint, which was read from here, for the last one that was saved."""
+        self._at = int(saved.run["round"])
+
     def save(
         self,
         state: State,
@@ -126,9 +142,9 @@ class Checkpoints:
         positions: Mapping[str, np.ndarray[Any, Any]],
         meta: Mapping[str, Any],
     ) -> None:
-        """Write the state of the run; does nothing when this round is saved already."""
+        """Write the state of the run, unless this round is saved already; CheckpointError if it was not written."""
         step = int(state.round)
-        if step in self._manager.all_steps():
+        if step == self._at:
             return
         tree: dict[str, Any] = {"run": {}, "plugins": {}}
         for path, leaf in leaves(state).items():
@@ -137,41 +153,103 @@ class Checkpoints:
             home[path] = np.asarray(leaf)  # numpy arrays can be read on a machine with other devices
         tree |= {"streams": dict(positions), "history": leaves(history)}
         saved = {name: branch for name, branch in tree.items() if branch}
-        args = ocp.args.Composite(tree=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(dict(meta)))
+        sealed = seal(step, saved, meta)
+        self._write(step, saved, sealed)
+        if self._at is None:
+            self._read_back(step, sealed)
+        self._at = step
+
+    def _write(self, step: int, tree: Mapping[str, Any], sealed: Mapping[str, Any]) -> None:
+        """Write the checkpoint. Orbax writes nothing, and says nothing, where one of this number or a later one is."""
+        head = f"checkpoint {step} cannot be written to {shown(self._directory)}"
+        later = [n for n in _steps(self._directory) if n >= step]
+        if later == [step] and self._holds(step, sealed):  # what came after it was interrupted
+            return
+        if later:
+            there = shown(self._directory / str(later[-1]))
+            raise CheckpointError(f"{head}: {there} is there, which this run did not save; move it away")
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(sealed)))
         try:
             with _quiet():
-                self._manager.save(step, args=args)
+                written = self._manager.save(step, args=args)
         except Exception as error:
-            text = f"checkpoint {step} cannot be written to {shown(self._directory)}: {_said(error)}"
-            raise CheckpointError(f"{text}; earlier ones are kept") from error
+            raise CheckpointError(f"{head}: {_said(error)}; earlier ones are kept") from error
+        if not written:
+            raise CheckpointError(f"{head}: Orbax did not save it; earlier ones are kept")
+
+    def _holds(self, step: int, sealed: Mapping[str, Any]) -> bool:
+        with contextlib.suppress(CheckpointError):
+            return _read(self._directory, step).digests == sealed["arrays"]
+        return False
+
+    def _read_back(self, step: int, sealed: Mapping[str, Any]) -> None:
+        """Raise PlaceError unless what was written can be read: some places take everything and give nothing back."""
+        try:
+            same = _read(self._directory, step).digests == sealed["arrays"]
+            fault = "" if same else "it is not what was written"
+        except CheckpointError as error:
+            fault = str(error)
+        if fault:
+            where = shown(self._directory)
+            raise PlaceError(f"checkpoints in {where} cannot be read back, choose another --out: {fault}")
 
 
 def load(directory: Path) -> Saved | None:
-    """The last checkpoint in a directory, None when there is none; CheckpointError when it cannot be read.
+    """The last checkpoint in a directory, None when there is none; CheckpointError when it is not what was saved.
 
-    Writes nothing, so it does not disturb a run that is using this directory.
+    Writes nothing, so it does not disturb a run that is using this directory. The error names the last sound one.
     """
-    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    check_path(directory)
+    steps = _steps(directory)
     if not steps:
         return None
+    try:
+        return _read(directory, steps[-1])
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_way_back(directory, steps)}") from error
+
+
+def _way_back(directory: Path, steps: Sequence[int]) -> str:
+    """What to do when the last checkpoint cannot be used: how to go back to the last sound one. Deletes nothing."""
+    for i in reversed(range(len(steps) - 1)):
+        with contextlib.suppress(CheckpointError):
+            _read(directory, steps[i])
+            away = directory / "damaged"
+            commands = [
+                command("mkdir", "-p", away),
+                command("mv", *(directory / str(n) for n in steps[i + 1 :]), away),
+            ]
+            return f"checkpoint {steps[i]} is sound, to go back to it: `{' && '.join(commands)}`"
+    return f"no other in {shown(directory)} is sound"
+
+
+def _steps(directory: Path) -> list[int]:
+    """The numbers of the checkpoints in a directory, in order."""
+    names = (path.name for path in directory.glob("*"))
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def _read(directory: Path, step: int) -> Saved:
+    """The checkpoint of this number; CheckpointError unless it is what was saved as such."""
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-    way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
     try:
         with _quiet():
             options = ocp.CheckpointManagerOptions(read_only=True)
             with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
-                read = manager.restore(steps[-1], args=args)
+                read = manager.restore(step, args=args)
     except Exception as error:
-        text = f"checkpoint {steps[-1]} in {shown(directory)} cannot be read: {_said(error)}"
-        raise CheckpointError(text + way) from error
+        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be read: {_said(error)}") from error
+    if fault := broken(step, read.tree, read.meta):
+        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be used: {fault}")
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
-    return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+    sealed = read.meta
+    return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], sealed["meta"], sealed["arrays"])
 
 
 def of_run(directory: Path) -> Saved | None:
-    """What `load` returns, of a run: with the data, versions and totals that a session wrote beside the state."""
+    """What `load` returns, of a run: with all that a session wrote beside the state."""
     saved = load(directory)
-    if saved and (lacking := sorted({"data", "versions", "totals"} - saved.meta.keys())):
+    if saved and (lacking := sorted(_OF_RUN - saved.meta.keys())):
         raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: it has no {', '.join(lacking)}")
     return saved
 

@@ -50,6 +50,7 @@ def check_run(directory: Path) -> None:
 def claim(directory: Path) -> None:
     """Raise RunError unless the directory can hold a new run."""
     _check_name(directory)
+    check_path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote its config leaves the draft.
@@ -61,6 +62,16 @@ def claim(directory: Path) -> None:
             pass
     except OSError as error:
         raise RunError(f"cannot write to {shown(directory)}: {why(error)}; choose another --out") from error
+
+
+def check_path(directory: Path) -> None:
+    """Raise RunError for a path that the library of the checkpoints takes for a pattern, and so for other files."""
+    if found := sorted(set(str(directory.absolute())) & set("*?[")):
+        where = shown(directory.absolute())
+        text = (
+            f"{where}: the path of a run must not hold {' or '.join(found)}, because checkpoints cannot be stored there"
+        )
+        raise RunError(f"{text}; choose another path")
 
 
 def resuming(directory: Path | None) -> str:
@@ -174,6 +185,11 @@ def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
     text = _text(directory / SUMMARY)
     rows = [_parsed(line.removesuffix("\n")) for line in _lines(directory)]
     return rows, None if text is None else _parsed(text)
+
+
+def config_text(directory: Path) -> str:
+    """The text of a run's config; RunError says why it cannot be read."""
+    return _text(directory / CONFIG) or ""
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

@@ -18,6 +18,7 @@ def overview(rows: Sequence[Row], summary: Row) -> Row:
         "ended": summary.get("reason"),
         "promise": summary.get("promise"),
         "assumes": summary.get("assumes", []),
+        "changes": summary.get("changes", []),
         "rounds": len(rows),
         "verdicts": dict(Counter(row["verdict"] for row in rows)),
         "promotions": sum(row["promoted"] for row in rows),

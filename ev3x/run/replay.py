@@ -12,19 +12,18 @@ from typing import Any
 import jax
 
 from ..core.observe import Row
-from ..core.plan import Plan
-from ..host.discovery import BUILTIN
+from ..core.plan import Method, Plan
 from ..ops import native
 from ..text import shown
 from .blame import blaming
-from .checkpoint import CheckpointError, of_run
-from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is, resuming
+from .checkpoint import CheckpointError, Saved, of_run
+from .directory import CHECKPOINTS, CONFIG, ROUNDS, SUMMARY, RunError, check_run, read_as_it_is, resuming
+from .identity import NONE, another, apart, identity
+from .manifest import altered, sealed
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
-from .summary import Totals, versions
-
-_NONE = "(not there)"
+from .summary import READ_AGAIN, Totals, holdout, of_records, promise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +62,31 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {shown(directory / CONFIG)} must be as it was when the run began") from error
     lines, summary = read_as_it_is(directory)
-    notes = [*derivation.notes, *_versions(setup, saved.meta["versions"])]
-    if beyond := len(lines) - len(derived[: len(lines)]):
-        which = f"round {len(derived)} is" if beyond == 1 else f"rounds {len(derived)} to {len(lines) - 1} are"
+    now = identity(setup, saved.meta["data"])  # no data are loaded
+    notes = [*derivation.notes, *_versions(saved.meta["versions"], now["versions"])]
+    notes += [f"changed on purpose {change}" for change in saved.meta["changes"]]
+    beyond = lines[len(derived) :]
+    if beyond and not sealed(directory):
+        which = f"round {len(derived)} is" if not beyond[1:] else f"rounds {len(derived)} to {len(lines) - 1} are"
         notes.append(
             f"{which} in rounds.jsonl, but came after the last checkpoint: no evidence of them was saved; "
             f"`{resuming(directory)}` runs them again"
         )
-    found = [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
-    found += _summary(summary, setup, derived, len(lines), notes)
+        beyond = []
+    found = [Difference(None, f"{CONFIG}: {path}", a, b) for path, a, b in another(saved.meta, now)]
+    found += [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
+    found += [Difference(i, "rounds.jsonl: the row", row, None) for i, row in enumerate(beyond, len(derived))]
+    if summary is not None or not sealed(directory):  # else it is altered
+        found += _summary(summary, setup, saved, derived, len(lines), notes)
+    for name in altered(directory, (ROUNDS, SUMMARY)):  # what replay takes as given may differ, too
+        if not any(difference.what.startswith(name) for difference in found):
+            found.append(Difference(None, name, "altered or gone", "as the run left it"))
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
 
 
-def _versions(setup: Setup, then: Mapping[str, str]) -> Iterator[str]:
+def _versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     """A note when the run was made with other versions."""
-    now = versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN}
     if changed := [f"{n} {then.get(n)} -> {now.get(n)}" for n in {**then, **now} if then.get(n) != now.get(n)]:
         yield f"the run was made with other versions, which may be why values differ: {', '.join(changed)}"
 
@@ -87,7 +95,7 @@ def _rows(lines: Sequence[Any], derived: Sequence[Row]) -> Iterator[Difference]:
     """Where the rows of the file differ from those of the records."""
     for i, row in enumerate(derived):
         recorded = lines[i] if i < len(lines) else None
-        for path, a, b in _apart("", recorded, json.loads(json.dumps(row))):
+        for path, a, b in apart("", recorded, json.loads(json.dumps(row))):
             yield Difference(i, f"rounds.jsonl: {path or 'the row'}", a, b)
 
 
@@ -95,11 +103,13 @@ def _totals(where: str, recorded: Mapping[str, Any], derived: Sequence[Row]) -> 
     """Where totals differ from those of the rows; seconds are left out, because rows have none."""
     totals = dataclasses.asdict(Totals().plus(list(derived), 0.0))
     del totals["seconds"]
-    for path, a, b in _apart("", {name: recorded.get(name) for name in totals}, totals):
+    for path, a, b in apart("", {name: recorded.get(name) for name in totals}, totals):
         yield Difference(None, f"{where}: {path}", a, b)
 
 
-def _summary(summary: Any, setup: Setup, derived: Sequence[Row], rounds: int, notes: list[str]) -> Iterator[Difference]:
+def _summary(
+    summary: Any, setup: Setup, saved: Saved, derived: Sequence[Row], rounds: int, notes: list[str]
+) -> Iterator[Difference]:
     """Where the summary differs from its rounds; `notes` gets what cannot be compared."""
     if summary is None:
         notes.append("summary.json is not there: the run was killed, or is under way")
@@ -116,19 +126,31 @@ def _summary(summary: Any, setup: Setup, derived: Sequence[Row], rounds: int, no
         return
     if n < len(derived):
         notes.append(f"summary.json is of an earlier end, after {n} rounds: the run went on, and was killed or goes on")
-    for name, value in (("task", setup.task_id), ("seed", setup.seed)):
-        if summary.get(name) != value:
-            yield Difference(None, f"summary.json: {name}", summary.get(name), value)
-    yield from _totals("summary.json", summary, derived[:n])
+    made = json.loads(json.dumps(_follows(summary, setup, saved, derived[:n], whole=n == len(derived))))
+    recorded = {name: summary.get(name, NONE) for name in made}
+    if isinstance(recorded["holdout"], dict):
+        made["holdout"] = {"size": recorded["holdout"].get("size", NONE)} | made["holdout"]  # it follows from the data
+    for path, a, b in apart("", recorded, made):
+        yield Difference(None, f"summary.json: {path}", a, b)
 
 
-def _apart(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: the path, and the value of each there."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for name in {**a, **b}:
-            yield from _apart(f"{path}.{name}".lstrip("."), a.get(name, _NONE), b.get(name, _NONE))
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        for i, pair in enumerate(zip(a, b, strict=True)):
-            yield from _apart(f"{path}[{i}]", *pair)
-    elif type(a) is not type(b) or a != b:
-        yield path, a, b
+def _follows(
+    summary: Mapping[str, Any], setup: Setup, saved: Saved, derived: Sequence[Row], *, whole: bool
+) -> dict[str, Any]:
+    """What this summary of these rounds must hold; `whole`: they are all that the checkpoint has."""
+    made = of_records(setup, derived, Totals().plus(list(derived), saved.meta["totals"]["seconds"]))
+    if whole:
+        sizes = [x.size for path, x in saved.incumbent().items() if path.partition("/")[0] == "params"]
+        made["parameters"] = sum(sizes)
+    else:
+        del made["seconds"]
+    made["promise"] = _promise(summary, setup.method, derived)
+    return made | {"holdout": {name: x for name, x in holdout(None, derived).items() if name != "size"}}
+
+
+def _promise(summary: Mapping[str, Any], method: Method, derived: Sequence[Row]) -> str:
+    """The promise of these rounds. Whether examples may be read again follows from data; if some were, it says so."""
+    words, split = promise(method, None), summary.get("holdout")
+    finite = isinstance(split, dict) and split.get("size") is not None
+    again = summary.get("promise") == words + READ_AGAIN or any(row["confirm"]["uses"] for row in derived)
+    return words + READ_AGAIN if finite and again and method.confirm.promise < 1 else words

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +24,11 @@ from ..core.task import Data
 from ..core.types import Record, State
 from ..evolver import Evolver
 from ..host import lock
-from ..host.discovery import BUILTIN
 from ..ops import native
 from ..text import shown
 from . import limits
 from .blame import blaming, in_words
-from .checkpoint import CheckpointError, Checkpoints, Saved, of_run
+from .checkpoint import CheckpointError, Checkpoints, PlaceError, Saved, of_run
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -47,10 +45,12 @@ from .directory import (
 from .directory import RunError as RunError
 from .export import export as export
 from .fates import Alarm
+from .identity import belongs, changes, identity, same_data
 from .interrupts import interrupts
+from .manifest import seal, unseal
 from .rows import rows
 from .setup import Setup
-from .summary import Totals, promise, scores, summary, versions
+from .summary import Totals, promise, scores, summary
 from .watchers import Watchers
 
 CHUNK_SECONDS = 1.0
@@ -97,6 +97,8 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     lock.agree(setup.plugins)
     with alone(directory):
         saved = of_run(directory / CHECKPOINTS)
+        if saved:
+            belongs(saved.meta, setup, directory)
         with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:
@@ -114,11 +116,8 @@ class _Session:
         self.rows: list[Row] = []
         self.alarm = Alarm(setup.whose)
         self.watchers = Watchers(setup.observers, {label: setup.whose(label) for label in setup.ids}, setup.strict)
-        self.meta: dict[str, Any] = {
-            "task": setup.task_id,
-            "data": self.data.fingerprint(),
-            "versions": versions() | {p.distribution or p.value: p.version for p in setup.plugins if p.name != BUILTIN},
-        }
+        self.meta = identity(setup, self.data.fingerprint())
+        self.changes: list[str] = []  # on purpose, in resumed runs
         state = _strong(self.evolver.init(setup.seed))
         self.point = _Point(state, None, self._position(), Totals())
         self.saved = 0  # rounds in the last checkpoint
@@ -129,7 +128,7 @@ class _Session:
 
     def restore(self, saved: Saved, *, drop: bool) -> None:
         """Take over the state of the checkpoint."""
-        self._same(saved)
+        same_data(saved.meta, self.meta, self.directory)
         splits = self.data.splits
         try:
             record = self._record(splits.next(self.point.state.spent) if isinstance(splits, Feed) else splits)
@@ -141,9 +140,15 @@ class _Session:
         if history is not None:
             self.rows = rows(self.evolver.plan, history)
             self._grow(history)
-        state = saved.state(self.point.state, self.setup.homes(), drop=drop)
+        homes = self.setup.homes()
+        self.changes = list(saved.meta["changes"])
+        anew = [f"started anew: {text}" for text in saved.misfits(self.point.state, homes).values() if drop]
+        self.changes += [f"before round {len(self.rows)}: {text}" for text in changes(saved.meta, self.meta) + anew]
+        state = saved.state(self.point.state, homes, drop=drop)
         self.point = _Point(state, history, saved.streams, Totals(**saved.meta["totals"]))
         self.saved = len(self.rows)
+        if self.store:
+            self.store.goes_on(saved)
 
     def go(self) -> dict[str, Any]:
         """The summary, after running to the end, whatever ends the run."""
@@ -157,7 +162,7 @@ class _Session:
             seed=setup.seed,
             metrics=tuple(m.name for m in setup.task.metrics),
             candidates=plan.labels(),
-            promise=promise(setup.method, self.data),
+            promise=promise(setup.method, self.data.splits.decide),
             about=self.data.about,
             limits=setup.limits,
             directory=self.directory,
@@ -165,6 +170,7 @@ class _Session:
         )
         self._save()
         if self.directory:  # rows of rounds after the checkpoint are cut off: these rounds run again
+            unseal(self.directory)
             write_rows(self.directory, self.rows)
         try:
             self.watchers.start(info, self.rows)
@@ -182,6 +188,9 @@ class _Session:
             if self.watchers.faults != came_to["observer_faults"]:  # the summary tells of faults at the end, too
                 came_to["observer_faults"] = dict(self.watchers.faults)
                 self._conclude(came_to)
+        if self.directory:  # last of all, when no file changes any more
+            with self._told():
+                seal(self.directory)
         return came_to
 
     def _conclude(self, came_to: dict[str, Any]) -> None:
@@ -261,9 +270,11 @@ class _Session:
     def _save(self) -> None:
         if self.store:
             point = self.point
-            meta = {**self.meta, "totals": dataclasses.asdict(point.totals)}
+            meta = {**self.meta, "totals": dataclasses.asdict(point.totals), "changes": self.changes}
             try:
                 self.store.save(point.state, point.history, point.streams, meta)
+            except PlaceError:
+                raise
             except CheckpointError as error:
                 then = f"goes on after {_count(self.saved)}" if self.saved else "starts it again"
                 raise CheckpointError(f"{error}: `{resuming(self.directory)}` {then}") from error
@@ -288,20 +299,9 @@ class _Session:
             "reason": reason,
             "observer_faults": dict(self.watchers.faults),
             "versions": self.meta["versions"],
+            "changes": self.changes,
             "directory": str(self.directory) if self.directory else None,
         }
-
-    def _same(self, saved: Saved) -> None:
-        """Raise RunError when the data have changed; warn when versions have."""
-        if saved.meta["data"] != self.meta["data"]:
-            raise RunError(
-                f"{shown(self.directory)}: the data of this run have changed since it was saved "
-                f"(digest {saved.meta['data'][:12]} then, {self.meta['data'][:12]} now): "
-                "it cannot go on to the same result"
-            )
-        then, now = saved.meta["versions"], self.meta["versions"]
-        if changed := [f"{n} {then.get(n)} -> {now[n]}" for n in now if then.get(n) != now[n]]:
-            warnings.warn(f"resumed with other versions, bits may differ: {', '.join(changed)}", stacklevel=2)
 
     def _grow(self, history: Record) -> None:
         """Repeat the host transitions of earlier rounds, on which the shapes of saved arrays depend."""

@@ -24,6 +24,8 @@ from .fates import fates
 from .rows import number
 from .setup import Setup
 
+READ_AGAIN = "; it does not hold for rounds that read decide examples again (`uses` in their records)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
@@ -57,9 +59,8 @@ def scores(task: Task, variables: Variables, examples: Arrays) -> dict[str, floa
     return {name: number(value) for name, value in evaluate(task, variables, examples).items()}
 
 
-def holdout(data: Data, rows: Sequence[Row]) -> dict[str, int | None]:
+def holdout(decide: Any, rows: Sequence[Row]) -> dict[str, int | None]:
     """How many decide examples were read, how many there are (None: no end), and the most reads of one example."""
-    decide = data.splits.decide
     size = decide.source.blocks(1) if isinstance(decide, Decide) else None
     read = [row["confirm"] for row in rows if row["confirm"]["examples"]]
     uses = max((c["uses"] + 1 for c in read), default=0)
@@ -75,8 +76,11 @@ def kept_models(method: Method, states: Mapping[str, PyTree], test: Arrays) -> d
     }
 
 
-def promise(method: Method, data: Data) -> str:
-    """The budget's promise at the level of the confirmation, in words; BoundaryError when `words` is not a sentence."""
+def promise(method: Method, decide: Any) -> str:
+    """The budget's promise at the level of the confirmation, in words; BoundaryError when `words` is not a sentence.
+
+    `decide` is the split of the data, a stream, or None where neither is known.
+    """
     if method.confirm.promise >= 1:
         return "this confirmation states no error level"
     words = method.budget.words
@@ -86,15 +90,13 @@ def promise(method: Method, data: Data) -> str:
         text = f"words must be a sentence with {{level}} and no other field, got {words!r}"
         who = Who("budget", kind=type(method.budget))
         raise BoundaryError(who, "words", text, "write {{ and }} for braces") from error
-    decide = data.splits.decide
     if isinstance(decide, Decide) and decide.reuse and decide.source.blocks(1) is not None:
-        words += "; it does not hold for rounds that read decide examples again (`uses` in their records)"
+        words += READ_AGAIN
     return words
 
 
-def summary(setup: Setup, data: Data, task: Task, state: State, rows: Sequence[Row], totals: Totals) -> dict[str, Any]:
-    """The result of a run in plain JSON values; `task` is the incumbent's task, which may have grown."""
-    incumbent = state.model.incumbent
+def of_records(setup: Setup, rows: Sequence[Row], totals: Totals) -> dict[str, Any]:
+    """The part of a run's result that follows from its records; `replay` derives it again."""
     return {
         "task": setup.task_id,
         "seed": setup.seed,
@@ -106,12 +108,20 @@ def summary(setup: Setup, data: Data, task: Task, state: State, rows: Sequence[R
         "examples": totals.examples,
         "proposers": fates(rows),
         "seconds": round(totals.seconds, 3),
+        "assumes": list(setup.method.confirm.assumes(setup.task.metrics)),
+        "ledger": rows[-1]["ledger"] if rows else {},
+    }
+
+
+def summary(setup: Setup, data: Data, task: Task, state: State, rows: Sequence[Row], totals: Totals) -> dict[str, Any]:
+    """The result of a run in plain JSON values; `task` is the incumbent's task, which may have grown."""
+    incumbent = state.model.incumbent
+    return {
+        **of_records(setup, rows, totals),
         "test": scores(task, incumbent, data.test),
         "parameters": count(incumbent),
         "kept": kept_models(setup.method, state.adapters, data.test),
-        "promise": promise(setup.method, data),
-        "assumes": list(setup.method.confirm.assumes(setup.task.metrics)),
-        "ledger": rows[-1]["ledger"] if rows else {},
-        "holdout": holdout(data, rows),
+        "promise": promise(setup.method, data.splits.decide),
+        "holdout": holdout(data.splits.decide, rows),
         "about": data.about,
     }

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ev3x.cli import app
 from ev3x.cli.console import DIFFERS
+from ev3x.run.manifest import seal
 
 # Little to compile: one loss, one optimizer, a simple confirmation.
 SMALL = ["propose.0.length=2", "propose.0.losses=['labels']", "task.hidden=[4]", "confirm=published"]
@@ -76,7 +77,7 @@ def test_explain_as_json(tmp_path):
     assert json.loads(invoke("explain", tmp_path, "--json", "--round", 2).stdout)["row"] == ROWS[2]
 
 
-@pytest.mark.parametrize("command", ["explain", "replay"])
+@pytest.mark.parametrize("command", ["explain", "replay", "verify"])
 def test_a_directory_without_a_run_is_refused(command):
     result = invoke(command, "nowhere")
     text = "nowhere is no run directory: it has no config.toml\n"
@@ -121,11 +122,64 @@ def test_a_run_is_explained_and_replayed(ran):
     assert json.loads(invoke("replay", ran, "--json").stdout) == {"rounds": 2, "differences": [], "notes": []}
 
 
+def test_a_run_is_verified_file_by_file(ran, tmp_path):
+    shutil.copytree(ran, tmp_path / "run")
+    assert invoke("export", tmp_path / "run").exit_code == 0
+    files = sum(path.is_file() for path in (tmp_path / "run").rglob("*")) - 2  # the lock and the manifest
+    result = invoke("verify", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    count, digest = result.stdout.splitlines()
+    assert count == f"{files} files as the run left them, 0 not" and digest.startswith("digest of the manifest: ")
+    weights = tmp_path / "run/weights.npz"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    result = invoke("verify", tmp_path / "run")
+    assert result.exit_code == DIFFERS
+    assert result.stderr == "weights.npz: is not what it was when the run ended\n"
+    found = json.loads(invoke("verify", tmp_path / "run", "--json").stdout)
+    assert found["sound"] == files - 1 and [fault["file"] for fault in found["faults"]] == ["weights.npz"]
+    (tmp_path / "run/manifest.json").unlink()
+    result = invoke("verify", tmp_path / "run")
+    assert (
+        result.exit_code == 2 and "has no manifest.json: the run has not ended, or was resumed since" in result.stderr
+    )
+
+
+def test_explain_warns_of_files_that_are_not_as_the_run_left_them(tmp_path):
+    put(tmp_path)
+    seal(tmp_path)
+    assert invoke("explain", tmp_path).stderr == ""
+    put(tmp_path, [*ROWS[:-1], row(5, "worse", 0.5)])
+    result = invoke("explain", tmp_path)
+    expected = f"warning: rounds.jsonl is not what it was when the run ended: `ev3x verify {tmp_path}`\n"
+    assert (result.exit_code, result.stderr) == (0, expected)
+
+
+def test_an_edited_config_of_a_run_is_refused_and_shows(ran, tmp_path):
+    shutil.copytree(ran, tmp_path / "run")
+    config = tmp_path / "run/config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("length = 2", "length = 3"))
+    result = invoke("resume", tmp_path / "run", "--rounds", 3)
+    assert (
+        result.exit_code == 2
+        and "is of another run, or its config.toml was edited: propose[0].length was 2, is 3" in (result.stderr)
+    )
+    result = invoke("export", tmp_path / "run")
+    assert result.exit_code == 2 and "propose[0].length was 2, is 3" in result.stderr
+    assert "run config.toml: propose[0].length 2 3" in words(invoke("replay", tmp_path / "run"))
+    config.write_text(text.replace("rounds = 2", "rounds = 1"))
+    assert invoke("replay", tmp_path / "run").exit_code == 0
+    assert json.loads(invoke("resume", tmp_path / "run", "--json").stdout)["changes"] == [
+        "before round 2: rounds 2 -> 1"
+    ]
+
+
 def test_a_difference_is_shown_and_ends_with_a_code_of_its_own(ran, tmp_path):
     shutil.copytree(ran, tmp_path / "run")
     path = tmp_path / "run" / "rounds.jsonl"
     path.write_text(path.read_text().replace('"why": "', '"why": "[/] ', 1))
-    (tmp_path / "run" / "summary.json").unlink()
+    for name in ("summary.json", "manifest.json"):  # as of a run that was killed
+        (tmp_path / "run" / name).unlink()
     result = invoke("replay", tmp_path / "run")
     assert result.exit_code == DIFFERS == 3
     assert any(line.startswith("0 rounds.jsonl: why [/] ") for line in words(result))

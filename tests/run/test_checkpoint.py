@@ -1,6 +1,10 @@
 """Checkpoints: what goes in comes out, what does not fit is named, and a broken one is told in words."""
 
+import json
 import pickle
+import shlex
+import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +14,9 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load, of_run
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
+from ev3x.run.digests import broken, seal
+from ev3x.run.directory import RunError
 
 HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
@@ -200,9 +206,147 @@ def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, d
     with pytest.raises(CheckpointError) as caught:
         load(tmp_path)
     assert f"checkpoint 2 in {tmp_path} cannot be read" in str(caught.value)
-    assert f"delete {tmp_path / '2'} to go back to checkpoint 1" in str(caught.value)
+    assert "; checkpoint 1 is sound, to go back to it: `mkdir -p " in str(caught.value)
     assert "\n" not in str(caught.value) and "tensorstore_spec" not in str(caught.value)
     assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def edited(directory):
+    path = directory / "2/meta/metadata"
+    path.write_text(path.read_text().replace('"some": 2', '"some": 3'))
+
+
+def without_digests(directory):
+    (directory / "2/meta/metadata").write_text(json.dumps({"some": 2}))
+
+
+def older_arrays(directory):
+    shutil.rmtree(directory / "2/tree")
+    shutil.copytree(directory / "1/tree", directory / "2/tree")
+
+
+def older_whole(directory):
+    shutil.rmtree(directory / "2")
+    shutil.copytree(directory / "1", directory / "2")
+
+
+def higher_copy(directory):
+    shutil.copytree(directory / "2", directory / "99")
+
+
+def only_a_number(directory):
+    (directory / "99").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "text", "sound"),
+    [
+        (edited, "checkpoint 2 in {} cannot be used: its metadata are not what was saved; ", 1),
+        (without_digests, "checkpoint 2 in {} cannot be used: it has no digests, so ", 1),
+        (older_arrays, "checkpoint 2 in {} cannot be used: run/round is not what was saved; ", 1),
+        (older_whole, "checkpoint 2 in {} cannot be used: it holds the state after 1 rounds; ", 1),
+        (higher_copy, "checkpoint 99 in {} cannot be used: it holds the state after 2 rounds; ", 2),
+        (only_a_number, "checkpoint 99 in {} cannot be read: ", 2),
+    ],
+)
+def test_what_was_not_saved_so_is_not_believed_and_the_command_leads_to_the_sound_one(tmp_path, damage, text, sound):
+    store = Checkpoints(tmp_path, HOMES)
+    for at in (1, 2):
+        store.save(state(at=at), None, {}, {"some": at})
+    damage(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path)
+    assert str(caught.value).startswith(text.format(tmp_path))
+    before, _, commands = str(caught.value).partition(f"; checkpoint {sound} is sound, to go back to it: `")
+    assert before and commands.endswith("`")
+    for line in commands[:-1].split(" && "):
+        subprocess.run(shlex.split(line), check=True)
+    assert last(tmp_path).run["round"] == sound
+    again = Checkpoints(tmp_path, HOMES)
+    again.goes_on(last(tmp_path))
+    again.save(state(at=3), None, {}, {})
+    assert last(tmp_path).run["round"] == 3 and (tmp_path / "damaged").is_dir()
+
+
+def test_where_no_checkpoint_is_sound_this_is_said(tmp_path):
+    Checkpoints(tmp_path, HOMES).save(state(at=1), None, {}, {})
+    (tmp_path / "1").rename(tmp_path / "4")
+    with pytest.raises(CheckpointError, match=r"after 1 rounds; no other in .* is sound$"):
+        load(tmp_path)
+
+
+TREE = {"run": {"round": np.int32(4), "w": np.ones(2, np.float32)}, "history": {"a/b": np.zeros((2, 0), np.int8)}}
+
+
+def test_each_array_its_name_type_and_shape_and_all_metadata_are_covered():
+    sealed = json.loads(json.dumps(seal(4, TREE, {"x": 0.1, "y": [1]})))
+    assert broken(4, TREE, sealed) is None
+    for name, other in {
+        "w": np.array([1, np.nextafter(np.float32(1), np.float32(2))], np.float32),
+        "round": np.int64(4),
+    }.items():
+        changed = {**TREE, "run": TREE["run"] | {name: other}}
+        assert broken(4, changed, sealed) == f"run/{name} is not what was saved"
+    assert broken(4, {**TREE, "run": TREE["run"] | {"w": np.ones((2, 1), np.float32)}}, sealed)
+    assert broken(4, {**TREE, "streams": {"s": np.ones(1)}}, sealed) == "streams/s was not saved with it"
+    assert broken(4, {"run": TREE["run"]}, sealed) == "history/a/b is missing"
+    for other in (sealed | {"round": 5}, sealed | {"arrays": {}}, sealed | {"meta": {"x": 0.1, "y": [2]}}):
+        assert broken(4, TREE, other) == "its metadata are not what was saved"
+
+
+def test_a_checkpoint_that_cannot_be_written_because_of_another_is_an_error(tmp_path):
+    store = Checkpoints(tmp_path, HOMES)
+    store.save(state(at=1), None, {}, {})
+    shutil.copytree(tmp_path / "1", tmp_path / "9")
+    for there in (store, Checkpoints(tmp_path, HOMES)):
+        with pytest.raises(
+            CheckpointError, match=r"checkpoint 2 cannot be written to .*/9 is there, which this run did"
+        ):
+            there.save(state(at=2), None, {}, {})
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    shutil.rmtree(tmp_path / "9")
+    with pytest.raises(CheckpointError, match=r"checkpoint 2 cannot be written to .*/2 is there, which this run did"):
+        store.save(state(at=2), None, {}, {})
+
+
+def test_what_orbax_leaves_out_in_silence_is_an_error(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path, HOMES)
+    monkeypatch.setattr(store._manager, "save", lambda *args, **options: False)
+    with pytest.raises(CheckpointError, match=r"checkpoint 0 cannot be written to .*: Orbax did not save it"):
+        store.save(state(), None, {}, {})
+
+
+def test_a_save_that_was_complete_when_it_was_interrupted_counts(tmp_path):
+    Checkpoints(tmp_path, HOMES).save(state(at=1), None, {}, {})
+    store = Checkpoints(tmp_path, HOMES)
+    store.save(state(at=1), None, {}, {})
+    store.save(state(at=2), None, {}, {})
+    assert last(tmp_path).run["round"] == 2
+
+
+def test_the_first_checkpoint_is_read_back_before_anything_goes_on(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path, HOMES)
+    write = store._manager.save
+
+    def lossy(step, args):
+        written = write(step, args=args)
+        empty(tmp_path / str(step) / "tree/manifest.ocdbt")
+        return written
+
+    monkeypatch.setattr(store._manager, "save", lossy)
+    with pytest.raises(
+        PlaceError, match=r"^checkpoints in .* cannot be read back, choose another --out: checkpoint 0 in"
+    ):
+        store.save(state(), None, {}, {})
+
+
+@pytest.mark.parametrize("name", ["a[1]", "**", "what?"])
+def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path, name):
+    with pytest.raises(RunError, match=r"the path of a run must not hold [*?[], because"):
+        Checkpoints(tmp_path / name, HOMES)
+    (tmp_path / name / "1").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"the path of a run must not hold [*?[], because"):
+        load(tmp_path / name)
 
 
 def test_what_orbax_finds_wrong_and_goes_on_with_is_a_warning_in_one_line(tmp_path, caplog):
@@ -260,6 +404,8 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
 
 def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
     saved(tmp_path, state())
-    with pytest.raises(CheckpointError, match="is damaged: it has no data, totals, versions"):
+    with pytest.raises(
+        CheckpointError, match="is damaged: it has no changes, config, data, seed, task, totals, versions"
+    ):
         of_run(tmp_path)
     assert of_run(tmp_path / "none") is None

@@ -89,6 +89,13 @@ def test_a_name_that_the_system_cannot_take_is_refused(tmp_path, check):
         check(tmp_path / ("a" * 300))
 
 
+@pytest.mark.parametrize("name", ["a[1]", "**", "what?/below"])
+def test_a_path_that_checkpoints_take_for_a_pattern_is_refused_before_anything_is_made(tmp_path, name):
+    with pytest.raises(RunError, match=r"must not hold [*?[], because checkpoints cannot .*; choose another path$"):
+        claim(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["a b", "$HOME", "it's", "größe"])
 def test_any_other_name_works_and_its_command_can_be_pasted(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -17,8 +17,11 @@ from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.reweight import Reweight
 from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
+from ev3x.core.observe import Limits
+from ev3x.run import identity
 from ev3x.run import replay as replay_
 from ev3x.run.checkpoint import CheckpointError, load
+from ev3x.run.fates import fates
 from ev3x.run.rederive import Difference, dependent
 from ev3x.run.replay import Replayed, replay
 from ev3x.run.session import RunError, resume, run
@@ -200,6 +203,27 @@ def test_the_summary_must_agree(copy):
     for name, value in (("promotions", 9), ("seed", 1), ("gradient_steps", 0), ("rounds", 7), ("rounds", -1)):
         path.write_text(json.dumps(summary | {name: value}))
         assert found(replay(records("none"), copy)) == [(None, f"summary.json: {name}")]
+    for name, value in (
+        ("ledger.spent", 0.0),
+        ("holdout.read", 1),
+        ("holdout.uses", 2),
+        ("proposers.trajectories.rounds_without", 1),
+        ("promise", "nothing can go wrong"),
+        ("promise", summary["promise"].replace("0.05", "0.01")),
+        ("assumes", []),
+        ("parameters", 10**9),
+        ("in_shadow", 1),
+        ("seconds", 0.0),
+        ("task", "ev3:other"),
+    ):
+        edited = inner = json.loads(json.dumps(summary))
+        *outer, last = name.split(".")
+        for step in outer:
+            inner = inner[step]
+        assert inner[last] != value
+        inner[last] = value
+        path.write_text(json.dumps(edited))
+        assert found(replay(records("none"), copy)) == [(None, f"summary.json: {name}")], name
     path.write_text(json.dumps(summary | {"rounds": 5}))
     assert (None, "summary.json: gradient_steps") in found(replay(records("none"), copy))
     path.write_text("[]")
@@ -228,11 +252,46 @@ def test_rounds_after_the_last_checkpoint_are_named(copy):
     )
 
 
+def test_a_row_after_the_end_of_a_finished_run_is_a_difference(copy, whole):
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    with (copy / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 6}\n{"rou')
+    replayed = replay(records("none"), copy)
+    assert found(replayed) == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")] and replayed.notes == ()
+
+
+def test_what_is_taken_as_given_must_be_as_the_run_left_it(copy, whole):
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    assert found(replay(records("none"), copy)) == []
+    path = copy / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test": {"accuracy": 1.0}}))
+    assert found(replay(records("none"), copy)) == [(None, "summary.json")]
+    path.unlink()
+    assert replay(records("none"), copy) == Replayed(
+        6, (Difference(None, "summary.json", "altered or gone", "as the run left it"),), ()
+    )
+    (copy / "summary.json").write_bytes((whole / "summary.json").read_bytes())
+    (copy / "manifest.json").write_text("{}")
+    assert found(replay(records("none"), copy)) == [(None, "manifest.json")]
+
+
+def test_a_promise_for_examples_that_were_read_again_must_say_so(tmp_path):
+    made = dataclasses.replace(records("again"), limits=Limits(rounds=4))
+    run(made, tmp_path)
+    assert replay(records("none"), tmp_path) == Replayed(4, (), ())
+    path = tmp_path / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"promise": summary["promise"].partition(";")[0]}))
+    assert found(replay(records("none"), tmp_path)) == [(None, "summary.json: promise")]
+
+
 def test_a_killed_run_has_no_summary_or_that_of_an_earlier_end(copy):
     path = copy / "summary.json"
     summary = json.loads(path.read_text())
-    promotions = sum(row["promoted"] for row in rows(copy)[:2])
-    early = {"rounds": 2, "promotions": promotions, "gradient_steps": 8, "examples": 2 * (64 + 128)}
+    first = rows(copy)[:2]
+    early = {"rounds": 2, "promotions": sum(row["promoted"] for row in first), "gradient_steps": 8}
+    early |= {"examples": 2 * (64 + 128), "ledger": first[-1]["ledger"], "proposers": fates(first), "seconds": 0.1}
+    early["holdout"] = summary["holdout"] | {"read": 2 * 128}
     path.write_text(json.dumps(summary | early))
     note = "summary.json is of an earlier end, after 2 rounds: the run went on, and was killed or goes on"
     assert replay(records("none"), copy) == Replayed(6, (), (note,))
@@ -258,9 +317,18 @@ def test_another_configuration_is_refused_or_shows(whole):
     assert {(i, "alpha") for i in range(6)} <= set(looser)
 
 
+def test_an_edited_config_is_a_difference_and_a_change_on_purpose_a_note(whole, monkeypatch):
+    other = dataclasses.replace(records("none"), config="rounds = 9\n[confirm]\nlevel = 0.1\n")
+    assert found(replay(other, whole)) == [(None, "config.toml: confirm")]
+    saved = load(whole / "checkpoints")
+    meta = saved.meta | {"changes": ["before round 2: rounds 2 -> 6"]}
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
+    assert replay(records("none"), whole).notes == ("changed on purpose before round 2: rounds 2 -> 6",)
+
+
 def test_other_versions_are_noted(whole, monkeypatch):
-    now = replay_.versions()
-    monkeypatch.setattr(replay_, "versions", lambda: now | {"jax": "9.9"})
+    now = identity.versions()
+    monkeypatch.setattr(identity, "versions", lambda: now | {"jax": "9.9"})
     (note,) = replay(records("none"), whole).notes
     assert note.startswith("the run was made with other versions, which may be why values differ: jax ")
     assert note.endswith(" -> 9.9")

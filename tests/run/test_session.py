@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core import loop
 from ev3x.core.observe import Limits
 from ev3x.ops import native
-from ev3x.run import session
+from ev3x.run import identity, session
 from ev3x.run.checkpoint import CheckpointError, load
 from ev3x.run.session import RunError, export, resume, run
 
@@ -404,6 +405,97 @@ def test_another_configuration_is_refused_in_words(tmp_path):
         resume(setup(proposer=other), tmp_path)
 
 
+CONFIG = """rounds = 3
+seed = 0
+[confirm]
+use = "ev3:betting"
+level = 0.05
+[[propose]]
+length = 4
+[[observe]]
+use = "ev3:curve"
+"""
+
+
+def configured(*edits, **options):
+    text = CONFIG
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return dataclasses.replace(setup(**options), config=text)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A run of one round with a config."""
+    directory = tmp_path_factory.mktemp("one") / "run"
+    with jax.numpy_dtype_promotion("strict"):
+        run(configured(rounds=1), directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (("level = 0.05", "level = 0.1"), "confirm.level was 0.05, is 0.1"),
+        (("length = 4", "length = 8"), "propose[0].length was 4, is 8"),
+        (("level = 0.05", "level = 0.05\nundecided = 'take'"), 'confirm.undecided was (not there), is "take"'),
+        (("level = 0.05\n", ""), "confirm.level was 0.05, is (not there)"),
+    ],
+)
+def test_a_config_that_makes_another_run_is_refused_and_the_files_stay(one, edit, text):
+    files = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    with pytest.raises(RunError) as caught:
+        resume(configured(edit, rounds=2), one)
+    assert str(caught.value) == (
+        f"{one}: its checkpoint is of another run, or its config.toml was edited: {text}; "
+        "results of two runs are not mixed: put back what was, or begin a new run"
+    )
+    assert files == {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+
+
+def test_checkpoints_of_another_run_are_refused(one):
+    with pytest.raises(RunError, match=r"is of another run, .*: seed was 0, is 1; results"):
+        resume(dataclasses.replace(configured(), seed=1), one)
+    with pytest.raises(RunError, match=r'is of another run, .*: task was "ev3:toy", is "ev3:other"; results'):
+        resume(dataclasses.replace(configured(), task_id="ev3:other"), one)
+
+
+def test_what_may_be_changed_is_recorded_for_good(one, tmp_path):
+    shutil.copytree(one, tmp_path / "run")
+    longer = ("rounds = 3", "rounds = 2"), ("ev3:curve", "ev3:lineage")
+    summary = resume(configured(*longer, rounds=2), tmp_path / "run")
+    expected = ["before round 1: rounds 3 -> 2", 'before round 1: observe[0].use "ev3:curve" -> "ev3:lineage"']
+    assert summary["changes"] == expected and last(tmp_path / "run").meta["changes"] == expected
+    assert resume(configured(*longer, rounds=2), tmp_path / "run")["changes"] == expected
+
+
+def test_an_option_that_came_with_another_version_is_recorded_and_not_refused(one, tmp_path, monkeypatch):
+    shutil.copytree(one, tmp_path / "run")
+    monkeypatch.setattr(identity, "versions", lambda: {"ev3x": "9.9"})
+    newer = ("level = 0.05", "level = 0.05\nnew = 1")
+    with pytest.warns(UserWarning, match="resumed with other versions"):
+        changes = resume(configured(newer, rounds=1), tmp_path / "run")["changes"]
+    assert changes[0] == "before round 1: confirm.new (not there) -> 1" and "before round 1: ev3x" in changes[1]
+    with pytest.raises(RunError, match=r"confirm\.level was 0\.05, is 0\.1; results"):
+        resume(configured(("level = 0.05", "level = 0.1"), rounds=1), tmp_path / "run")
+
+
+def test_weights_of_another_run_are_not_exported(one, tmp_path):
+    shutil.copytree(one, tmp_path / "run")
+    config = tmp_path / "run/config.toml"
+    config.write_text(CONFIG.replace("rounds = 3", "rounds = 9"))
+    assert export(tmp_path / "run").exists()
+    config.write_text(CONFIG.replace("level = 0.05", "level = 0.1"))
+    with pytest.raises(
+        RunError, match=r"is of another run, or its config\.toml was edited: confirm\.level was 0\.05, is 0\.1$"
+    ):
+        export(tmp_path / "run")
+    config.write_text("rounds = [")
+    with pytest.raises(RunError, match=r"its config\.toml was edited: the whole text was"):
+        export(tmp_path / "run")
+
+
 def test_a_run_that_goes_on_without_native_code_is_told_so(tmp_path, monkeypatch):
     monkeypatch.delenv("EV3X_NATIVE", raising=False)
     summary = run(setup(rounds=1), tmp_path)
@@ -414,7 +506,7 @@ def test_a_run_that_goes_on_without_native_code_is_told_so(tmp_path, monkeypatch
 
 def test_other_versions_are_told(tmp_path, monkeypatch):
     run(setup(rounds=1), tmp_path)
-    monkeypatch.setattr(session, "versions", lambda: {"jax": "9.9"})
+    monkeypatch.setattr(identity, "versions", lambda: {"jax": "9.9"})
     with pytest.warns(UserWarning, match=r"resumed with other versions, bits may differ: jax .* -> 9\.9"):
         resume(setup(rounds=1), tmp_path)
 
