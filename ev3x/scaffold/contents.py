@@ -115,8 +115,8 @@ def of_file(names: Names, source: Path) -> Contents:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")
     content = source.read_bytes()
     needed, unknown = requirements(imported(content))
-    # What it does to ranks and types is its author's.
-    values = {**names.values(), "strict": 'addopts = ["-m", "not long"]\n'}
+    values = names.values()
+    values["strict"] = _filled("strict.toml", values)
     about = f"The plugin {names.name}"
     ready = next((offer for offer in offers if offer.lacks is None), None)
     run: tuple[str, ...] = ("plugins", "show", names.name)
