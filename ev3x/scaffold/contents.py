@@ -110,7 +110,7 @@ def of_file(names: Names, source: Path) -> Contents:
     """
     from .local_file import found  # imports jax, which nothing else here needs
 
-    offers = found(source)
+    attribute, offers = found(source)
     if not offers:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")
     content = source.read_bytes()
@@ -126,7 +126,7 @@ def of_file(names: Names, source: Path) -> Contents:
     notes += [f"add what brings {module!r} to `dependencies` in pyproject.toml" for module in unknown]
     where = f"`src/{names.package}/__init__.py` is what was {source.name}."
     files = {
-        "pyproject.toml": _pyproject(values, about, needed, names.package, None),
+        "pyproject.toml": _pyproject(values, about, needed, ":".join(filter(None, (names.package, attribute))), None),
         "README.md": _readme(values, about, run, where, None),
         f"tests/test_{names.package}.py": _contracts(values, offers),
         WORKFLOW: _filled("workflow.yml", values),

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..host.local_files import named
 from ..text import draft, shown, why
 from .bindings import BINDINGS, Native
 from .contents import Contents, of_file, of_kind
@@ -128,7 +129,7 @@ def _name(name: str | None, kinds: Sequence[str], native: str | None, source: Pa
     given = [option for option, value in (("--kind", kinds), ("--native", native)) if value]
     if given:
         raise ScaffoldError(f"--from takes the file as it is: leave out {' and '.join(given)}")
-    plugin = source.stem.replace("_", "-")
+    plugin = named(source)
     if name not in (None, plugin):
         raise ScaffoldError(
             f"{shown(source)} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file "

@@ -214,9 +214,16 @@ def bounds(bench: AssessorBench) -> None:
 
 @check("assessment_shapes", "same_key_same_bits", *common.SOUND)
 def power(bench: AssessorBench) -> None:
-    """A large true gain is found: the best contender by far wins."""
+    """A large true gain is found: the best contender by far wins.
+
+    It is called better, too, unless its class says that it `ranks_only`: a method warns where such a one confirms.
+    """
     said = bench.says()
     demand(said.winner == BEST, f"the best contender, {BEST}, to win", int(said.winner), "rank by the gain; see GAINS")
+    if bench.component.promise == 1:  # power_at_level asks those that state one
+        better = Outcome.BETTER in said.outcome[[BEST]]
+        alone, do = bench.component.ranks_only, "let the class say ranks_only = True, or not, as is true"
+        demand(better != alone, f"the best {'not ' * alone}to be called better", said.outcome, do)
 
 
 @check("promise", "power", *common.SOUND, long=True)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ..builtin.adapters.accept import Accept
 from ..builtin.assessors.mean_bounds import MeanBounds
+from ..builtin.assessors.published import Published
 from ..builtin.budgets.per_round import PerRound
 from ..core import contract, loop
 from ..core.adapt import Adapter
@@ -268,13 +269,15 @@ def _plan(bench: Any) -> Plan:
     """A plan with the component in its place, under the label `kit`."""
     it = bench.component
     proposers = [("kit", it if isinstance(it, Proposer) else _Still())]
-    adapters = [("other", Accept()), *([("kit", it)] if isinstance(it, Adapter) else [])]
+    adapters: list[tuple[str, Adapter]] = [("kit", it)] if isinstance(it, Adapter) else []
+    if not any(adapter.promotes for _, adapter in adapters):
+        adapters = [("other", Accept()), *adapters]
     budget = it if isinstance(it, Budget) else PerRound()
-    return Plan(bench.task, Method(proposers, MeanBounds(), MeanBounds(), adapters, budget))
+    return Plan(bench.task, Method(proposers, MeanBounds(), Published(), adapters, budget))
 
 
 def _placed(bench: Any, state: PyTree) -> dict[str, Any]:
-    others = {"other": ()} if bench.role == "adapter" else {}
+    others = {"other": ()} if bench.role == "adapter" and not bench.component.promotes else {}
     return {"budget": state} if bench.role == "budget" else {f"{bench.role}s": {"kit": state, **others}}
 
 

@@ -279,6 +279,16 @@ def test_a_one_file_plugin_is_packaged_as_it_is(one_file, installed, tmp_path):
     assert result.exit_code == 0 and '"my-rule:again@2"' in result.stdout
 
 
+def test_a_file_that_holds_a_plugin_is_packaged_as_one_and_its_tests_are_as_strict_as_all(written, tmp_path):
+    path = tmp_path / "calm.py"
+    path.write_text((written["adapter", None].folder / "src" / "ev3x_calm_adapter" / "__init__.py").read_text())
+    folder = create(source=path, into=tmp_path).folder
+    project, other = (tomllib.loads((f / "pyproject.toml").read_text()) for f in (folder, written["adapter", None].folder))
+    assert project["project"]["entry-points"]["ev3x"] == {"calm": "ev3x_calm:plugin"}
+    assert project["tool"]["pytest"] == other["tool"]["pytest"]
+    assert "ev3x.testing.distribution" in project["tool"]["pytest"]["ini_options"]["addopts"]
+
+
 def test_modules_of_no_distribution_are_named(one_file, tmp_path, monkeypatch):
     (tmp_path / "helper_of_mine.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from sound import Halving, Jitter, Line, Take, ZTest
 
+from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.testing import trial
 
 FILE = Path(__file__)
@@ -67,6 +68,17 @@ class Settles(Halving):
 class OnlyEach(Line):
     def loss(self, name, variables, batch, key, hypers):
         return super().loss(name, variables, batch, key, hypers)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Modest(MeanBounds):
+    ranks_only = False
+
+
+def test_who_calls_nobody_better_says_that_it_only_ranks():
+    detail = trial(Modest(block=64)).finding("power").detail
+    assert "expected the best to be called better" in detail and "let the class say ranks_only = True" in detail
+    assert trial(MeanBounds(block=64)).finding("power").status == "passed"
 
 
 FAULTS = {
