@@ -76,8 +76,8 @@ class Method:
         found = []
         if names := rivals(self.adapters):
             found.append(
-                f"adapters: {' and '.join(map(repr, names))} promote, each by itself: what any of them promotes is promoted, and "
-                f"{names[-1]!r} has the last word on the move; leave one"
+                f"adapters: {' and '.join(map(repr, names))} promote, each by itself: what any of them promotes is "
+                f"promoted, and {names[-1]!r} has the last word on the move; leave one"
             )
         if self.confirm.ranks_only:
             found.append(

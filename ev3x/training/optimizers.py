@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import optax
 import pydantic_core
@@ -131,6 +131,11 @@ class Optimizer(Named, Rule):
         if isinstance(factory, str):
             factory = _known("optimizer", factory, OPTIMIZERS)
         super().__init__(factory, *others, **{n: _schedule(v) for n, v in options.items()})
+
+    def __getattr__(self, name: str) -> NoReturn:
+        own = type(self).__name__
+        hint = f": an {own} is a value; call build() first, build().{name}" if name in ("init", "update") else ""
+        raise AttributeError(f"{own!r} object has no attribute {name!r}{hint}")
 
 
 def _name(factory: Callable[..., Any]) -> str:

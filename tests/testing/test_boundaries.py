@@ -81,6 +81,25 @@ def test_who_calls_nobody_better_says_that_it_only_ranks():
     assert trial(MeanBounds(block=64)).finding("power").status == "passed"
 
 
+@dataclasses.dataclass(frozen=True)
+class Loose(Jitter):
+    def learn(self, site, key, state, candidates, feedback):
+        return {**state, "scale": state["scale"] * (jnp.ones(3) * jnp.ones((2, 3))).max()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed(Jitter):
+    def learn(self, site, key, state, candidates, feedback):
+        return {**state, "seen": state["seen"] + jnp.ones(3, jnp.int8).max()}
+
+
+@pytest.mark.parametrize(("kind", "do"), [(Loose, "as many axes, w[None] * x"), (Mixed, "the same type, with .astype")])
+def test_a_message_of_a_strict_jax_says_who_made_it_strict_and_what_to_write(kind, do):
+    detail = trial(kind()).finding("traces").detail
+    assert "as `ev3x.testing.distribution` makes it in tests" in detail and do in detail
+    assert f"({FILE.name}, line " in detail
+
+
 FAULTS = {
     Widens: ("stable_tree", "learn", "the next state['scale'] must be float32[] as before, got float32[3]"),
     Drops: ("stable_tree", "learn", "the next state must have the structure of the last"),
