@@ -65,7 +65,7 @@ def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:
 def pair(who: Who, method: str, got: Any, first: str, second: str) -> tuple[Any, Any]:
     """The pair that a method returned, neither part checked yet."""
     if not isinstance(got, tuple) or len(got) != 2:
-        text = f"{method} must return {first} and {second}, got {_type(got)}"
+        text = f"{method} must return {first} and {second}, got {_described(got)}"
         raise BoundaryError(who, method, text, "return both as a tuple")
     return got
 

@@ -233,7 +233,7 @@ def prepare(bench: AdapterBench) -> None:
     jax.eval_shape(lambda e, k: e.batch(trees.row(e.draw(k, 1), 0)), explore, keys(0, 1)[0])
 
 
-@check("decision_shapes", "own_call", *common.SOUND)
+@check("decision_shapes", "own_call", "prepare", *common.SOUND)
 def transition(bench: AdapterBench) -> str:
     """What it calls the host for can be done: `transform` gives a form whose variables are those of its tasks.
 

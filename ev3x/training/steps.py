@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ..component import unknown
-from ..core.contract import BoundaryError, Who
+from ..core.contract import BoundaryError, Who, pair
 from ..core.data import Explore
 from ..core.layout import where
 from ..core.task import Task
@@ -54,8 +54,9 @@ def loss_value(
     n = jax.tree.leaves(batch)[0].shape[0]
     for i, term in enumerate(loss.terms):
         values = {**task.hypers, **hypers, **dict(term.hypers)}
-        each, moved = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
         who, what = Who("task", kind=type(task)), f"{type(task).__name__}.loss({term.name!r}) must return"
+        said = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        each, moved = pair(who, "loss", said, "the loss of each example", "the moved variables")
         if each.shape != (n,):
             text = f"{what} one value per example: expected shape ({n},), got {each.shape}"
             raise BoundaryError(who, "loss", text, "do not average: the mean is taken after it")

@@ -108,7 +108,11 @@ FAULTS = {
     Alone: ("traces", "decide", "decide must return a Decision and the next state, got Decision"),
     Loses: ("traces", "observe", "the next evidence must have the structure of the last"),
     Settles: ("traces", "settle", "the next state must have the structure of the last"),
-    OnlyEach: ("traces", "loss", "loss must return the loss of each example and the moved variables, got "),
+    OnlyEach: (
+        "traces",
+        "loss",
+        "loss must return the loss of each example and the moved variables, got float32 of shape (8,)",
+    ),
 }
 
 
