@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
-from .values import FLOAT32, SEEDS, plain, twice
+from .values import SEEDS, misfit32, plain, short, twice
 from .values import checked_seed as checked_seed
 
 
@@ -30,6 +30,7 @@ def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
 # Rounds count in int32 and compute in float32. Numbers are finite; only durations may be `inf`, for no limit.
 Count = Annotated[int, Ge(1), Lt(2**31)]
 Natural = Annotated[int, Ge(0), Lt(2**31)]
+Many = Annotated[int, Ge(1), Le(2**20)]  # of candidates, which have a name each: names of 2^31 would fill the memory
 Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 Real = float
 Positive = Annotated[float, Gt(0)]
@@ -170,10 +171,10 @@ def json_schema(cls: type[Component]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
+def unknown(kind: str, name: object, known: typing.Iterable[str]) -> str:
     """The message for an unknown name; suggests the nearest known name if one is near."""
-    choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=1)
+    choices = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices) or 'none'}"
     return f"unknown {kind} {name!r}; {hint}"
 
@@ -197,7 +198,7 @@ def _fault(field: str, detail: Any) -> Fault:
         .replace("Input should be", "must be")
         .replace("a valid tuple", "a list")
     )
-    return Fault((field, *inner), text if detail["type"] == "value_error" else f"{text}, got {detail['input']!r}")
+    return Fault((field, *inner), text if detail["type"] == "value_error" else f"{text}, got {short(detail['input'])}")
 
 
 @functools.cache
@@ -212,11 +213,11 @@ def _checked(cls: type, name: str, value: Any) -> tuple[Any, list[Fault]]:
     except pydantic.ValidationError as error:
         return value, [_fault(name, detail) for detail in error.errors()]
     except TypeError as error:  # pydantic lets those of values' own checks pass
-        return value, [Fault((name,), f"{error}, got {value!r}")]
+        return value, [Fault((name,), f"{error}, got {short(value)}")]
     try:
         hash(value)
     except TypeError:
-        text = f"must be a value that has a hash, as the key of compiled programs, got {value!r}"
+        text = f"must be a value that has a hash, as the key of compiled programs, got {short(value)}"
         return value, [Fault((name,), text)]
     return value, []
 
@@ -246,8 +247,8 @@ def _validator(cls: type, name: str) -> pydantic.TypeAdapter[Any]:
 
 
 def _in_float32(value: float) -> float:
-    if not (abs(value) <= FLOAT32 or value == math.inf):  # which is here only where it is allowed
-        raise ValueError(f"must be a number up to 3.4e38 (float32), got {value!r}")
+    if value != math.inf and (fault := misfit32(value)):  # which is here only where it is allowed
+        raise ValueError(f"must be {fault}, got {short(value)}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import wrong_sums
-from .core import loop
+from .core import contract, loop
 from .core.data import Splits
 from .core.layout import Layout
 from .core.loop import Limit
@@ -52,6 +53,9 @@ class Evolver:
 
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
         """The state before the first round, from fresh variables or from given ones; a seed is at most 2^32 - 1."""
+        if not isinstance(variables, Mapping | None):
+            kind = type(variables).__name__
+            raise TypeError(f"the variables must be a mapping of collections with 'params', got {kind}")
         state: State = loop.init(self.plan, _key(key), variables)
         return state
 
@@ -91,6 +95,7 @@ class Evolver:
         uses up one block of a feed, whatever the limit on rounds: the data of a round must not depend on how rounds are
         divided into calls.
         """
+        contract.instance("`state`", state, State)
         if isinstance(self.data, Splits):
             state, records, _ = self._call(self.data, state, limit, capacity)
             return state, records
@@ -122,8 +127,11 @@ class Evolver:
 def _key(key: Any) -> Array:
     """The key itself, or that of a seed; ValueError for what is neither."""
     array = isinstance(key, jax.Array | np.ndarray)
-    if array and (key.shape or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+    raw = array and key.ndim == 1 and key.dtype == jnp.uint32  # as jax.random.PRNGKey makes it
+    if raw or (array and not key.shape and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         return key
+    if array and key.shape:
+        raise ValueError(f"a key must be one key or a seed, got {contract.described(key)}")
     return jax.random.key(checked_seed(key))
 
 

@@ -14,7 +14,7 @@ from .component import unknown
 from .core.plan import Method
 from .training.losses import Loss
 from .training.optimizers import Optimizer
-from .values import integer
+from .values import integer, short
 
 
 def ev3(
@@ -39,6 +39,9 @@ def ev3(
                 f"ev3: {unknown('option', name, [*known, *more])}; it takes {', '.join(known)}, and of Trajectories "
                 f"{', '.join(more)}; to choose another assessor, adapter or budget, build ev3x.Method(...)"
             )
+    for name, value in (("losses", losses), ("optimizers", optimizers)):
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"ev3: {name} must be a list, got {short(value)}")
     values = tuple(Loss(loss) if isinstance(loss, str) else loss for loss in losses)
     trajectories = Trajectories(losses=values, optimizers=tuple(optimizers), length=length, **options)
     block = min(integer("ev3: examples", examples), Betting.block)

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shlex
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,11 +67,18 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to, which replaces `path` once it is complete; it goes, whatever fails."""
-    new = draft_of(path)
+    """A temporary path to write a file to, which replaces `path` once it is complete; it goes, whatever fails.
+
+    A link stays, and its target is replaced. OSError for what is no file: root could put one in place of a device.
+    """
+    draft_of(path)
+    target = Path(os.path.realpath(path))
+    if os.path.lexists(target) and not stat.S_ISREG(mode := os.stat(target).st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
+    new = draft_of(target)
     try:
         yield new
-        os.replace(new, path)
+        os.replace(new, target)
     except BaseException:
         with contextlib.suppress(OSError):
             new.unlink()

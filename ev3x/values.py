@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import math
+import struct
 from collections.abc import Collection, Iterable
 from typing import Any
 
 FLOAT32 = 3.4028234663852886e38  # the largest: rounds compute in float32
+LEAST32 = 1.1754943508222875e-38  # the least above 0: what is smaller may count as 0
 SEEDS = 2**32
 
 
@@ -31,11 +33,39 @@ def number(what: str, value: Any, *, infinite: bool = False) -> float:
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{what} must be a number, got {value!r}")
-    if infinite and math.isinf(value):
+    if infinite and value in (math.inf, -math.inf):
         return value
-    if not abs(value) <= FLOAT32:
-        raise ValueError(f"{what} must be a finite number (up to 3.4e38, as float32), got {value!r}")
+    if fault := misfit32(value):
+        raise ValueError(f"{what} must be {fault}, got {short(value)}")
     return value
+
+
+def misfit32(value: float) -> str | None:
+    """What a number must be that float32 cannot hold; None for one that it can."""
+    if not abs(value) <= FLOAT32:  # an int may be too large for a float
+        return "a finite number (up to 3.4e38, as float32)"
+    return None if value == 0 or abs(value) >= LEAST32 else "0, or at least 1.2e-38 from it (as float32)"
+
+
+def short(value: Any) -> str:
+    """The value as Python writes it, without the middle of what is long."""
+    try:
+        text = repr(value)
+    except ValueError as error:  # an int with more digits than Python writes
+        return f"{type(value).__name__} ({error})"
+    return text if len(text) <= 200 else f"{text[:120]}...{text[-60:]}"
+
+
+def apart32(what: str, low: float, high: float) -> None:
+    """Raises ValueError unless low is below high, in float32 too."""
+    if not low < high:
+        raise ValueError(f"{what}: low must be below high, got [{low}, {high}]")
+    if math.isfinite(low) and math.isfinite(high) and _float32(low) == _float32(high):
+        raise ValueError(f"{what}: low and high must differ as float32, got [{low}, {high}]")
+
+
+def _float32(value: float) -> bytes:
+    return struct.pack("f", value + 0.0)  # -0.0 is 0.0
 
 
 def integer(what: str, value: Any, *, least: int = 1) -> int:
@@ -44,9 +74,9 @@ def integer(what: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{what} must be an integer, got {value!r}")
     if value < least:
-        raise ValueError(f"{what} must be at least {least}, got {value}")
+        raise ValueError(f"{what} must be at least {least}, got {short(value)}")
     if value >= 2**31:
-        raise ValueError(f"{what} must be below 2^31, got {value}")
+        raise ValueError(f"{what} must be below 2^31, got {short(value)}")
     return value
 
 
@@ -54,7 +84,7 @@ def checked_seed(value: Any) -> int:
     """The value as a seed: an integer from 0 to 2^32 - 1, as JAX's keys hold it; ValueError for anything else."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < SEEDS:
-        raise ValueError(f"a seed must be an integer from 0 to {SEEDS - 1} (2^32 - 1), got {value!r}")
+        raise ValueError(f"a seed must be an integer from 0 to {SEEDS - 1} (2^32 - 1), got {short(value)}")
     return value
 
 

@@ -27,6 +27,7 @@ from ev3x.component import Component, OptionError
 from ev3x.config import ConfigError, Override, loads
 from ev3x.evolver import _key
 from ev3x.host.host import ROLES
+from ev3x.training import optimizers
 from ev3x.training.losses import Term
 
 NAN, INF = math.nan, math.inf
@@ -112,7 +113,10 @@ METRIC, RATE = {"name": "m", "fn": len}, {"learning_rate": 0.1}
             lambda: ev3x.Optimizer("adamw", learning_rate="1e-3"),
             "adamw: learning_rate must be a number or a schedule, got '1e-3'",
         ),
-        (lambda: ev3x.Optimizer("adamw", learning_rate=NAN), "adamw: learning_rate must be a finite number, got nan"),
+        (
+            lambda: ev3x.Optimizer("adamw", learning_rate=NAN),
+            "adamw: learning_rate must be a finite number (up to 3.4e38, as float32), got nan",
+        ),
         (lambda: ev3x.Optimizer("sgd", **RATE, momentum="0.9"), "sgd: momentum must be a number, got '0.9'"),
         (lambda: ev3x.Optimizer("sgd", **RATE, nesterov="yes"), "sgd: nesterov must be true or false, got 'yes'"),
         (
@@ -129,7 +133,7 @@ METRIC, RATE = {"name": "m", "fn": len}, {"learning_rate": 0.1}
         (lambda: ev3x.metrics.Constant("1"), "Constant: value must be a number, got '1'"),
         (lambda: methods.ev3(["xent"], [toys.sgd()], examples=NAN), "ev3: examples must be an integer, got nan"),
         (lambda: MeanBounds(block=2**31), "MeanBounds: block: must be less than 2147483648, got 2147483648"),
-        (lambda: MeanBounds(z=1e39), "MeanBounds: z: must be a number up to 3.4e38 (float32), got 1e+39"),
+        (lambda: MeanBounds(z=1e39), "MeanBounds: z: must be a finite number (up to 3.4e38, as float32), got 1e+39"),
         (lambda: MeanBounds(z=NAN), "MeanBounds: z: must be a finite number, got nan"),
     ],
 )
@@ -148,15 +152,91 @@ def test_options_that_are_no_numbers_may_be_strings():
     assert dict(ev3x.Rule(mine, kind="x", rate=1).options) == {"kind": "x", "rate": 1}
 
 
+ARRAYS = ev3x.Arrays({"x": np.zeros((40, 2)), "y": np.zeros(40)})
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: ev3x.Metric(**METRIC, low=10**400), "metric 'm': low must be a finite number"),
+        (lambda: ev3x.Limits(seconds=10**400), "limits: seconds must be a finite number"),
+        (lambda: ev3x.Metric(**METRIC, low=1e-45), "metric 'm': low must be 0, or at least 1.2e-38 from it"),
+        (lambda: ev3x.Metric(**METRIC, low=0.1, high=0.1 + 1e-12), "metric 'm': low and high must differ as float32"),
+        (lambda: ev3x.Metric(**METRIC, low=0.0, high=1.0, margin=1.0), "margin must be below high - low"),
+        (lambda: ev3x.Metric(**METRIC, binary=True, low=3.0), "the values of a binary metric are from 0 to 1"),
+        (lambda: ev3x.Range("x", -3e38, 3e38), "range 'x': the distance from low to high must be a finite number"),
+        (lambda: ev3x.Range("x", 1, 1 + 1e-12), "range 'x': low and high must differ as float32"),
+        (lambda: np.ones(2) * ev3x.Loss("kl"), "the factor of a loss must be a number, got array([1., 1.])"),
+        (lambda: ev3x.Loss("kl") + 3, "unsupported operand"),
+        (lambda: ev3x.Loss((Term("kl"),), weight=2.0), "has their weights and hyperparameters, got weight besides"),
+        (lambda: Term("kl", 1.0, {"t": 1.0}), "loss 'kl': hypers must be pairs (name, number)"),
+        (lambda: ev3x.Optimizer("sgd", learning_rate=10**39), "sgd: learning_rate must be a finite number"),
+        (lambda: ev3x.Optimizer("adam", **RATE, mu_dtype="x"), "adam: cannot be built: TypeError: data type 'x'"),
+        (lambda: ev3x.Optimizer(lambda: 3), "<lambda>: must return an optimizer, which has `init` and `update`, got 3"),
+        (lambda: ev3x.Optimizer(int), "int: must return an optimizer"),
+        (
+            lambda: ev3x.Rule(optax.linear_schedule, init_value=1.0, end_value=0.0, transition_steps=2.5),
+            "linear_schedule: transition_steps must be an integer, got 2.5",
+        ),
+        (lambda: toys.evolver(weights=((["error"], 1.0),)), "weights: each name must be a string"),
+        (lambda: ev3x.Layout.build({3: 1}), "unknown option 3; known: chunk, score_chunk"),
+        (lambda: toys.evolver(layout=3), "`layout` must be an instance of Layout, got 3"),
+        (
+            lambda: toys.evolver(task=toys.Toy),
+            "`task` must be an instance of Task, got <class 'toys.Toy'>: write Toy(...)",
+        ),
+        (lambda: ev3x.Evolver(toys.Toy(), None, toys.splits()), "`method` must be an instance of Method, got None"),
+        (lambda: ev3x.Data(None, ARRAYS), "data: `splits` must be Splits(...) or Feed(...), got None"),
+        (lambda: ev3x.Data(toys.splits(), 4), "data: `test` must be an instance of Arrays, got 4"),
+    ],
+)
+def test_what_means_nothing_to_the_program_is_refused_before_it(build, text):
+    assert text in told(build)
+
+
+@pytest.mark.parametrize(
+    ("explore", "text"),
+    [
+        (ev3x.Explore(ev3x.Arrays({"x": np.array(["a", "b"] * 20)})), "['x'] of `explore` must hold numbers or bools"),
+        (ev3x.Explore(ev3x.Arrays({"x": np.array([None] * 40)})), "['x'] of `explore` must hold numbers or bools"),
+        (ev3x.Explore(ev3x.Generated(3, toys.make)), "`key` of `explore` must be a key, as jax.random.key(0), got 3"),
+        (ev3x.Explore(ev3x.Generated(np.zeros(2, np.uint32), "make")), "`make` of `explore` must be a function"),
+        (ev3x.Explore(ARRAYS, teachers={"t": toys.Toy()}), "teacher 't' of explore must be a Teacher(...)"),
+        (ev3x.Explore(ARRAYS, teachers=[3]), "`teachers` of explore must be a mapping"),
+        (ev3x.Varied(ARRAYS, vary=3), "`vary` of explore must be a function of a key and a batch, got 3"),
+    ],
+)
+def test_a_split_that_cannot_be_read_is_refused_by_its_part(explore, text):
+    assert text in told(toys.splits(explore=explore).check)
+
+
+def test_a_range_in_a_table_has_the_name_that_the_table_gives_it():
+    assert ev3x.Ranges._parse({"b": ev3x.Range("a", 1, 2)}) == (ev3x.Range("b", 1, 2),)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("x = " + "[" * 2000 + "]" * 2000, "my.toml:1: not TOML: values are nested deeper than 50 levels"),
+        (".".join("a" * 500) + " = 1", "my.toml:1: not TOML: values are nested deeper than 50 levels"),
+        ("seed = " + "9" * 5000, "my.toml:1: not TOML: Exceeds the limit (4300 digits)"),
+        ("rounds = 1\npropose = 3", "my.toml:2: propose: must be a list of tables"),
+        (
+            "rounds = 1\nconfirm.use = 'betting'\nconfirm.level = 1e-46",
+            "my.toml:3: confirm.level: must be 0, or at least",
+        ),
+        ("rounds = 1\n[plugins]\nenable = ['a b']", "my.toml:3: plugins.enable[0]: must name a distribution"),
+        ("rounds = 1\n[plugins]\nrequire = ['ev3x[extra]']", "my.toml:3: plugins.require[0]: must be a distribution"),
+        (
+            "rounds = 1\n[plugins]\nrequire = ['ev3x @ file:///x']",
+            "my.toml:3: plugins.require[0]: must be a distribution",
+        ),
         ("rounds = 1\ntarget = nan", "my.toml:2: target: must be a finite number, got nan"),
         ("rounds = 1\n[select]\nuse = 'mean_bounds'\nz = nan", "my.toml:4: select.z: must be a finite number, got nan"),
         ("seconds = nan", "my.toml:1: seconds: "),
         (
             "rounds = 1\nweights = { accuracy = inf }",
-            "my.toml:2: weights.accuracy: accuracy must be a finite number, got inf",
+            "my.toml:2: weights.accuracy: accuracy must be a finite number (up to 3.4e38, as float32), got inf",
         ),
         (
             "rounds = 1\n[[propose]]\nuse = 'trajectories'\nlosses = ['kl']\noptimizers = [\n"
@@ -253,7 +333,10 @@ ERROR = ev3x.Metric("error", toys.right)
             ).init(ev3x.Site(toys.Toy()), jax.random.key(0), None),
             "range 'temperature' names an option of the optimizer and a hyperparameter of the task",
         ),
-        (lambda: Paired(guards={1: 0.5, "1": 0.1}), "Paired: guards: each name must be a string, got 1"),
+        (
+            lambda: Paired(guards={1: 0.5, "1": 0.1}),
+            "Paired: guards: each name must be a string that is not empty, got 1",
+        ),
         (lambda: Paired(guards=(("a", 0.5), ("a", 0.1))), "Paired: guards: names something twice"),
         (lambda: Paired(claims=("a", "a")), "Paired: claims: names 'a' twice, got ('a', 'a')"),
         (lambda: Pareto(metrics=["a", "b", "a"]), "Pareto: metrics: names 'a' twice"),
@@ -353,9 +436,23 @@ def test_a_value_without_a_hash_is_told():
     assert "Made: scales: must be a value that has a hash" in told(made(Wild), Wild(len))
 
 
+class Picky(optimizers.Named):
+    """A value of a plugin, whose own check raises what Python raises."""
+
+    EXAMPLE = "a picky one"
+
+    def __init__(self, name, **options):
+        raise TypeError("no name will do")
+
+    def to_config(self):
+        return {}
+
+
 def test_an_error_of_a_values_own_check_is_told_at_its_option():
+    fault = component._checked(made(Picky), "scales", "kl")[1][0]
+    assert str(fault) == "scales: no name will do, got 'kl'"
     assert str(component._checked(made(ev3x.Loss), "scales", {"name": "kl", 1: 2})[1][0]) == (
-        "scales: keywords must be strings, got {'name': 'kl', 1: 2}"
+        "scales: must be a loss such as { name = \"kl\", temperature = 1.0 }, got {'name': 'kl', 1: 2}"
     )
     assert str(component._checked(made(tuple[int, ...]), "scales", 3)[1][0]) == "scales: must be a list, got 3"
 

@@ -20,17 +20,18 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why each round of a run ended as it did, in words and figures."""
-    from ..run.directory import read
+    from ..run.directory import as_written, read
     from ..run.explain import of_round, overview
 
     rows, summary = read(directory)
-    found = overview(rows, summary) if round_ is None else of_round(rows, round_)
-    if as_json:
-        out(json_text(found))
-    elif round_ is None:
-        _overview(found)
-    else:
-        _round(found)
+    with as_written(directory):
+        found = overview(rows, summary) if round_ is None else of_round(rows, round_)
+        if as_json:
+            out(json_text(found))
+        elif round_ is None:
+            _overview(found)
+        else:
+            _round(found)
 
 
 def _overview(found: dict[str, Any]) -> None:

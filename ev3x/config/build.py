@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import jax
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 from ..component import Component, Fault, OptionError, unknown
 from ..core import contract
@@ -142,10 +142,7 @@ class Builder:
 
     def _require(self, text: str) -> None:
         """Loads the plugins of a distribution; raises PluginError when there are none, or not in that version."""
-        try:
-            wanted = Requirement(text)
-        except InvalidRequirement as error:
-            raise PluginError(f"must be a distribution such as 'ev3x-evograd>=0.1', got {text!r}: {error}") from error
+        wanted = Requirement(text)
         found = self.host.index.of(wanted.name)
         if not found:
             raise PluginError(f"{wanted.name} is not installed, or brings no plugin; pip install {text!r}")
@@ -254,7 +251,7 @@ class Builder:
         """For a task other than the default one, give default proposers the losses that the task has."""
         if task is None or "propose" not in self.source.defaulted:
             return
-        for i, table in enumerate(self.tree["propose"]):
+        for i, table in enumerate(self.tree["propose"] if isinstance(self.tree["propose"], list) else ()):
             if any(path[:1] == ("propose",) and path[2:] in ((), ("losses",)) for path in self.changed):
                 continue
             self.tree["propose"][i]["losses"] = losses.known(task, table["losses"])

@@ -11,6 +11,7 @@ from ..component import unknown
 from ..text import shown
 from .toml_lines import Path
 
+DEEPEST = 50
 # Sections and the roles of their components: those with one component, and those with a list.
 ONE = {"task": "task", "select": "assessor", "confirm": "assessor", "budget": "budget"}
 MANY = {"propose": "proposer", "adapt": "adapter", "observe": "observer"}
@@ -39,7 +40,36 @@ class Override:
         origin = f"--set {shown(text)}"
         if not equals or not all(path.strip().split(".")):
             raise ConfigError([f"{origin}: must be option=value, such as confirm.level=0.01"])
+        if path.count(".") >= DEEPEST:
+            raise ConfigError([f"{origin}: its option is nested deeper than {DEEPEST} levels"])
         return cls(origin, path.strip(), _value(origin, raw.strip()))
+
+
+def loads(text: str) -> dict[str, Any]:
+    """What this TOML text holds; TOMLDecodeError also for values nested too deep and numbers too long for Python."""
+    try:
+        tree = tomllib.loads(text)
+        if _too_deep(tree):
+            raise RecursionError
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise tomllib.TOMLDecodeError(f"values are nested deeper than {DEEPEST} levels") from None
+    except ValueError as error:
+        raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from error
+    return tree
+
+
+def _too_deep(tree: dict[str, Any]) -> bool:
+    """Whether values are nested so deep that functions which go into them would."""
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]
+    return bool(level)
 
 
 def apply(tree: dict[str, Any], override: Override) -> Path:
@@ -94,7 +124,7 @@ def _step(node: Any, part: str, path: Path, override: Override) -> str | int:
 
 def _value(origin: str, raw: str) -> object:
     try:
-        values = tomllib.loads(f"value = {raw}\n")
+        values = loads(f"value = {raw}\n")
     except tomllib.TOMLDecodeError as error:
         if not raw or raw[0] in "[{\"'" or "\n" in raw:
             raise ConfigError([f"{origin}: {raw!r} is not a TOML value: {error}"]) from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Annotated
 
 from annotated_types import Ge, Gt
+from packaging.requirements import InvalidRequirement, Requirement
 from typing_extensions import Doc
 
 from ..component import Component, Count, Fault, Names, Real, Seconds, Seed
@@ -53,3 +55,23 @@ class Plugins(Component):
     enable: Annotated[Names | None, Doc("only these; not set: all that are allowed")] = None
     disable: Annotated[Names, Doc("all but these")] = ()
     require: Annotated[Names, Doc("these must be there and load, such as ev3x-evograd>=0.1")] = ()
+
+    def check(self) -> list[Fault]:
+        """A fault for each name that no distribution can have, and for requirements that say more than versions."""
+        faults = [
+            Fault((option, i), f"must name a distribution, as pip calls it, got {name!r}")
+            for option in ("enable", "disable")
+            for i, name in enumerate(getattr(self, option) or ())
+            if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", name, re.ASCII)
+        ]
+        for i, text in enumerate(self.require):
+            try:
+                wanted = Requirement(text)
+            except InvalidRequirement as error:
+                said = f"got {text!r}: {str(error).partition(chr(10))[0]}"
+            else:
+                more = wanted.url or wanted.extras or wanted.marker
+                said = f"with versions alone, got {text!r}" if more else ""
+            if said:
+                faults.append(Fault(("require", i), f"must be a distribution such as 'ev3x-evograd>=0.1', {said}"))
+        return faults

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .override import MANY, ONE, ConfigError, named
+from .override import MANY, ONE, ConfigError, loads, named
 from .toml_lines import Path as Key
 from .toml_lines import locate
 
@@ -36,10 +36,10 @@ def parse(text: str, name: str) -> Document:
     """The document of this TOML text, with or without a byte order mark."""
     text = text.removeprefix("\ufeff")
     try:
-        tree = tomllib.loads(text)
+        tree = loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        line = found.group(1) if found and found.group(1) else str(text.count("\n") + 1)
+        line = found.group(1) if found and found.group(1) else str(text.count("\n") + 1 if found else 1)
         raise ConfigError([f"{name}:{line}: not TOML: {error}"]) from error
     tree = {section: named(section, value) for section, value in tree.items()}
     return Document(name, tree, {path: (line, f"{name}:{line}") for path, line in locate(text).items()})

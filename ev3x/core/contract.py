@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ..values import twice
+from ..values import short, twice
 from .types import Array, Assessment, Candidates, Decision, Variables
 
 _Field = tuple[str, tuple[int, ...]]
@@ -54,6 +55,13 @@ class BoundaryError(ValueError):
         self.who = who
 
 
+def instance(what: str, got: object, kind: type) -> None:
+    """Raises TypeError unless what was given is an instance of this kind; a class alone is told to be called."""
+    if not isinstance(got, kind):
+        call = f": write {got.__name__}(...)" if isinstance(got, type) and issubclass(got, kind) else ""
+        raise TypeError(f"{what} must be an instance of {kind.__name__}, got {short(got)}{call}")
+
+
 def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:
     """What the method returned, if it is of this kind."""
     if not isinstance(got, kind):
@@ -65,7 +73,7 @@ def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:
 def pair(who: Who, method: str, got: Any, first: str, second: str) -> tuple[Any, Any]:
     """The pair that a method returned, neither part checked yet."""
     if not isinstance(got, tuple) or len(got) != 2:
-        text = f"{method} must return {first} and {second}, got {_described(got)}"
+        text = f"{method} must return {first} and {second}, got {described(got)}"
         raise BoundaryError(who, method, text, "return both as a tuple")
     return got
 
@@ -75,17 +83,42 @@ def names(who: Who, got: Any) -> tuple[str, ...]:
     if not isinstance(got, tuple | list) or not all(isinstance(name, str) for name in got):
         text = f"labels must return a tuple of strings, one for each candidate, got {got!r}"
         raise BoundaryError(who, "labels", text, "name every candidate: their number is K")
+    if not all(name.strip() for name in got):
+        text = f"labels must give every candidate a name with something in it, got {got!r}"
+        raise BoundaryError(who, "labels", text, "say what distinguishes it")
     if again := twice(got):
         text = f"labels must give every candidate a name of its own, got {', '.join(map(repr, again))} more than once"
         raise BoundaryError(who, "labels", text, "tell those that differ apart, and leave out those that do not")
     return tuple(got)
 
 
+def listed(who: Who, method: str, got: Any, of: str) -> tuple[Any, ...]:
+    """The entries that a property returned as a tuple or a list; a string would be taken apart into letters."""
+    if not isinstance(got, tuple | list):
+        do = "make it a property" if inspect.ismethod(got) else "write (one,) for a single one"
+        raise BoundaryError(who, method, f"{method} must be a tuple of {of}, got {_type(got)}", do)
+    return tuple(got)
+
+
+def arrays(who: Who, method: str, got: Any, what: str) -> Any:
+    """The pytree that a method returned, if its leaves are arrays or numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(got):
+        if not _numeric(leaf):
+            text = f"{what}{jax.tree_util.keystr(path)} must be an array or a number, got {_type(leaf)}"
+            raise BoundaryError(who, method, text, "keep texts, functions and objects in the component, as options")
+    return got
+
+
+def real(got: Any) -> bool:
+    """Whether this is an array of real numbers or bools, or one number."""
+    return _numeric(got) and any(jnp.issubdtype(jnp.result_type(got), kind) for kind in _KINDS.values())
+
+
 def number(who: Who, method: str, got: Any, kind: str) -> Any:
     """The scalar of this kind (f, i or b) that a method returned."""
     if not _is(got, kind, ()):
         wanted = {"f": "a float", "i": "an integer", "b": "a bool"}[kind]
-        text = f"{method} must return {wanted} of shape (), got {_described(got)}"
+        text = f"{method} must return {wanted} of shape (), got {described(got)}"
         raise BoundaryError(who, method, text, "reduce it to one number, and cast with .astype")
     return got
 
@@ -95,7 +128,7 @@ def ledger(who: Who, got: Any) -> dict[str, Array]:
     returned(who, "account", got, dict, "return a dict of scalars by name, {} for none")
     for name, figure in got.items():
         if not isinstance(name, str) or not _numeric(figure) or jnp.shape(figure) != ():
-            text = f"account must return scalars by name, got {name!r}: {_described(figure)}"
+            text = f"account must return scalars by name, got {name!r}: {described(figure)}"
             raise BoundaryError(who, "account", text, "give every figure a name and the shape ()")
     return dict(got)
 
@@ -157,14 +190,14 @@ def matched(label: str, made: Any, current: Variables, k: int, kind: type | None
             )
             raise BoundaryError(who, "propose", text, _about_candidates(who, k, want, have))
     if not _is(made.eligible, "b", (k,)):
-        text = f"eligible must be bools of shape ({k},), got {_described(made.eligible)}"
+        text = f"eligible must be bools of shape ({k},), got {described(made.eligible)}"
         raise BoundaryError(who, "propose", text, f"give one for each candidate; {_named(who, k)}")
     if not _is(made.steps, "i", ()):
-        text = f"steps must be an integer of shape (), got {_described(made.steps)}"
+        text = f"steps must be an integer of shape (), got {described(made.steps)}"
         raise BoundaryError(who, "propose", text, "count the gradient steps of all candidates: jnp.int32(...)")
     for name, note in made.notes.items():
         if not _numeric(note) or jnp.shape(note)[:1] != (k,):
-            text = f"note {name!r} must have a leading axis of {k}, got {_described(note)}"
+            text = f"note {name!r} must have a leading axis of {k}, got {described(note)}"
             raise BoundaryError(who, "propose", text, f"note one entry for each candidate; {_named(who, k)}")
     return made
 
@@ -196,7 +229,7 @@ def _check(who: Who, method: str, what: str, got: Any, fields: Mapping[str, _Fie
     for name, (kind, shape) in fields.items():
         value: Array = getattr(got, name)
         if not _is(value, kind, shape):
-            text = f"{what}.{name} must be {_WORDS[kind]} of shape {shape}, got {_described(value)}"
+            text = f"{what}.{name} must be {_WORDS[kind]} of shape {shape}, got {described(value)}"
             raise BoundaryError(who, method, text, do)
 
 
@@ -206,12 +239,16 @@ def _is(value: Any, kind: str, shape: tuple[int, ...]) -> bool:
 
 
 def _numeric(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or (hasattr(value, "shape") and hasattr(value, "dtype"))
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        return isinstance(value, bool | int | float)
+    return not isinstance(value, np.ndarray) or value.dtype.kind not in "OSUMm"  # objects, texts, dates
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Dtype and shape of an array, or the type of anything else."""
-    return f"{jnp.result_type(value)} of shape {jnp.shape(value)}" if _numeric(value) else _type(value)
+    if _numeric(value):
+        return f"{jnp.result_type(value)} of shape {jnp.shape(value)}"
+    return f"{_type(value)} of {value.dtype}" if hasattr(value, "dtype") else _type(value)
 
 
 def _type(got: Any) -> str:

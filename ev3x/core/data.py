@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..values import flag, integer
+from ..values import flag, integer, short
 from .types import Array, Batch
 
 
@@ -240,8 +240,11 @@ class Splits:
         for name, source in sources.items():
             _check_source(name, source)
         flag("splits: `reuse` of decide", self.decide.reuse)
+        if not isinstance(self.decide.first, jax.Array):
+            integer("splits: `first` of decide", self.decide.first, least=0)
         for name, split in trained.items():
             integer(f"splits: {name} batch_size", split.batch_size)
+            _check_explored(name, split)
             if isinstance(split.source, Arrays) and split.batch_size > split.source.size:
                 raise ValueError(
                     f"splits: {name} batch_size is {split.batch_size} but there are only {split.source.size} examples"
@@ -286,7 +289,15 @@ def _check_source(name: str, source: Source) -> None:
             f"a stream stands in Feed({name.partition('.')[0]}=Stream(...), ...), which takes the place of Splits(...)"
         )
     if isinstance(source, Generated):
+        if not callable(source.make):
+            raise TypeError(f"splits: `make` of `{name}` must be a function of a key and n, got {short(source.make)}")
+        if not _is_key(source.key):
+            raise TypeError(f"splits: `key` of `{name}` must be a key, as jax.random.key(0), got {short(source.key)}")
         return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(source.tree):
+        if not isinstance(leaf, jax.Array) and (kind := np.asarray(leaf).dtype).kind in "OSUMm":
+            where = jax.tree_util.keystr(path)
+            raise TypeError(f"splits: {where} of `{name}` must hold numbers or bools, got {kind}: encode it first")
     lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(source.tree)}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(
@@ -294,6 +305,28 @@ def _check_source(name: str, source: Source) -> None:
         )
     if lengths == {0}:
         raise ValueError(f"splits: `{name}` is empty")
+
+
+def _is_key(value: Any) -> bool:
+    """Whether this is one key of JAX, of either form, or several."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not isinstance(value, jax.Array | np.ndarray):
+        return False
+    return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key)) or (dtype == np.uint32 and value.shape == (2,))
+
+
+def _check_explored(name: str, split: Explore) -> None:
+    """Raises for teachers and functions that are none; they would fail inside the compiled program."""
+    if not isinstance(split.teachers, Mapping):
+        text = f"must be a mapping {{name: Teacher(...)}}, got {short(split.teachers)}"
+        raise TypeError(f"splits: `teachers` of {name} {text}")
+    for entry, of in split.teachers.items():
+        for teacher in of if isinstance(of, tuple) and of else (of,):
+            if not isinstance(teacher, Teacher):
+                text = f"must be a Teacher(...) or a tuple of them, got {short(teacher)}"
+                raise TypeError(f"splits: teacher {entry!r} of {name} {text}")
+    if isinstance(split, Varied) and not callable(split.vary):
+        raise TypeError(f"splits: `vary` of {name} must be a function of a key and a batch, got {short(split.vary)}")
 
 
 def _check_disjoint(sources: dict[str, Source]) -> None:

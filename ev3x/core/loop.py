@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -69,10 +69,15 @@ def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
         round=jnp.int32(0),
         spent=jnp.int32(0),
         model=Model(current=current, incumbent=jax.tree.map(jnp.array, current), aims=first),
-        proposers={n: p.init(site, named(key, n + "/init"), current) for n, p in method.proposers},
-        adapters={n: a.init(site, plan.task.metrics) for n, a in method.adapters},
-        budget=method.budget.init(),
+        proposers={n: _begun(n, "proposer", p, site, named(key, n + "/init"), current) for n, p in method.proposers},
+        adapters={n: _begun(n, "adapter", a, site, plan.task.metrics) for n, a in method.adapters},
+        budget=_begun("budget", "", method.budget),
     )
+
+
+def _begun(label: str, role: str, component: Any, *given: Any) -> PyTree:
+    """The first state of a component, a pytree of arrays."""
+    return contract.arrays(contract.Who(label, role, type(component)), "init", component.init(*given), "state")
 
 
 @functools.partial(jax.jit, static_argnames="plan")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pydantic_core
 
 from ..component import unknown
-from ..values import FLOAT32, plain
+from ..values import checked_name, number
 from .task import Metric
 
 if TYPE_CHECKING:
@@ -31,21 +31,16 @@ class Amounts(tuple[tuple[str, float], ...]):
     @classmethod
     def parse(cls, value: Any) -> Self:
         """The amounts that a mapping, or a tuple of pairs, holds; ValueError says what is wrong with one."""
-        if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
-            if len(dict(value)) < len(value):
-                raise ValueError(f"names something twice: {value!r}")
-            value = dict(value)
-        if not isinstance(value, Mapping):
+        pairs = tuple(value.items()) if isinstance(value, Mapping) else value
+        if not isinstance(pairs, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
             raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
-        value = {name: plain(number) for name, number in value.items()}
-        for name, number in value.items():
-            if not isinstance(name, str):
-                raise ValueError(f"each name must be a string, got {name!r}")
-            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= FLOAT32:
-                raise ValueError(f"{name} must be a finite number, got {number!r}")
-            if number < 0:
-                raise ValueError(f"{name} must be at least 0, got {number!r}")
-        return cls(sorted((name, float(number)) for name, number in value.items()))
+        amounts = {checked_name("each name", name): number(name, amount) for name, amount in pairs}
+        if len(amounts) < len(pairs):
+            raise ValueError(f"names something twice: {value!r}")
+        for name, amount in amounts.items():
+            if amount < 0:
+                raise ValueError(f"{name} must be at least 0, got {amount!r}")
+        return cls(sorted((name, float(amount)) for name, amount in amounts.items()))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> pydantic_core.CoreSchema:

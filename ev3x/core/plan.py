@@ -55,8 +55,7 @@ class Method:
             ("confirm", confirm, Assessor),
             ("budget", budget, Budget),
         ):
-            if not isinstance(component, kind):
-                raise TypeError(f"method: `{role}` must be an instance of {kind.__name__}, got {component!r}")
+            contract.instance(f"method: `{role}`", component, kind)
             object.__setattr__(self, role, component)
         object.__setattr__(self, "proposers", _labelled("proposers", proposers, Proposer))
         object.__setattr__(self, "adapters", _labelled("adapters", adapters, Adapter))
@@ -101,6 +100,10 @@ class Plan:
     layout: Layout = Layout()
     champion: Task | None = None
     native: native.Mode = "auto"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("task", Task), ("method", Method), ("layout", Layout)):
+            contract.instance(f"`{name}`", getattr(self, name), kind)
 
     @property
     def site(self) -> Site:
@@ -182,6 +185,5 @@ def _labelled(role: str, components: Any, kind: type) -> tuple[tuple[str, Any], 
         kinds = "; ".join(f"{n!r} for {', '.join(type(c).__qualname__ for m, c in pairs if m == n)}" for n in twice)
         raise ValueError(f"method: {role} need different labels, got {names} ({kinds}); give pairs (label, component)")
     for name, component in pairs:
-        if not isinstance(component, kind):
-            raise TypeError(f"method: {role} {name!r} must be an instance of {kind.__name__}, got {component!r}")
+        contract.instance(f"method: {role} {name!r}", component, kind)
     return pairs

@@ -88,6 +88,9 @@ def check_needs(label: str, proposer: Proposer, task: Task, explore: Explore) ->
         "hypers": not task.hypers and "hyperparameters: a task that declares `hypers`",
         "x64": jnp.result_type(float) != jnp.float64 and "64-bit types: jax.config.update('jax_enable_x64', True)",
     }
+    if not isinstance(proposer.needs, set | frozenset) or not proposer.needs <= lacks.keys():
+        known = ", ".join(map(repr, lacks))
+        raise ValueError(f"proposer {label!r}: `needs` must be a set of {known}, got {proposer.needs!r}")
     for need in sorted(proposer.needs):
         if lacks[need]:
             raise ValueError(f"proposer {label!r} needs {lacks[need]}")

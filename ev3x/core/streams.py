@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,7 +56,10 @@ class Stream:
         self.batches = integer("Stream: batches", batches)
         self._source = source
         self._count = 0
-        self._iterator: Iterator[Batch] = iter(source() if _is_factory(source) else source)  # type: ignore[arg-type,operator]
+        fresh = source() if _is_factory(source) else source  # type: ignore[operator]
+        if not isinstance(fresh, Iterable):
+            raise TypeError(f"Stream: `source` must return an iterator over batches, got {type(fresh).__name__}")
+        self._iterator: Iterator[Batch] = iter(fresh)
 
     def take(self, name: str) -> Batch:
         """The next block: its batches in one pytree of arrays, in order."""
@@ -69,7 +72,14 @@ class Stream:
             except Exception as error:
                 raise StreamFault(f"the {name} stream raised after {self._count} batches: {error!r}") from error
             self._count += 1
-        return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x]), *parts)
+        try:
+            block = jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x]), *parts)
+            if {leaf.dtype.kind in "OSUMm" for leaf in jax.tree.leaves(block)} != {False}:
+                raise ValueError(f"got {parts[0]!r}")
+        except ValueError as error:
+            text = "must give batches alike, pytrees of arrays of numbers with a leading axis of examples"
+            raise StreamFault(f"the {name} stream {text}: {error}") from error
+        return block
 
     def position(self) -> np.ndarray[Any, Any]:
         """The position of the stream, as bytes: u8[...]."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
-from ..values import checked_name, different, flag, number
+from ..values import apart32, checked_name, different, flag, number, short
 from . import contract
 from .data import Arrays, Assess, Decide, Explore, Splits
 from .streams import Feed
@@ -57,10 +57,13 @@ class Metric:
             raise ValueError(f"metric {self.name!r}: a set-level metric cannot be binary")
         if self.constant and (self.binary or self.kind == "set"):
             raise ValueError(f"metric {self.name!r}: what is constant can be neither binary nor set-level")
-        if not self.low < self.high:
-            raise ValueError(f"metric {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
-        if self.margin < 0:
-            raise ValueError(f"metric {self.name!r}: margin must not be negative, got {self.margin}")
+        apart32(f"metric {self.name!r}", self.low, self.high)
+        if not 0 <= self.margin < self.high - self.low:
+            text = "not be negative" if self.margin < 0 else "be below high - low, or no difference matters"
+            raise ValueError(f"metric {self.name!r}: margin must {text}, got {self.margin}")
+        if self.binary and (self.low, self.high) not in ((-np.inf, np.inf), (0, 1)):
+            got = f"got [{self.low}, {self.high}]: leave out low and high"
+            raise ValueError(f"metric {self.name!r}: the values of a binary metric are from 0 to 1, {got}")
         if self.binary:
             object.__setattr__(self, "low", 0.0)
             object.__setattr__(self, "high", 1.0)
@@ -89,7 +92,7 @@ class Metric:
         predictions, batch = jax.tree.map(np.asarray, (predictions, batch))
         shape = (_length(batch),) if self.kind == "example" else ()
         try:
-            return np.asarray(self._checked(self.fn(predictions, batch), shape), np.float32)
+            return np.asarray(self._checked(np.asarray(self.fn(predictions, batch)), shape), np.float32)
         except Exception as error:  # XLA passes on the text and the places of the last exception, nothing else
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise MetricError(f"{self._of(task)}: {said}").with_traceback(error.__traceback__) from error
@@ -98,8 +101,11 @@ class Metric:
         return f"metric {self.name!r}" + (f" of the task {task}" if task else "")
 
     def _checked(self, value: Any, shape: tuple[int, ...]) -> Any:
+        wanted = "one value per example" if self.kind == "example" else "one number for the whole set"
+        if not contract.real(value):
+            got = contract.described(value)
+            raise ValueError(f"metric {self.name!r} must return {wanted}, as an array of numbers or bools, got {got}")
         if np.shape(value) != shape:
-            wanted = "one value per example" if self.kind == "example" else "one number for the whole set"
             hint = " (or declare it with kind='set')" if self.kind == "example" and np.shape(value) == () else ""
             raise ValueError(
                 f"metric {self.name!r} must return {wanted}: expected shape {shape}, got {np.shape(value)}{hint}"
@@ -218,14 +224,25 @@ def make_task(
     A loss takes predictions and batch and returns f32[n]. For batch statistics, hyperparameters or randomness in a
     loss, subclass `Task`.
     """
-    functions = tuple(_Loss(name, fn) for name, fn in losses.items())
+    if not isinstance(losses, Mapping) or not isinstance(metrics, list | tuple):
+        got = f"losses {short(losses)} and metrics {short(metrics)}"
+        raise TypeError(f"make_task: must have losses as {{name: function}} and a list of metrics, got {got}")
+    for name, fn in {"init": init, "apply": apply, **losses}.items():
+        if not callable(fn):
+            raise TypeError(f"make_task: {name} must be a function, got {short(fn)}")
+    functions = tuple(_Loss(checked_name("the name of a loss", name), fn) for name, fn in losses.items())
     return _FunctionTask(_Model(init, apply), functions, tuple(metrics))
 
 
 def check_names(task: Task) -> None:
     """Raises ValueError when two metrics, losses or growths of the task have one name, or when there is no metric."""
     who = contract.Who("task", kind=type(task))
-    for metric in task.metrics:
+    for name in ("losses", "growths"):
+        contract.listed(who, name, getattr(task, name), "names")
+    contract.returned(who, "hypers", task.hypers, Mapping, "return {name: default}, {} for none")
+    different(f"the hyperparameters of {type(task).__name__}", list(task.hypers))
+    contract.arrays(who, "hypers", dict(task.hypers), "hypers")
+    for metric in contract.listed(who, "metrics", task.metrics, "ev3x.Metric(...)"):
         contract.returned(who, "metrics", metric, Metric, "list records: ev3x.Metric(name, function)")
     if not task.metrics:
         raise ValueError("the task has no metrics: at least one is needed to compare candidates")
@@ -252,10 +269,12 @@ def weigh(task: Task, batch: Batch, mask: Array | None) -> Array | None:
     """The weights f32[M, n] of a block, None when all are equal; a set-level value counts once a block."""
     n = _length(batch)
     weights = task.weigh(batch)
-    if weights is not None and np.shape(weights) != (n,):
-        who, name = contract.Who("task", kind=type(task)), type(task).__name__
-        text = f"{name}.weigh must return one weight per example: expected ({n},), got {np.shape(weights)}"
+    if weights is not None and not (contract.real(weights) and np.shape(weights) == (n,)):
+        who = contract.Who("task", kind=type(task))
+        got = np.shape(weights) if contract.real(weights) else contract.described(weights)
+        text = f"{type(task).__name__}.weigh must return one weight per example: expected ({n},), got {got}"
         raise contract.BoundaryError(who, "weigh", text, "keep the axis of examples, or return None for equal weights")
+    weights = None if weights is None else jnp.asarray(weights, jnp.float32)
     if mask is not None:
         weights = mask if weights is None else weights * mask
     kinds = [m.kind for m in task.metrics]
@@ -277,6 +296,12 @@ class Data:
     splits: Splits | Feed
     test: Arrays
     about: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.splits, Splits | Feed):
+            raise TypeError(f"data: `splits` must be Splits(...) or Feed(...), got {short(self.splits)}")
+        contract.instance("data: `test`", self.test, Arrays)
+        contract.instance("data: `about`", self.about, str)
 
     def fingerprint(self) -> str:
         """A digest of all examples and keys that are not streamed; a resumed run compares it with the saved one."""

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,8 @@ def _listed(result: Any) -> list[Any]:
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError("a hook returned a coroutine: hooks are called, not awaited")
+    if not isinstance(result, Iterable) or isinstance(result, str):
+        raise TypeError(f"a hook must return a list of its records, got {result!r}: return [...], or [] for none")
     return list(result)
 
 

@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 
 from ..core.types import PyTree, Record, State
 from ..text import shown, why
+from ..values import twice
 
 
 class CheckpointError(Exception):
@@ -154,17 +155,25 @@ def load(directory: Path) -> Saved | None:
     if not steps:
         return None
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
     try:
         with _quiet():
             options = ocp.CheckpointManagerOptions(read_only=True)
             with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
                 read = manager.restore(steps[-1], args=args)
     except Exception as error:
-        way = f"; delete {shown(directory / str(steps[-1]))} to go back to checkpoint {steps[-2]}" if steps[1:] else ""
         text = f"checkpoint {steps[-1]} in {shown(directory)} cannot be read: {_said(error)}"
         raise CheckpointError(text + way) from error
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], read.meta)
+
+
+def of_run(directory: Path) -> Saved | None:
+    """What `load` returns, of a run: with the data, versions and totals that a session wrote beside the state."""
+    saved = load(directory)
+    if saved and (lacking := sorted({"data", "versions", "totals"} - saved.meta.keys())):
+        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: it has no {', '.join(lacking)}")
+    return saved
 
 
 def _branch(path: str, homes: Mapping[str, str]) -> str:
@@ -177,21 +186,16 @@ def _branch(path: str, homes: Mapping[str, str]) -> str:
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
-    """Every leaf that is not empty, as a plain array, by path."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if np.size(leaf):
-            found[_name(path)] = _raw(leaf)
-    return found
+    """Every leaf that is not empty, as a plain array, by path; CheckpointError when two have the same."""
+    named = zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    return {name: _raw(leaf) for name, leaf in named if np.size(leaf)}
 
 
 def paths(tree: PyTree) -> list[str]:
     """The paths of all leaves, in order; CheckpointError when two are the same."""
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     if len(set(names)) < len(names):
-        raise CheckpointError(
-            f"two leaves of the state have the same path: {sorted(n for n in names if names.count(n) > 1)}"
-        )
+        raise CheckpointError(f"two leaves of the state have the same path: {twice(names)}; rename one of them")
     return names
 
 

@@ -26,7 +26,14 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jsonl", "summary.json", "checkpoints"
-_KEYS = frozenset({"round", "candidates", "winner", "verdict", "why", "promoted", "move", "confirm", "ledger", "calls"})
+_KEYS: dict[str, tuple[type, ...]] = {
+    "round": (int,),
+    "candidates": (list,),
+    "winner": (str, type(None)),
+    **dict.fromkeys(("verdict", "why", "move"), (str,)),
+    "promoted": (bool,),
+    **dict.fromkeys(("confirm", "ledger", "calls"), (dict,)),
+}
 
 
 class RunError(Exception):
@@ -123,22 +130,43 @@ def read(directory: Path) -> tuple[list[Row], Row]:
     for i, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if i == len(lines) and not line.endswith("\n"):  # a run that was killed while it wrote
                 break
             raise RunError(f"{path}:{i}: must be the row of a round in JSON: {error}") from error
-        if not isinstance(row, dict) or (lacking := sorted(_KEYS - row.keys())):
-            lacks = f"it lacks {', '.join(lacking)}" if isinstance(row, dict) else f"got {line.strip()[:40]}"
-            raise RunError(f"{path}:{i}: must be the row of a round, as this version of ev3x writes it: {lacks}")
+        if not isinstance(row, dict):
+            odd = f"got {line.strip()[:40]}"
+        elif lacking := sorted(_KEYS.keys() - row.keys()):
+            odd = f"it lacks {', '.join(lacking)}"
+        else:
+            odd = ", ".join(f"{key} is {row[key]!r:.40}" for key, kinds in _KEYS.items() if type(row[key]) not in kinds)
+        if odd:
+            raise RunError(f"{path}:{i}: must be the row of a round, as this version of ev3x writes it: {odd}")
         rows.append(row)
     if not rows:
         raise RunError(f"{shown(directory)} has no round yet: there is nothing to explain")
     path = directory / SUMMARY
     text = _text(path)
     try:
-        return rows, {} if text is None else json.loads(text)
-    except ValueError as error:
+        summary = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: must be the summary of a run in JSON: {error}") from error
+    if not isinstance(summary, dict):
+        raise RunError(f"{path}: must be the summary of a run, an object of JSON, got {text!r:.40}")
+    return rows, summary
+
+
+@contextmanager
+def as_written(directory: Path) -> Iterator[None]:
+    """Turns errors of the body about values deep inside of rows and summary into a RunError: others than ev3x wrote."""
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        files = f"{shown(directory / ROUNDS)} and {SUMMARY}"
+        raise RunError(
+            f"{files} must be as this version of ev3x writes them; something in them is not: {said}"
+        ) from error
 
 
 def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
@@ -181,7 +209,7 @@ def _text(path: Path) -> str | None:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

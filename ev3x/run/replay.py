@@ -17,7 +17,7 @@ from ..host.discovery import BUILTIN
 from ..ops import native
 from ..text import shown
 from .blame import blaming
-from .checkpoint import CheckpointError, load
+from .checkpoint import CheckpointError, of_run
 from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is, resuming
 from .rederive import Derivation, Difference, history
 from .rows import rows
@@ -44,7 +44,7 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     run or without a checkpoint, and CheckpointError where the records cannot come from this configuration.
     """
     check_run(directory)
-    saved = load(directory / CHECKPOINTS)
+    saved = of_run(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(
             f"{shown(directory)} ended before its first checkpoint, there is nothing to replay: "

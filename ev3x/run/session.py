@@ -17,9 +17,11 @@ import numpy as np
 
 from ..core import loop
 from ..core.adapt import TransformError
+from ..core.contract import Who, returned
 from ..core.data import Splits
 from ..core.observe import Progress, Row, RunInfo
 from ..core.streams import Feed, Position, StreamEnded, StreamFault
+from ..core.task import Data
 from ..core.types import Record, State
 from ..evolver import Evolver
 from ..host import lock
@@ -28,7 +30,7 @@ from ..ops import native
 from ..text import shown
 from . import limits
 from .blame import blaming, in_words
-from .checkpoint import CheckpointError, Checkpoints, Saved, load
+from .checkpoint import CheckpointError, Checkpoints, Saved, of_run
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -94,7 +96,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     check_run(directory)
     lock.agree(setup.plugins)
     with alone(directory):
-        saved = load(directory / CHECKPOINTS)
+        saved = of_run(directory / CHECKPOINTS)
         with _natively(setup), blaming(setup):
             session = _Session(setup, directory)
             if saved:
@@ -106,7 +108,8 @@ class _Session:
     def __init__(self, setup: Setup, directory: Path | None) -> None:
         """Finds everything that can be wrong with a run, before anything is trained or written."""
         self.setup, self.directory = setup, directory
-        self.data = setup.task.load(setup.seed)
+        loaded, task = setup.task.load(setup.seed), Who("task", kind=type(setup.task))
+        self.data: Data = returned(task, "load", loaded, Data, "return ev3x.Data(splits, test, about)")
         self.evolver = Evolver(setup.task, setup.method, self.data.splits, setup.layout, setup.native)
         self.rows: list[Row] = []
         self.alarm = Alarm(setup.whose)

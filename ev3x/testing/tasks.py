@@ -63,7 +63,7 @@ class TaskBench(RoundBench):
 
         def mean(params: PyTree) -> tuple[Array, PyTree]:
             said = component.loss(name, {**variables, "params": params}, batch, key, dict(component.hypers))
-            each, moved = contract.pair(self.who, "loss", said, "the loss of each example", "the moved variables")
+            each, moved = contract.pair(self.who, "loss", said, "the loss of each example", "the variables")
             return each.mean(), (each, moved)
 
         gradient, (each, moved) = jax.grad(mean, has_aux=True)(variables["params"])

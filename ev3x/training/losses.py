@@ -22,6 +22,8 @@ class Term:
 
     def __post_init__(self) -> None:
         who = f"loss {checked_name('the name of a loss', self.name)!r}"
+        if not isinstance(self.hypers, list | tuple) or any(len(pair) != 2 for pair in self.hypers):
+            raise ValueError(f"{who}: hypers must be pairs (name, number), ..., got {self.hypers!r}")
         different(f"{who}: hyperparameters", [key for key, _ in self.hypers])
         object.__setattr__(self, "weight", _float(f"{who}: weight", self.weight))
         object.__setattr__(self, "hypers", tuple((key, _float(f"{who}: {key}", x)) for key, x in self.hypers))
@@ -40,15 +42,22 @@ class Loss(Named):
     def __init__(self, name: str | tuple[Term, ...], /, *, weight: float = 1.0, **hypers: float) -> None:
         if isinstance(name, tuple) and not (name and all(isinstance(term, Term) for term in name)):
             raise ValueError(f"a loss must be a name, or terms: Term(name, weight, hypers), ...; got {name!r}")
+        if isinstance(name, tuple) and (weight != 1.0 or hypers):
+            given = ", ".join(["weight"] * (weight != 1.0) + [*hypers])
+            raise ValueError(f"a loss made of terms has their weights and hyperparameters, got {given} besides")
         terms = name if isinstance(name, tuple) else (Term(name, weight, tuple(sorted(hypers.items()))),)
         object.__setattr__(self, "terms", terms)
 
+    __array_ufunc__ = None  # a number of numpy leaves the product to the loss, and an array makes no array of losses
+
     def __add__(self, other: Loss) -> Loss:
-        return Loss(self.terms + other.terms)
+        return Loss(self.terms + other.terms) if isinstance(other, Loss) else NotImplemented
 
     def __rmul__(self, factor: float) -> Loss:
         factor = number("the factor of a loss", factor)
         return Loss(tuple(dataclasses.replace(t, weight=factor * t.weight) for t in self.terms))
+
+    __mul__ = __rmul__
 
     def to_config(self) -> dict[str, Any]:
         """The table that stands for this loss in a config."""

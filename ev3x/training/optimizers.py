@@ -5,6 +5,7 @@ optax.sgd(0.1) != optax.sgd(0.1), but Rule(optax.sgd, learning_rate=0.1) == Rule
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import types
@@ -16,7 +17,7 @@ import optax
 import pydantic_core
 
 from ..component import to_config, unknown
-from ..values import FLOAT32, plain
+from ..values import misfit32, plain, short
 
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     name: getattr(optax, name)
@@ -112,7 +113,7 @@ class Named:
             return value
         options = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
         name = options.pop("name", None)
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not all(isinstance(key, str) for key in options):
             raise ValueError(f"must be {cls.EXAMPLE}, got {value!r}")
         made: Callable[..., Self] = cls
         return made(name, **options)
@@ -131,6 +132,15 @@ class Optimizer(Named, Rule):
         if isinstance(factory, str):
             factory = _known("optimizer", factory, OPTIMIZERS)
         super().__init__(factory, *others, **{n: _schedule(v) for n, v in options.items()})
+        try:
+            made = self.build()
+        except Exception as error:
+            raise ValueError(f"{_name(self.factory)}: cannot be built: {type(error).__name__}: {error}") from error
+        if not (callable(getattr(made, "init", None)) and callable(getattr(made, "update", None))):
+            raise ValueError(
+                f"{_name(self.factory)}: must return an optimizer, which has `init` and `update`, got {short(made)}: "
+                f"write {_HOW}"
+            )
 
     def __getattr__(self, name: str) -> NoReturn:
         own = type(self).__name__
@@ -175,8 +185,10 @@ def _misfit(value: Any, parameter: inspect.Parameter) -> str | None:
     numeric = isinstance(default, int | float) or bool(kinds & {int, float} and not kinds & {str, Any})
     if numeric and (isinstance(value, bool | str) or value is None):
         return f"must be a number{' or a schedule' if Callable in map(_origin, kinds) else ''}, got {value!r}"
-    if isinstance(value, float) and not abs(value) <= FLOAT32:
-        return f"must be a finite number, got {value!r}"
+    if int in kinds and not kinds & {float, str, Any} and isinstance(value, float):
+        return f"must be an integer, got {value!r}"
+    if isinstance(value, int | float) and (fault := misfit32(value)):
+        return f"must be {fault}, got {short(value)}"
     return None
 
 
@@ -185,7 +197,9 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(factory, eval_str=True).parameters
     except Exception:  # anyone may have written them, and names in them may not be there
-        return inspect.signature(factory).parameters
+        with contextlib.suppress(ValueError, TypeError):  # of what is written in C, nothing may be known
+            return inspect.signature(factory).parameters
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}
 
 
 def _kinds(hint: Any) -> set[Any]:
@@ -208,7 +222,7 @@ def _schedule(value: Any) -> Any:
     if isinstance(value, Mapping):
         options = dict(value)
         name = options.pop("name", None)
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not all(isinstance(key, str) for key in options):
             raise ValueError(f'must be a schedule such as {{ name = "linear_schedule", ... }}, got {value!r}')
         return Rule(_known("schedule", name, SCHEDULES), **options)
     return value

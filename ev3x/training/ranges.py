@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import pydantic_core
 
 from ..component import unknown
 from ..core.types import Array
-from ..values import checked_name, different, flag, number
+from ..values import apart32, checked_name, different, flag, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Range:
         for end in ("low", "high"):
             object.__setattr__(self, end, number(f"{who}: {end}", getattr(self, end)))
         object.__setattr__(self, "log", flag(f"{who}: log", self.log))
-        if not self.low < self.high:
-            raise ValueError(f"range {self.name!r}: low must be below high, got [{self.low}, {self.high}]")
+        apart32(f"range {self.name!r}", self.low, self.high)
+        number(f"range {self.name!r}: the distance from low to high", self.high - self.low)
         if self.log and self.low <= 0:
             raise ValueError(f"range {self.name!r}: a logarithmic range must be positive, got low = {self.low}")
 
@@ -66,16 +66,16 @@ class Ranges(tuple[Range, ...]):
     @classmethod
     def _parse(cls, value: Any) -> Self:
         if isinstance(value, Mapping):
-            return cls(_range(name, limits) for name, limits in value.items())
-        if isinstance(value, Sequence) and all(isinstance(r, Range) for r in value):
-            different("ranges", [r.name for r in value])
-            return cls(value)
-        raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+            value = tuple(_range(name, limits) for name, limits in value.items())
+        if not isinstance(value, list | tuple) or not all(isinstance(r, Range) for r in value):
+            raise ValueError(f"must be a table such as {cls.EXAMPLE}, got {value!r}")
+        different("ranges", [r.name for r in value])
+        return cls(value)
 
 
 def _range(name: str, limits: Any) -> Range:
     if isinstance(limits, Range):
-        return limits
+        return dataclasses.replace(limits, name=name)
     known = ("low", "high", "log")
     for key in limits if isinstance(limits, Mapping) else ():
         if key not in known:

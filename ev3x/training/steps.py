@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ..component import unknown
-from ..core.contract import BoundaryError, Who, pair
+from ..core.contract import BoundaryError, Who, pair, returned
 from ..core.data import Explore
 from ..core.layout import where
 from ..core.task import Task
@@ -55,11 +55,14 @@ def loss_value(
     for i, term in enumerate(loss.terms):
         values = {**task.hypers, **hypers, **dict(term.hypers)}
         who, what = Who("task", kind=type(task)), f"{type(task).__name__}.loss({term.name!r}) must return"
-        said = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
-        each, moved = pair(who, "loss", said, "the loss of each example", "the moved variables")
-        if each.shape != (n,):
-            text = f"{what} one value per example: expected shape ({n},), got {each.shape}"
+        made = task.loss(term.name, variables, batch, jax.random.fold_in(key, i), values)
+        each, moved = pair(who, "loss", made, "the loss of each example", "the variables")
+        if jnp.shape(each) != (n,):
+            text = f"{what} one value per example: expected shape ({n},), got {jnp.shape(each)}"
             raise BoundaryError(who, "loss", text, "do not average: the mean is taken after it")
+        if not jnp.issubdtype(each.dtype, jnp.floating):
+            raise BoundaryError(who, "loss", f"{what} floats, got {each.dtype}", "what is rounded has no gradient")
+        returned(who, "loss", moved, Mapping, "return the variables that it gets, other collections updated")
         if set(moved) != set(variables):
             text = f"{what} the variables with their collections {sorted(variables)}, got {sorted(moved)}"
             raise BoundaryError(who, "loss", text, "return the variables that it gets, other collections updated")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from toys import Shift, Toy, method, splits
+from toys import Shift, Toy, evolver, method, sgd, splits
 
 import ev3x
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.budgets.over_run import OverRun
+from ev3x.builtin.proposers.trajectories import Trajectories
 from ev3x.core import loop
 from ev3x.core.adapt import Form
 from ev3x.core.contract import BoundaryError
@@ -222,3 +224,92 @@ def test_a_metric_that_fails_names_itself_and_its_task():
     with pytest.raises(ValueError, match="must return one value per example") as error:
         traced(Toy((ev3x.Metric("mine", lambda logits, batch: logits.mean()),)))
     assert error.value.__notes__[0] == "in metric 'mine' of the task Toy"
+
+
+def a_task(**changed):
+    """A toy of a class with these attributes."""
+    return dataclasses.dataclass(frozen=True)(type("Wrong", (Toy,), changed))()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("losses", property(lambda self: "xent"), r"losses must be a tuple of names, got str; write \(one,\)"),
+        ("growths", property(lambda self: None), "growths must be a tuple of names, got None"),
+        ("metrics", lambda self: (), r"metrics must be a tuple of ev3x.Metric\(...\), got method; make it a property"),
+        ("metrics", property(lambda self: iter(())), r"metrics must be a tuple of .*, got tuple_iterator"),
+        ("hypers", property(lambda self: ["t"]), "hypers must return a Mapping, got list; return {name: default}"),
+        ("hypers", property(lambda self: {"t": "1"}), r"hypers\['t'\] must be an array or a number, got str"),
+        ("hypers", property(lambda self: {3: 1.0}), "hyperparameters of Wrong: each name must be a string"),
+    ],
+)
+def test_what_a_task_declares_is_checked_before_anything_is_traced(name, value, text):
+    with pytest.raises(ValueError, match=text):
+        Plan(a_task(**{name: value}), method(Shift())).check(splits())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (
+            "loss",
+            lambda self, *a: self.predict(a[1], a[2]),
+            "loss must return the loss of each example and the variables",
+        ),
+        ("loss", lambda self, *a: (self.predict(a[1], a[2]) > 0, a[1]), "must return floats, got bool"),
+        ("loss", lambda self, *a: (self.predict(a[1], a[2]), None), "loss must return a Mapping, got None"),
+        ("weigh", lambda self, batch: [1.0] * len(batch["y"]), r"one weight per example: expected \(64,\), got list"),
+        ("weigh", lambda self, batch: batch["x"][:, 0].astype(complex), "one weight per example"),
+    ],
+)
+def test_what_a_task_returns_is_told_as_what_it_is(name, value, text):
+    with pytest.raises(BoundaryError, match=text):
+        traced(a_task(**{name: value}), proposers=[Trajectories(losses=["xent"], optimizers=[sgd()], length=1)])
+
+
+def test_weights_of_an_example_may_be_whole_numbers_and_bools():
+    traced(a_task(weigh=lambda self, batch: batch["y"]))
+
+
+@pytest.mark.parametrize("made", [None, "x", [1.0], {"a": 1}, 1j], ids=repr)
+def test_a_metric_that_returns_no_numbers_says_what_it_returned(made):
+    metric = ev3x.Metric("mine", lambda logits, batch: made)
+    with pytest.raises(ValueError, match=r"'mine' must return one value per example, as an array .*, got") as caught:
+        metric(jnp.zeros(1), {"y": jnp.zeros(1)}, 1)
+    assert "got ()" not in str(caught.value)
+
+
+def test_a_metric_on_the_host_may_return_a_list_and_no_text():
+    host = ev3x.Metric("mine", lambda logits, batch: [0.5], host=True)
+    assert host._on_host("", np.zeros(1), {"y": np.zeros(1)}) == np.float32([0.5])
+    text = ev3x.Metric("mine", lambda logits, batch: ["x"], host=True)
+    with pytest.raises(ev3x.core.task.MetricError, match="as an array of numbers or bools, got"):
+        text._on_host("", np.zeros(1), {"y": np.zeros(1)})
+
+
+def test_a_state_that_is_no_array_and_needs_that_nobody_knows_name_the_proposer():
+    with pytest.raises(BoundaryError, match=r"proposer 'told': state\['n'\] must be an array or a number, got str"):
+        traced(**proposer("init", lambda made: {"n": "x"}))
+    odd = dataclasses.dataclass(frozen=True)(type("Odd", (Shift,), {"needs": frozenset({"nope"})}))()
+    with pytest.raises(ValueError, match=r"proposer 'odd': `needs` must be a set of 'meta', 'hypers', 'x64', got"):
+        traced(Toy(), proposers=[odd])
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda run: run.rounds(None, 1), "`state` must be an instance of State, got None"),
+        (lambda run: run.init(0, jnp.zeros(2)), "the variables must be a mapping of collections with 'params'"),
+        (lambda run: run.init(jax.random.split(jax.random.key(0))), "a key must be one key or a seed, got key<"),
+        (lambda run: run.init(np.zeros(2)), "a key must be one key or a seed, got float"),
+        (lambda run: ev3x.make_task(len, len, ["xent"], []), "make_task: must have losses as {name: function}"),
+        (
+            lambda run: ev3x.make_task(len, len, {"xent": "hinge"}, []),
+            "make_task: xent must be a function, got 'hinge'",
+        ),
+        (lambda run: ev3x.methods.ev3("xent", [sgd()]), "ev3: losses must be a list, got 'xent'"),
+    ],
+)
+def test_what_is_given_to_an_evolver_is_told_in_its_own_words(call, text):
+    with pytest.raises((TypeError, ValueError), match=re.escape(text)):
+        call(evolver(Shift()))

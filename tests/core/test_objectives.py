@@ -92,8 +92,11 @@ def test_weights_are_a_value():
     [
         ({"acuracy": 1.0}, "weights: unknown metric 'acuracy'; did you mean 'accuracy'?"),
         ({"accuracy": -1.0}, "method: weights: accuracy must be at least 0, got -1.0"),
-        ({"accuracy": float("nan")}, "method: weights: accuracy must be a finite number, got nan"),
-        ({"accuracy": "much"}, "method: weights: accuracy must be a finite number, got 'much'"),
+        (
+            {"accuracy": float("nan")},
+            "method: weights: accuracy must be a finite number (up to 3.4e38, as float32), got nan",
+        ),
+        ({"accuracy": "much"}, "method: weights: accuracy must be a number, got 'much'"),
         ({"accuracy": 0.0}, "weights: at least one must be above 0, got {'accuracy': 0.0}"),
         ({}, "weights: at least one must be above 0, got {}"),
         (3, "method: weights: must be a table such as { accuracy = 1.0 }, got 3"),

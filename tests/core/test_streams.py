@@ -204,3 +204,19 @@ def test_a_decide_block_too_small_for_a_confirmation_is_refused_in_any_block():
             ValueError, match="the decide split has 64 examples but one round reads up to 128; give it more"
         ):
             run.plan.check(data.next(spent), rounds=1)
+
+
+@pytest.mark.parametrize(
+    "batch", [None, "ab", {}, {"x": 3.0}, {"x": np.array([None])}, {"x": np.array(["a"])}], ids=repr
+)
+def test_a_batch_that_is_none_ends_its_stream_by_name(batch):
+    with pytest.raises(StreamFault, match="the explore stream must give batches alike, pytrees of arrays of numbers"):
+        ev3x.Stream(lambda: iter([batch]), batches=1).take("explore")
+
+
+def test_batches_that_differ_and_sources_that_are_none_are_told():
+    uneven = iter([{"x": np.zeros((2, 2))}, {"x": np.zeros((2, 3))}])
+    with pytest.raises(StreamFault, match="the explore stream must give batches alike"):
+        ev3x.Stream(lambda: uneven, batches=2).take("explore")
+    with pytest.raises(TypeError, match="`source` must return an iterator over batches, got NoneType"):
+        ev3x.Stream(lambda: None, batches=1)

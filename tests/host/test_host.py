@@ -383,7 +383,10 @@ WRONG_TARGETS = {
         "OSError: libfoo.so.1: cannot open",
     ),
     "the hook exits": (("return [", "raise SystemExit(4) #"), "it called sys.exit(4)"),
-    "the hook returns nothing": (("return [", "x = ["), "TypeError: 'NoneType' object is not iterable"),
+    "the hook returns nothing": (
+        ("return [", "x = ["),
+        "TypeError: a hook must return a list of its records, got None: return [...], or [] for none",
+    ),
     "the hook returns other records": (
         ("return [", "return ['ev3x_bad_op'] #"),
         "TypeError: ev3x_ffi_targets must return FfiTarget(name, handler, self_test) records, got 'ev3x_bad_op'",

@@ -10,7 +10,7 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, fill, leaves, load, of_run
 
 HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
@@ -135,8 +135,10 @@ def test_a_state_of_another_plugin_is_not_taken_for_ones_own(tmp_path):
 
 def test_leaves_with_the_same_path_are_refused():
     twice = {"a": {"b": jnp.ones(1)}, "a/b": jnp.zeros(1)}
-    with pytest.raises(CheckpointError, match=r"two leaves of the state have the same path: \['a/b', 'a/b'\]"):
-        fill(twice, leaves(twice))
+    with pytest.raises(CheckpointError, match=r"two leaves of the state have the same path: \['a/b'\]"):
+        fill(twice, {})
+    with pytest.raises(CheckpointError, match=r"\['a/b'\]; rename one"):
+        leaves(twice)  # else one of them would be lost when it is saved
 
 
 def test_records_come_back_with_their_leading_axis(tmp_path):
@@ -254,3 +256,10 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
     ).incumbent()
     assert {name: x.dtype.name for name, x in weights.items()} == {"params/half": "float32", "params/w": "int32"}
     assert weights["params/half"].tolist() == [1.5, 2.5]
+
+
+def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
+    saved(tmp_path, state())
+    with pytest.raises(CheckpointError, match="is damaged: it has no data, totals, versions"):
+        of_run(tmp_path)
+    assert of_run(tmp_path / "none") is None

@@ -1,5 +1,6 @@
 """The files of a run: whole or as they were, in UTF-8, at any path that a checkpoint can have; faults in words."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -104,3 +105,24 @@ def test_any_other_name_works_and_its_command_can_be_pasted(tmp_path, name, monk
 def test_a_folder_is_no_file_to_write(tmp_path):
     with pytest.raises(RunError, match=r"^cannot write \.: Is a directory$"):
         write(Path(), "x")
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")  # as /dev/stdout is one: root would put a file in place of a device
+    for name in ("pipe", "link"):
+        with pytest.raises(RunError, match=f"^cannot write .*/{name}: it is a device or a pipe, not a file$"):
+            write(tmp_path / name, "x")
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink()
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("deep/file")
+    for text in ("one", "two"):
+        write(tmp_path / "link", text)
+        assert (tmp_path / "deep" / "file").read_text(encoding="utf-8") == text
+    assert (tmp_path / "link").is_symlink() and [p.name for p in (tmp_path / "deep").iterdir()] == ["file"]
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(RunError, match=r"^cannot write .*round: "):
+        write(tmp_path / "round", "x")

@@ -1,11 +1,15 @@
 """What a run's files say of every round, and what would have changed its end."""
 
+import json
+import re
+
 import pytest
 from sample_run import ROWS, put, row
 
 from ev3x.run.directory import read
 from ev3x.run.explain import of_round, overview, would_change
 from ev3x.run.session import RunError
+from ev3x.testing.fixtures import command
 
 
 def test_the_whole_run_in_figures(tmp_path):
@@ -118,3 +122,38 @@ def test_a_row_that_was_not_written_to_its_end_is_left_out(tmp_path):
     with (tmp_path / "rounds.jsonl").open("a") as file:
         file.write('{"round": 6, "can')
     assert len(read(tmp_path)[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"candidates": 3},
+            "rounds.jsonl:1: must be the row of a round, as this version of ev3x writes it: candidates is 3",
+        ),
+        ({"ledger": []}, "rounds.jsonl:1: .*: ledger is "),
+        ({"promoted": "x", "why": None}, "rounds.jsonl:1: .*: why is None, promoted is 'x'"),
+        ({"confirm": {}}, "rounds.jsonl and summary.json must be as this version of ev3x writes them; .*: KeyError"),
+        (
+            {"candidates": [3]},
+            "rounds.jsonl and summary.json must be as this version of ev3x writes them; .*: TypeError",
+        ),
+    ],
+)
+def test_values_that_ev3x_did_not_write_are_told_with_their_file(tmp_path, change, text):
+    put(tmp_path)
+    path = tmp_path / "rounds.jsonl"
+    first, *others = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | change), *others]) + "\n", encoding="utf-8")
+    done = command("explain", tmp_path)
+    assert done.exit_code == 2 and re.search(text, done.stderr)
+
+
+def test_rows_and_summaries_of_other_kinds_are_refused(tmp_path):
+    put(tmp_path)
+    (tmp_path / "summary.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RunError, match=r"summary\.json: must be the summary of a run, an object of JSON, got '\[\]'"):
+        read(tmp_path)
+    (tmp_path / "rounds.jsonl").write_text("[" * 9000 + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"rounds\.jsonl:1: must be the row of a round in JSON"):
+        read(tmp_path)

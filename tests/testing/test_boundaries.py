@@ -111,7 +111,7 @@ FAULTS = {
     OnlyEach: (
         "traces",
         "loss",
-        "loss must return the loss of each example and the moved variables, got float32 of shape (8,)",
+        "loss must return the loss of each example and the variables, got float32 of shape (8,)",
     ),
 }
 

@@ -83,7 +83,7 @@ class OnlyEach(Toy):
 
 
 def test_a_loss_without_the_moved_variables_is_named():
-    said = r"loss must return the loss of each example and the moved variables, got float32 of shape .*`OnlyEach.loss`"
+    said = r"loss must return the loss of each example and the variables, got float32 of shape .*`OnlyEach.loss`"
     with pytest.raises(BoundaryError, match=said):
         training.loss_value(OnlyEach(), ev3x.Loss("xent"), VARIABLES, make(jax.random.key(0), 4), jax.random.key(1), {})
 

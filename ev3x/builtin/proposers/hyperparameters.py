@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from typing_extensions import Doc
 
-from ...component import Count, Fault, Kit, unknown
+from ...component import Count, Fault, Kit, Many, unknown
 from ...core.data import Explore
 from ...core.layout import Site
 from ...core.propose import Proposer
@@ -44,7 +44,7 @@ class Hyperparameters(Proposer):
     loss: Annotated[Loss, Doc("the loss, or a weighted sum")]
     optimizer: Annotated[Optimizer, Doc("the optimizer; its sampled options need a value here all the same")]
     ranges: Annotated[Ranges, Doc("name = { low = ..., high = ..., log = false } for everything that is sampled")]
-    count: Annotated[Count, Doc("candidates per round")] = 8
+    count: Annotated[Many, Doc("candidates per round")] = 8
     length: Annotated[Count, Doc("gradient steps per candidate and round")] = 100
     sampling: Annotated[Literal["quasi", "random"], Doc("quasi-random or independent points")] = "quasi"
 

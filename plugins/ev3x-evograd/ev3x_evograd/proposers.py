@@ -218,7 +218,7 @@ class EvoGrad(HyperLearner):
     hyperparameters move such that the weighted mean does better on a batch of the meta split. See `evograd`.
     """
 
-    copies: Annotated[int, Ge(2), Doc("perturbed copies of the parameters, K")] = 2
+    copies: Annotated[Count, Ge(2), Doc("perturbed copies of the parameters, K")] = 2
     sigma: Annotated[Positive, Doc("size of the perturbations")] = 1e-3
     tau: Annotated[Positive, Doc("temperature of the weights softmax(-loss / tau)")] = 0.05
     noise: Annotated[Literal["sign", "gaussian"], Doc("+1 and -1, or normal numbers")] = "sign"

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from typing_extensions import Doc
 
 from ev3x import Candidates, Explore, Feedback, Kit, Move, Proposer, Site
-from ev3x.component import Count, Fault, Positive
+from ev3x.component import Count, Fault, Many, Positive
 from ev3x.training import where
 
 from . import strategies, views
@@ -71,7 +71,7 @@ class Strategy(Proposer):
     constructor: ClassVar[tuple[str, ...]] = ()
     refused: ClassVar[str] = ""
 
-    population: Annotated[int, Ge(2), Doc("candidates per round (of each population, where there are several)")] = 16
+    population: Annotated[Many, Ge(2), Doc("candidates per round (of each population, where there are several)")] = 16
     std: Annotated[Positive, Doc("one unit of the strategy's space: with evosax's params, mostly the first spread")] = (
         0.1
     )
