@@ -11,9 +11,8 @@ Afterwards the file is put back.
     named      the use ended with an error or a difference
     harmless   every value that was read is the same, or the use reads no such file (weights, pictures, the manifest)
     on purpose the config says something else, but only what may be changed (limits, observers)
-    unseen     values that the use takes as given differ (test scores in the summary): `verify` alone can tell
     verify     `verify` names this file
-    SILENT     a changed value, unnamed by the use, in a file that `verify` does not name
+    SILENT     a changed value that the use does not name
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ block = 64
 [[observe]]
 use = "curve"
 """
-OUTCOMES = ("named", "harmless", "on purpose", "unseen", "verify", "SILENT")
+OUTCOMES = ("named", "harmless", "on purpose", "verify", "SILENT")
 
 
 def make(directory: Path) -> dict[str, list[Path]]:
@@ -122,7 +121,7 @@ def used(kind: str, path: Path, directory: Path, whole: Any, before: bytes) -> s
         then, now = (tomllib.loads(text.decode()) for text in (before, after))
         changed = {name for name in {**then, **now} if then.get(name) != now.get(name)}
         return "harmless" if not changed else "on purpose" if changed <= FREE else "SILENT"
-    return "harmless" if path.exists() and _parsed(before) == _parsed(after) else "unseen"
+    return "harmless" if path.exists() and _parsed(before) == _parsed(after) else "SILENT"
 
 
 def _parsed(text: bytes) -> list[Any]:

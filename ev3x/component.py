@@ -57,6 +57,10 @@ class Fault:
     path: tuple[str | int, ...]
     text: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, tuple) or not isinstance(self.text, str):
+            raise TypeError(f"Fault(path, text): path must be a tuple such as ('length',), got {self.path!r}")
+
     def __str__(self) -> str:
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in self.path).lstrip(".")
         return f"{where}: {self.text}" if where else self.text
@@ -115,9 +119,13 @@ class Component(abc.ABC):  # noqa: B024, its roles have the abstract methods
             value, wrong = _checked(cls, field.name, getattr(self, field.name))
             faults += wrong
             object.__setattr__(self, field.name, value)
-        faults = faults or self.check()
+        if not faults:
+            faults = self.check()
+            if not isinstance(faults, list | tuple) or not all(isinstance(fault, Fault) for fault in faults):
+                text = f"{cls.__name__}.check must return a list of ev3x.component.Fault, [] for none, got {faults!r}"
+                raise TypeError(text)
         if faults:
-            raise OptionError(cls.__name__, faults)
+            raise OptionError(cls.__name__, [*faults])
 
     def check(self) -> list[Fault]:
         """What is wrong between options that are each valid alone: a `Fault` for each; none by default.
@@ -232,13 +240,22 @@ def unfit(cls: type) -> tuple[Fault, ...]:
         text = f"its type cannot be read: {error}; import what it names outside of TYPE_CHECKING"
         return tuple(Fault(path, text) for path in named or [()])
     faults = []
-    for field in dataclasses.fields(cls):
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for field in fields.values():
         try:
             _validator(cls, field.name)
         except (TypeError, pydantic.errors.PydanticUserError) as error:
             faults.append(Fault((field.name,), str(error).partition("\n")[0]))
+        except Exception as error:  # whatever pydantic raises of a type that it cannot take
+            faults.append(Fault((field.name,), f"has a type that cannot be checked: {type(error).__name__}: {error}"))
+    taken = {"use", *(name for name in vars(Component) if name[0] != "_")}
+    text = "has a name that configs or all components use for something else: choose another"
+    odd = [Fault((name,), text) for name in fields if name in taken]
+    text = "is an InitVar, which has no value once the component is built: make it a field"
+    given = cls.__dataclass_fields__.items()  # type: ignore[attr-defined]
+    odd += [Fault((name,), text) for name, f in given if name not in fields and "InitVar" in str(f.type)]
     # Once is enough: messages hold all faults.
-    return (*faults[:-1], *(Fault(fault.path, f"{fault.text}; {ALLOWED}") for fault in faults[-1:]))
+    return (*odd, *faults[:-1], *(Fault(fault.path, f"{fault.text}; {ALLOWED}") for fault in faults[-1:]))
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import pytest
 import ev3x
 from ev3x.host.host import HOOKS
 from ev3x.ops import native
+from ev3x.testing import check_component
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -44,13 +45,31 @@ def _by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EV3X_NATIVE", raising=False)
 
 
-@pytest.mark.loose_types("a user's JAX is not strict")
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
 def test_a_block_runs(page, block, monkeypatch):
+    """With a JAX as strict as it is in the tests of plugins: authors begin with these."""
     if "FfiTarget(" in block:  # what it offers is nobody else's
         monkeypatch.setattr(native, "registry", native.Registry())
-    with jax.numpy_rank_promotion("allow"):
-        exec(compile(block, page, "exec"), {"__name__": "docs"})
+    exec(compile(block, page, "exec"), {"__name__": "docs"})
+
+
+CLASSES = [
+    pytest.param(page.name, block, name, id=name)
+    for page in PAGES
+    for block in re.findall(r"```python(?: title=[^\n]*)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for name in re.findall(r"^@dataclasses\.dataclass\(frozen=True\)\nclass (\w+)\(ev3x\.", block, re.MULTILINE)
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("page", "block", "name"), CLASSES)
+def test_the_component_of_an_example_keeps_the_contract(page, block, name):
+    assert len(CLASSES) > 10
+    head = block.partition("\nhost = ")[0]  # what comes behind are rounds with it
+    known = {"__name__": "docs"}
+    exec(compile(head, page, "exec"), known)
+    kind = known[name]
+    assert not check_component(kind.build(kind.kit.options), quick=True).failed
 
 
 def test_the_page_on_the_paper_names_tests_that_are_there():

@@ -187,6 +187,10 @@ ARRAYS = ev3x.Arrays({"x": np.zeros((40, 2)), "y": np.zeros(40)})
         ),
         (lambda: ev3x.Evolver(toys.Toy(), None, toys.splits()), "`method` must be an instance of Method, got None"),
         (lambda: ev3x.Data(None, ARRAYS), "data: `splits` must be Splits(...) or Feed(...), got None"),
+        (
+            lambda: ev3x.Data(toys.splits(), ev3x.Arrays({"x": np.zeros((4, 2)), "y": np.zeros(5)})),
+            "all arrays of `test` need one leading axis of examples, got lengths ['4', '5']",
+        ),
         (lambda: ev3x.Data(toys.splits(), 4), "data: `test` must be an instance of Arrays, got 4"),
     ],
 )
@@ -523,3 +527,31 @@ def stream():
 def test_what_strangers_wrote_is_told_with_what_to_write(build, parts):
     said = told(build)
     assert all(part in said for part in parts), said
+
+
+FIELDS = ["use", "check", "build", "options", "kit", "role", "to_config"]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_option_has_no_name_that_means_something_else(name):
+    kind = dataclasses.make_dataclass("Odd", [(name, int)], bases=(ev3x.Observer,), frozen=True)
+    assert f"{name}: has a name that configs or all components use" in str(component.unfit(kind)[0])
+
+
+def test_what_dataclasses_and_pydantic_do_not_take_names_the_option():
+    given = dataclasses.make_dataclass("Odd", [("x", dataclasses.InitVar[int])], bases=(ev3x.Observer,), frozen=True)
+    assert str(component.unfit(given)[0]).startswith("x: is an InitVar")
+    none = dataclasses.make_dataclass("Odd", [("x", typing.Literal[()])], bases=(ev3x.Observer,), frozen=True)
+    assert str(component.unfit(none)[0]).startswith("x: has a type that cannot be checked: ")
+
+
+@pytest.mark.parametrize("found", [None, "bad", ["bad"], [("x", "bad")]], ids=repr)
+def test_a_check_that_returns_no_faults_is_told(found):
+    odd = dataclasses.make_dataclass(
+        "Odd", [], bases=(ev3x.Observer,), frozen=True, namespace={"check": lambda _: found}
+    )
+    assert "Odd.check must return a list of ev3x.component.Fault, [] for none, got " in told(odd)
+
+
+def test_a_fault_with_a_word_for_a_path_is_told():
+    assert "path must be a tuple such as ('length',), got 'length'" in told(component.Fault, "length", "bad")

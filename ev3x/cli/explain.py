@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..text import json_text, shown
-from .console import out
+from ..text import command, json_text, shown
+from .console import out, say
 from .run import Json, RunDirectory
 
 
@@ -20,10 +20,14 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why each round of a run ended as it did, in words and figures."""
-    from ..run.directory import read
+    from ..run.directory import ROUNDS, SUMMARY, read
     from ..run.explain import of_round, overview
+    from ..run.manifest import altered
 
     rows, summary = read(directory)
+    for name in altered(directory, (ROUNDS, SUMMARY)):
+        check = command("ev3x", "verify", directory)
+        say(f"warning: {name} is not what it was when the run ended: `{check}`", style="yellow")
     found = overview(rows, summary) if round_ is None else of_round(rows, round_)
     if as_json:
         out(json_text(found))

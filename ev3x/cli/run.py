@@ -23,7 +23,12 @@ Target = Annotated[
     str | None, typer.Argument(metavar="[TASK|CONFIG.toml]", help="A task or a config; by default distill-mnist1d.")
 ]
 Rounds = Annotated[int | None, typer.Option(help="Stop after so many rounds.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one option of the config.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Override one option of the config; a table or a list replaces all of it."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", callback=usable, help="The directory of a run.")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
@@ -12,6 +11,7 @@ from typing_extensions import Doc
 
 from ..component import Component, Count, Fault, Names, Real, Seconds, Seed
 from ..core.objectives import Amounts
+from ..host.discovery import is_name
 from ..ops.native import Mode
 
 STOPS = ("rounds", "seconds", "gradient_steps")
@@ -62,7 +62,7 @@ class Plugins(Component):
             Fault((option, i), f"must name a distribution, as pip calls it, got {name!r}")
             for option in ("enable", "disable")
             for i, name in enumerate(getattr(self, option) or ())
-            if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", name, re.ASCII)
+            if not is_name(name)
         ]
         for i, text in enumerate(self.require):
             try:

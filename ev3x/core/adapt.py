@@ -125,6 +125,12 @@ def misplaced(adapters: Sequence[tuple[str, Adapter]]) -> tuple[int, str] | None
     return None
 
 
+def rivals(adapters: Sequence[tuple[str, Adapter]]) -> tuple[str, ...]:
+    """The adapters that promote, where there are several: each promotes by itself, and the last one sets the move."""
+    names = tuple(name for name, adapter in adapters if adapter.promotes)
+    return names if len(names) > 1 else ()
+
+
 def undecided(model: Model, adapters: int) -> Decision:
     """The decision before the first adapter: keep everything."""
     return Decision(

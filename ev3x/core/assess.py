@@ -28,12 +28,14 @@ ReadBlock = Callable[[Array, int], tuple[Batch, Array | None]]
 class Assessor(Component):
     """A fold over blocks of scores whose merge is a leafwise sum, so that evidence adds over blocks and devices.
 
-    `weighted` says that it uses the weights of the metrics in selection; other assessors refuse weights. `e_values`
-    says that its p-values are 1 / e of e-values, which some budgets require.
+    `weighted` says that it uses the weights of the metrics in selection; other assessors refuse weights. `ranks_only`
+    says that it is for selection: it calls nobody better, whatever it reads. `e_values` says that its p-values are
+    1 / e of e-values, which some budgets require.
     """
 
     role: ClassVar[str] = "assessor"
     weighted: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = False
     e_values: ClassVar[bool] = False
 
     block: Annotated[Count, Doc("examples scored at a time")] = 1024

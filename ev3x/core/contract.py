@@ -73,7 +73,7 @@ def returned(who: Who, method: str, got: Any, kind: type, do: str) -> Any:
 def pair(who: Who, method: str, got: Any, first: str, second: str) -> tuple[Any, Any]:
     """The pair that a method returned, neither part checked yet."""
     if not isinstance(got, tuple) or len(got) != 2:
-        text = f"{method} must return {first} and {second}, got {_type(got)}"
+        text = f"{method} must return {first} and {second}, got {described(got)}"
         raise BoundaryError(who, method, text, "return both as a tuple")
     return got
 
@@ -171,12 +171,6 @@ def state(who: Who, method: str, after: Any, before: Any, what: str = "state", b
     return after
 
 
-def checked(label: str, made: Any, current: Variables, k: int) -> Candidates:
-    """These candidates, non-finite ones made ineligible; BoundaryError says where they do not match the model."""
-    made = matched(label, made, current, k)
-    return dataclasses.replace(made, eligible=made.eligible & finite(made.variables, k))
-
-
 def matched(label: str, made: Any, current: Variables, k: int, kind: type | None = None) -> Candidates:
     """These candidates as they are; BoundaryError says where they do not match the model."""
     who = Who(label, "proposer", kind)
@@ -228,7 +222,7 @@ def _about_candidates(who: Who, k: int, want: Any, have: Any) -> str:
 
 
 def _named(who: Who, k: int) -> str:
-    return f"K = {k} is the number of names that {who.method('labels')}, returns"
+    return f"K = {k} is the number of names from {who.method('labels')}"
 
 
 def _check(who: Who, method: str, what: str, got: Any, fields: Mapping[str, _Field], do: str) -> None:

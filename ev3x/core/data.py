@@ -238,7 +238,7 @@ class Splits:
         sources = {name: split.source for name, split in trained.items()}
         sources |= {"assess": self.assess.source, "decide": self.decide.source}
         for name, source in sources.items():
-            _check_source(name, source)
+            check_source(name, source)
         flag("splits: `reuse` of decide", self.decide.reuse)
         if not isinstance(self.decide.first, jax.Array):
             integer("splits: `first` of decide", self.decide.first, least=0)
@@ -282,7 +282,7 @@ def _shuffled(key: Array, places: Array, size: int) -> Array:
     return walked.astype(jnp.int32)
 
 
-def _check_source(name: str, source: Source) -> None:
+def check_source(name: str, source: Source) -> None:
     if not isinstance(source, Arrays | Generated):
         raise TypeError(
             f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}; "

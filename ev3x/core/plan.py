@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from ..ops import native
 from . import contract
-from .adapt import Adapter, misplaced
+from .adapt import Adapter, misplaced, rivals
 from .assess import Assessor
 from .budget import Budget
 from .data import Decide, Splits
@@ -47,6 +48,7 @@ class Method:
         Labels are names of states and keys: each comes once in its role, none is that of a stage, none holds a slash.
 
         `weights` gives the weight of metrics in selection, by name; other metrics have weight 0. None: the first has 1.
+        Warns of what can be made, and hardly can be meant.
         """
         for role, component, kind in (
             ("select", select, Assessor),
@@ -65,6 +67,23 @@ class Method:
             object.__setattr__(self, "weights", None if weights is None else Amounts.parse(weights))
         except ValueError as error:
             raise ValueError(f"method: weights: {error}") from error
+        for doubt in self._doubts():
+            warnings.warn(f"method: {doubt}", stacklevel=2)
+
+    def _doubts(self) -> list[str]:
+        """What hardly can be meant, in sentences."""
+        found = []
+        if names := rivals(self.adapters):
+            found.append(
+                f"adapters: {' and '.join(map(repr, names))} promote, each by itself: what any of them promotes is "
+                f"promoted, and {names[-1]!r} has the last word on the move; leave one"
+            )
+        if self.confirm.ranks_only:
+            found.append(
+                f"confirm: {type(self.confirm).__name__} only ranks, and calls nobody better than the incumbent, so "
+                "nothing can be promoted on its word; confirm by an assessor that tests, such as `betting` or `paired`"
+            )
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

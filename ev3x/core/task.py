@@ -16,7 +16,7 @@ import numpy as np
 from ..component import Component
 from ..values import apart32, checked_name, different, flag, number, short
 from . import contract
-from .data import Arrays, Assess, Decide, Explore, Splits
+from .data import Arrays, Assess, Decide, Explore, Splits, check_source
 from .streams import Feed
 from .types import Array, Batch, Predictions, PyTree, Variables
 
@@ -302,6 +302,9 @@ class Data:
             raise TypeError(f"data: `splits` must be Splits(...) or Feed(...), got {short(self.splits)}")
         contract.instance("data: `test`", self.test, Arrays)
         contract.instance("data: `about`", self.about, str)
+        leaves = jax.tree.leaves(self.test.tree)
+        if leaves and np.shape(leaves[0])[:1] != (0,):  # what is empty is told where it is scored
+            check_source("test", self.test)
 
     def fingerprint(self) -> str:
         """A digest of all examples and keys that are not streamed; a resumed run compares it with the saved one."""

@@ -108,10 +108,12 @@ class Block:
 class Assessment:
     """What an assessor concludes about K contenders and M metrics.
 
-    An assessor that tests another statistic (a median, say) gives that statistic instead of the mean.
+    `mean`, `lower`, `upper`, `difference` and `reference` are of one statistic, which records and pictures show: the
+    weighted mean. Who ranks by another statistic puts that into `value` alone. Who *tests* another one, as `bootstrap`
+    does with a median, gives that in place of the mean, and excuses the check `means` by its `kit`.
 
     Attributes:
-        value: f32[K], by which contenders are ranked; -inf: cannot win.
+        value: f32[K], by which contenders are ranked, in any unit; -inf: cannot win.
         mean: f32[K, M], each contender's mean score.
         lower: f32[K, M], and `upper`: the bounds of the mean, in the range of the metric.
         upper: see `lower`.

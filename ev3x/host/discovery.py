@@ -25,7 +25,7 @@ class PluginInfo:
 
     `value` is its entry point, `module` or `module:object`. `distribution` is empty for a plugin that was registered by
     hand (a local file); its `value` then says where it comes from. `api` is the plugin API that it states, as written;
-    None if it states none.
+    None if it states none. `attribute` names the object in a local file that has the hooks; "" where the file has them.
     """
 
     name: str
@@ -34,6 +34,7 @@ class PluginInfo:
     version: str
     api: str | None = f"v{API_VERSION}"
     location: Path | None = dataclasses.field(default=None, compare=False)
+    attribute: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"plugin {self.name!r} of {self.distribution or self.value} {self.version}".rstrip()
@@ -88,6 +89,11 @@ class Index:
     def of(self, distribution: str) -> list[PluginInfo]:
         """The plugins of a distribution, whether they may be used or not."""
         return [p for p in self.all if normalized(p.distribution) == normalized(distribution)]
+
+
+def is_name(text: str) -> bool:
+    """Whether a distribution can have this name."""
+    return re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text, re.ASCII) is not None
 
 
 def normalized(distribution: str) -> str:

@@ -30,6 +30,12 @@ REMEDIES = {
     "UnexpectedTracerError": "a traced array was kept beyond its trace: return it in the state, or in the memo",
     "ConcretizationTypeError": f"{_TRACED}: use .astype in place of float(), int() and .item()",
 }
+_STRICT = "JAX is strict in this process, as `ev3x.testing.distribution` makes it in tests, and users may"
+# And by the setting that their text names.
+SETTINGS = {
+    "jax_numpy_rank_promotion": f"{_STRICT}: give both as many axes, w[None] * x where w lacks the first axis of x",
+    "jax_numpy_dtype_promotion": f"{_STRICT}: give both the same type, with .astype or jnp.float32(...)",
+}
 
 
 def cause(error: BaseException, plugin: PluginInfo | None = None, place: str = "") -> str:
@@ -54,7 +60,9 @@ def cause(error: BaseException, plugin: PluginInfo | None = None, place: str = "
 
 def remedy(error: BaseException) -> str:
     """What to do about an error that many authors meet; "" for any other."""
-    return next((REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in REMEDIES), "")
+    by_kind = (REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in REMEDIES)
+    text = _words(error)
+    return next(by_kind, next((do for name, do in SETTINGS.items() if name in text), ""))
 
 
 def _missing(name: str, error: BaseException, plugin: PluginInfo) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
@@ -23,7 +23,7 @@ import pluggy
 from ..component import Component, unfit, unknown
 from ..ffi import PLATFORMS, FfiTarget
 from ..text import shown, why
-from . import entry_points, hookspecs
+from . import entry_points, hookspecs, local_files
 from .discovery import BUILTIN, GROUP, Index, PluginInfo, claimed, discover, normalized, unreadable
 from .faults import cause
 from .hookspecs import Offer
@@ -123,8 +123,8 @@ class Host:
         return self._register(PluginInfo(name, value, "", "(registered)"), plugin)
 
     def register_file(self, path: Path) -> PluginInfo:
-        """Registers a local Python file as the plugin that is named after it; PluginError says why not."""
-        name = path.stem.replace("_", "-")
+        """Registers a local Python file, or the `plugin` in it, under its name; PluginError: why not."""
+        name = local_files.named(path)
         try:
             source = path.read_bytes()
         except OSError as error:
@@ -134,13 +134,9 @@ class Host:
         digest = hashlib.sha256(source).hexdigest()
         plugin = PluginInfo(name, str(path), "", f"(sha256 {digest[:12]})", location=path.resolve())
         with self._guarded(plugin, "cannot be loaded"):
-            spec = importlib.util.spec_from_file_location(f"ev3x_file_{digest[:12]}_{path.stem}", path)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{path} cannot be imported")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses look up the types of fields there
-            exec(compile(source, str(path), "exec"), module.__dict__)
-        return self._register(plugin, module)
+            module = local_files.imported(path, source, digest[:12])
+            attribute, content = local_files.held(module) or ("", module)
+        return self._register(dataclasses.replace(plugin, attribute=attribute), content)
 
     def offers(self, role: str, name: str) -> dict[str, type[Component]]:
         """The components of one role that a plugin offers, by name."""
@@ -291,7 +287,7 @@ def _check_hooks(content: object) -> None:
     names = [n for n in dir(content) if n.startswith("ev3x_") and callable(getattr(content, n))]
     found = [n for n in names if getattr(getattr(content, n), "__func__", None) is not defaults.get(n, content)]
     if not found:
-        raise TypeError(f"{getattr(content, '__name__', repr(content))} has no ev3x_ hooks")
+        raise TypeError(local_files.bare(content))
     for name in found:
         hook: Any = getattr(content, name)
         if name not in HOOKS:
@@ -345,10 +341,13 @@ def _checked(role: str, offer: Any) -> Offer:
         raise TypeError(f"{offer.name!r} is offered as {role} but its class {_named(kind)} is {its}: {way}")
     if not kind.__dataclass_params__.frozen or "__dataclass_fields__" not in vars(kind):  # type: ignore[attr-defined]
         raise TypeError(f"{offer.name!r}: {kind.__name__} must be decorated with @dataclasses.dataclass(frozen=True)")
+    if not kind.__dataclass_params__.eq:  # type: ignore[attr-defined]
+        raise TypeError(f"{offer.name!r}: {kind.__name__} must be compared by its options: leave out eq=False")
     if missing := sorted(kind.__abstractmethods__):
         raise TypeError(f"{offer.name!r}: {kind.__name__} lacks {', '.join(missing)}")
     if wrong := unfit(kind):
         raise TypeError(f"{offer.name!r}: {kind.__name__}: option {'; '.join(map(str, wrong))}")
+    kind.options()  # makes the defaults: what they raise is told of the offer, and not to whoever lists options
     return offer
 
 

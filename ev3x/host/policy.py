@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 
-from .discovery import normalized
+from .discovery import is_name, normalized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,6 @@ def from_environment() -> PluginPolicy:
     names = [name.strip() for name in os.environ.get("EV3X_PLUGINS", "").split(",") if name.strip()]
     allow = [name for name in names if not name.startswith("-")]
     disable = [name.removeprefix("-") for name in names if name.startswith("-")]
-    if "none" in allow and len(names) > 1:
+    if ("none" in allow and len(names) > 1) or not all(map(is_name, [*allow, *disable])):
         raise ValueError(f"EV3X_PLUGINS must be `none` or name distributions, got {os.environ['EV3X_PLUGINS']!r}")
     return PluginPolicy([] if allow == ["none"] else allow or None, disable, origin="EV3X_PLUGINS")

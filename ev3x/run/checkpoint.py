@@ -32,7 +32,7 @@ from ..text import command, shown, why
 from ..values import twice
 from .digests import broken, seal
 from .directory import check_path, check_place
-from .shapes import check_checkpoint
+from .shapes import check_checkpoint, check_meta
 from .sizes import too_large
 
 
@@ -248,6 +248,14 @@ def _read(directory: Path, step: int) -> Saved:
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
     sealed = read.meta
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], sealed["meta"], sealed["arrays"])
+
+
+def of_run(directory: Path) -> Saved | None:
+    """What `load` returns, of a run: with all that a session wrote beside the state, each of its type."""
+    saved = load(directory)
+    if saved and (fault := check_meta(saved.meta)):
+        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: metadata: {fault}")
+    return saved
 
 
 def _branch(path: str, homes: Mapping[str, str]) -> str:

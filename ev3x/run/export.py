@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..text import shown
+from .checkpoint import of_run
 from .directory import CHECKPOINTS, CONFIG, RunError, check_run, config_text, draft, resuming
-from .identity import edited, listed, load_run
+from .identity import edited, listed
 from .manifest import reseal
 
 # What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
@@ -25,7 +26,7 @@ _UNSAFE = re.compile(
 def export(directory: Path, to: Path | None = None) -> Path:
     """The file with the incumbent's weights: an .npz of arrays by path, for numpy alone (names: see `member`)."""
     check_run(directory)
-    saved = load_run(directory / CHECKPOINTS)
+    saved = of_run(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
     if differences := edited(saved.meta, config_text(directory)):

@@ -12,25 +12,14 @@ from typing import Any
 
 from ..host.discovery import BUILTIN
 from ..text import shown
-from .checkpoint import CheckpointError, Saved, load
 from .directory import CONFIG, RunError
 from .setup import Setup
-from .shapes import check_meta
 from .summary import versions
 
 # Sections and options that say when a run stops, what it is watched by and which code it runs: they change no result,
 # except by rounding (`native`). All others are part of the run: its promise holds for them alone.
 FREE = {"rounds", "seconds", "gradient_steps", "target", "save_every", "native", "observe", "plugins"}
 NONE = "(not there)"
-
-
-def load_run(checkpoints: Path) -> Saved | None:
-    """The last checkpoint in this folder, with all that a run keeps in it, None when there is none."""
-    saved = load(checkpoints)
-    if saved is not None and (fault := check_meta(saved.meta)):
-        name = f"checkpoint {int(saved.run['round'])} in {shown(checkpoints)}"
-        raise CheckpointError(f"{name} cannot be used: metadata: {fault}")
-    return saved
 
 
 def identity(setup: Setup, data: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,17 @@ def verify(directory: Path) -> Verified:
         else:
             sound += 1
     return Verified(sound, tuple(faults), _of(known))
+
+
+def altered(directory: Path, names: Sequence[str]) -> list[str]:
+    """Which of these files are not as they were when the run ended; none of a run that goes on.
+
+    With a manifest that is not what was written, that alone.
+    """
+    known = _read(directory)
+    if isinstance(known, Fault):
+        return [MANIFEST]
+    return [name for name in names if known and _digest(directory / name) != known.get(name)]
 
 
 def _files(directory: Path) -> Iterator[str]:

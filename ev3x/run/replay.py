@@ -16,11 +16,10 @@ from ..core.plan import Method, Plan
 from ..ops import native
 from ..text import shown
 from .blame import blaming
-from .checkpoint import CheckpointError, Saved
-from .directory import CHECKPOINTS, CONFIG, RunError, check_run, read_as_it_is, resuming
+from .checkpoint import CheckpointError, Saved, of_run
+from .directory import CHECKPOINTS, CONFIG, ROUNDS, SUMMARY, RunError, check_run, read_as_it_is, resuming
 from .identity import NONE, another, apart, identity
-from .identity import load_run as load
-from .manifest import sealed
+from .manifest import altered, sealed
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
@@ -44,7 +43,7 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     run or without a checkpoint, and CheckpointError where the records cannot come from this configuration.
     """
     check_run(directory)
-    saved = load(directory / CHECKPOINTS)
+    saved = of_run(directory / CHECKPOINTS)
     if saved is None:
         raise RunError(
             f"{shown(directory)} ended before its first checkpoint, there is nothing to replay: "
@@ -77,7 +76,11 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     found = [Difference(None, f"{CONFIG}: {path}", a, b) for path, a, b in another(saved.meta, now)]
     found += [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
     found += [Difference(i, "rounds.jsonl: the row", row, None) for i, row in enumerate(beyond, len(derived))]
-    found += _summary(summary, setup, saved, derived, len(lines), notes)
+    if summary is not None or not sealed(directory):  # else it is altered
+        found += _summary(summary, setup, saved, derived, len(lines), notes)
+    for name in altered(directory, (ROUNDS, SUMMARY)):  # what replay takes as given may differ, too
+        if not any(difference.what.startswith(name) for difference in found):
+            found.append(Difference(None, name, "altered or gone", "as the run left it"))
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
 

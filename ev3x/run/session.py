@@ -28,7 +28,7 @@ from ..ops import native
 from ..text import shown
 from . import limits
 from .blame import blaming, in_words
-from .checkpoint import CheckpointError, Checkpoints, PlaceError, Saved
+from .checkpoint import CheckpointError, Checkpoints, PlaceError, Saved, of_run
 from .directory import (
     CHECKPOINTS,
     CONFIG,
@@ -45,7 +45,7 @@ from .directory import (
 from .directory import RunError as RunError
 from .export import export as export
 from .fates import Alarm
-from .identity import belongs, changes, identity, load_run, same_data
+from .identity import belongs, changes, identity, same_data
 from .interrupts import interrupts
 from .manifest import seal, unseal
 from .rows import rows
@@ -96,7 +96,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     check_run(directory)
     lock.agree(setup.plugins)
     with alone(directory):
-        saved = load_run(directory / CHECKPOINTS)
+        saved = of_run(directory / CHECKPOINTS)
         if saved:
             belongs(saved.meta, setup, directory)
         with _natively(setup), blaming(setup):

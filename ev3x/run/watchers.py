@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.observe import Observer, Progress, Row, RunInfo
@@ -40,32 +42,41 @@ class Watchers:
 
     def start(self, run: RunInfo, rows: Sequence[Row]) -> None:
         """Call `start` of every observer."""
+        own = self._copies(rows)
 
         def tell(label: str, observer: Observer) -> None:
-            self._handles[label] = observer.start(run, rows)
+            self._handles[label] = observer.start(run, own())
 
         self._tell(self._observers, tell)
 
     def rounds(self, rows: Sequence[Row], progress: Progress) -> None:
         """Pass new rounds to every observer that started and is not left out."""
+        own = self._copies(rows)
         awake = [label for label in self._handles if self._in_a_row[label] < self.MOST_FAULTS]
-        self._tell(awake, lambda label, observer: observer.rounds(self._handles[label], rows, progress))
+        self._tell(awake, lambda label, observer: observer.rounds(self._handles[label], own(), progress))
 
     def end(self, summary: dict[str, Any]) -> None:
         """Call `end` of every observer that started."""
-        self._tell(self._handles, lambda label, observer: observer.end(self._handles[label], summary))
+        own = self._copies(summary)
+        self._tell(self._handles, lambda label, observer: observer.end(self._handles[label], own()))
 
     def fail(self, reason: str) -> None:
         """Call `fail` of every observer that started; errors of observers must not hide the run's own error."""
         with contextlib.suppress(ObserverError, Warning):
             self._tell(self._handles, lambda label, observer: observer.fail(self._handles[label], reason))
 
+    def _copies(self, plain: Any) -> Callable[[], Any]:
+        """Makes copies of plain values, one for each observer: what it does to its own changes no file and no other."""
+        kept = pickle.dumps(plain) if self._observers else b""
+        return lambda: pickle.loads(kept)
+
     def _tell(self, labels: Iterable[str], tell: Callable[[str, Observer], None]) -> None:
         """Call one observer after the other, even if some raise."""
         errors, texts = [], []
         for label in list(labels):
             try:
-                tell(label, self._observers[label])
+                with _staying():
+                    tell(label, self._observers[label])
                 self._in_a_row[label] = 0
             except KeyboardInterrupt:
                 raise
@@ -83,3 +94,17 @@ class Watchers:
         out = "; it is left out from now on" if self._in_a_row[label] == self.MOST_FAULTS else ""
         owner = f" ({plugin})" if (plugin := self._owners.get(label)) else ""
         return f"observer {label!r}{owner} failed: {cause(error)}{out}"
+
+
+@contextlib.contextmanager
+def _staying() -> Iterator[None]:
+    """Goes back to the working directory after the body: the run's own paths may begin there."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = None
+    try:
+        yield
+    finally:
+        if here is not None:
+            os.chdir(here)

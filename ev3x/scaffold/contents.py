@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from .bindings import BINDINGS, Binding, Native
-from .kinds import STARTS, Imports, Kind, Start, config_line, run_arguments
+from .kinds import STARTS, Imports, Kind, Start, about, config_line, run_arguments
 from .names import Names, ScaffoldError
 from .requirements import imported, requirements
 
@@ -43,23 +43,26 @@ class Contents:
     notes: tuple[str, ...] = ()
 
 
-def of_kind(names: Names, kind: Kind, native: Native | None) -> Contents:
-    """A component of this kind, its tests, and its native operation if there is to be one."""
+def of_kinds(names: Names, kinds: Sequence[Kind], native: Native | None) -> Contents:
+    """A component of the first kind, its tests, and its native operation if there is to be one; others are to come."""
+    kind = kinds[0]
     start = STARTS[kind]
     if native is not None and start.sums is None:
         able = " or ".join(k for k, s in STARTS.items() if s.sums is not None)
         raise ScaffoldError(f"--native is for what computes on arrays in a round, --kind {able}, not for {kind}")
     binding = None if native is None else BINDINGS[native]
-    run = run_arguments(kind, f"{names.name}:{start.component}")
+    run = run_arguments(uses(names, kinds))
     values = _values(names, kind)
     values["strict"] = _filled("strict.toml", values)
     needed, _ = requirements(line.split()[1] for line in _packages(start, binding))
     where = f"`src/{names.package}/__init__.py` holds the component: edit its methods."
+    if len(kinds) > 1:
+        where = f"`src/{names.package}/` holds the components, the first in `__init__.py`: edit their methods."
     hook = _filled("hook.py", values, override="    @override\n", fetch="")
     plugin = _filled("plugin.py", values, hook=hook, targets=_filled(binding.targets, values) if binding else "")
     files = {
-        "pyproject.toml": _pyproject(values, start.about, needed, f"{names.package}:plugin", binding),
-        "README.md": _readme(values, start.about, run, where, native),
+        "pyproject.toml": _pyproject(values, about(kinds), needed, f"{names.package}:plugin", binding),
+        "README.md": _readme(values, about(kinds), run, where, native),
         f"src/{names.package}/__init__.py": _component(values, kind, binding) + plugin,
         f"tests/test_{names.package}.py": _test(values, kind, binding is not None),
         WORKFLOW: _filled("workflow.yml", values),
@@ -110,28 +113,33 @@ def of_file(names: Names, source: Path) -> Contents:
     """
     from .local_file import found  # imports jax, which nothing else here needs
 
-    offers = found(source)
+    attribute, offers = found(source)
     if not offers:
         raise ScaffoldError(f"{source} offers no components: there is nothing to package")
     content = source.read_bytes()
     needed, unknown = requirements(imported(content))
-    # What it does to ranks and types is its author's.
-    values = {**names.values(), "strict": 'addopts = ["-m", "not long"]\n'}
-    about = f"The plugin {names.name}"
+    values = names.values()
+    values["strict"] = _filled("strict.toml", values)
+    told = f"The plugin {names.name}"
     ready = next((offer for offer in offers if offer.lacks is None), None)
     run: tuple[str, ...] = ("plugins", "show", names.name)
     if ready is not None:
-        run = run_arguments(ready.role, f"{names.name}:{ready.name}", alone=ready.alone)
+        run = run_arguments({ready.role: f"{names.name}:{ready.name}"}, alone=ready.alone)
     notes = [f"{o.role} {o.name!r}: its test is skipped: {o.lacks}" for o in offers if o.lacks is not None]
     notes += [f"add what brings {module!r} to `dependencies` in pyproject.toml" for module in unknown]
     where = f"`src/{names.package}/__init__.py` is what was {source.name}."
     files = {
-        "pyproject.toml": _pyproject(values, about, needed, names.package, None),
-        "README.md": _readme(values, about, run, where, None),
+        "pyproject.toml": _pyproject(values, told, needed, ":".join(filter(None, (names.package, attribute))), None),
+        "README.md": _readme(values, told, run, where, None),
         f"tests/test_{names.package}.py": _contracts(values, offers),
         WORKFLOW: _filled("workflow.yml", values),
     }
     return Contents({**_encoded(files), f"src/{names.package}/__init__.py": content}, run, tuple(notes))
+
+
+def uses(names: Names, kinds: Sequence[Kind]) -> dict[str, str]:
+    """The components of these kinds as configs name them, by role."""
+    return {kind: f"{names.name}:{STARTS[kind].component}" for kind in kinds}
 
 
 def _values(names: Names, kind: Kind) -> dict[str, str]:

@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..host.local_files import named
 from ..text import draft, shown, why
 from .bindings import BINDINGS, Native
-from .contents import Contents, of_file, of_kind
+from .contents import Contents, of_file, of_kinds, uses
 from .join import joined
 from .kinds import STARTS, Kind, run_arguments
 from .names import Names, ScaffoldError
@@ -63,7 +64,8 @@ def create(
     if source is not None:
         contents = of_file(names, source)
     else:
-        contents = _several(names, of_kind(names, kinds[0] if kinds else "proposer", native), kinds[1:])
+        kinds = kinds or ["proposer"]
+        contents = _several(names, of_kinds(names, kinds, native), kinds[1:])
     _write(folder, contents)
     return Written(names.name, folder, tuple(map(folder.joinpath, contents.files)), contents.run, contents.notes)
 
@@ -83,9 +85,7 @@ def _added(names: Names, folder: Path, kinds: Sequence[Kind]) -> Written:
     if not os.path.isdir(folder):
         raise ScaffoldError(f"--add needs a distribution to add to, but there is no folder {shown(folder)}")
     before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _sources(folder)}
-    start = STARTS[kinds[0]]
-    run = run_arguments(kinds[0], f"{names.name}:{start.component}")
-    after = _several(names, Contents(before, run), kinds)
+    after = _several(names, Contents(before, run_arguments(uses(names, kinds))), kinds)
     changed = {name: text for name, text in after.files.items() if before.get(name) != text}
     written: list[Path] = []
     try:
@@ -128,7 +128,7 @@ def _name(name: str | None, kinds: Sequence[str], native: str | None, source: Pa
     given = [option for option, value in (("--kind", kinds), ("--native", native)) if value]
     if given:
         raise ScaffoldError(f"--from takes the file as it is: leave out {' and '.join(given)}")
-    plugin = source.stem.replace("_", "-")
+    plugin = named(source)
     if name not in (None, plugin):
         raise ScaffoldError(
             f"{shown(source)} is the plugin {plugin!r}, and configs name it so: leave out {name!r}, or rename the file "

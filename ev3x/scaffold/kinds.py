@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Kind = Literal["proposer", "assessor", "adapter", "budget", "task", "observer"]
@@ -108,16 +108,25 @@ _SECTIONS = {"proposer": "propose", "assessor": "select", "adapter": "adapt", "o
 _LISTED = ("proposer", "adapter", "observer")
 
 
-def run_arguments(role: str, use: str, *, alone: bool = True) -> tuple[str, ...]:
-    """What `ev3x` is called with, for two rounds with this component in its place.
+def run_arguments(uses: Mapping[str, str], *, alone: bool = True) -> tuple[str, ...]:
+    """What `ev3x` is called with, for two rounds with these components, by role, in their places.
 
     `alone` says that an adapter needs no other before it.
     """
-    if role == "task":
-        return ("run", use, "--rounds", "2")
-    before = {"adapter": "" if alone else '"promote", ', "observer": '"progress", '}.get(role, "")
-    value = f'[{before}"{use}"]' if role in _LISTED else use
-    return ("run", "distill-mnist1d", "--rounds", "2", "--set", f"{_SECTIONS.get(role, role)}={value}")
+    before = {"adapter": "" if alone else '"promote", ', "observer": '"progress", '}
+    sets: list[str] = []
+    for role, use in uses.items():
+        if role != "task":
+            value = f'[{before.get(role, "")}"{use}"]' if role in _LISTED else use
+            sets += ["--set", f"{_SECTIONS.get(role, role)}={value}"]
+    return ("run", uses.get("task", "distill-mnist1d"), "--rounds", "2", *sets)
+
+
+def about(kinds: Sequence[Kind]) -> str:
+    """What a distribution with components of these kinds is about, in a line."""
+    first, *others = (STARTS[kind].about for kind in kinds)
+    said = [first, *(f"{text[0].lower()}{text[1:]}" for text in others)]
+    return said[0] if not others else f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def config_line(role: str, use: str) -> str:

@@ -27,12 +27,12 @@ class Found:
         return not (issubclass(self.component, Adapter) and self.component.follows)
 
 
-def found(path: Path) -> list[Found]:
-    """All components that the file offers. Raises PluginError as a run would."""
+def found(path: Path) -> tuple[str, list[Found]]:
+    """The name of what has the hooks in the file ("": itself), and all it offers. Raises PluginError as a run would."""
     host = Host(Index({BUILTIN: builtin()}))
-    name = host.register_file(path).name
-    offers = [(role, offer, kind) for role in ROLES for offer, kind in host.offers(role, name).items()]
-    return [Found(role, offer, kind, _lacks(kind)) for role, offer, kind in offers]
+    plugin = host.register_file(path)
+    offers = [(role, offer, kind) for role in ROLES for offer, kind in host.offers(role, plugin.name).items()]
+    return plugin.attribute, [Found(role, offer, kind, _lacks(kind)) for role, offer, kind in offers]
 
 
 def _lacks(kind: type[Component]) -> str | None:

@@ -17,7 +17,7 @@ from ..core.task import Task
 from ..core.types import Decision, Model, Move, Outcome, PyTree
 from . import common, trees
 from .bench import StateBench, keys
-from .checks import NothingToCheck, Unmet, check, demand
+from .checks import NothingToCheck, check, demand
 from .rounds import FATES, assessment
 from .tasks import MORPHISM
 
@@ -31,6 +31,7 @@ class AdapterBench(StateBench):
     """Decides after adapters that decided as `promote` does, between two that called for the host."""
 
     role = "adapter"
+    moves = "decide"
     component: Adapter
 
     def __init__(self, component: Adapter, task: Task | None = None, splits: Splits | None = None) -> None:
@@ -41,9 +42,8 @@ class AdapterBench(StateBench):
     def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the decision, and the state after it."""
         component.accept(self.metrics, self.aims)
-        decision, state = component.decide(
-            PLACE, case["state"], case["decision"], case["selection"], case["confirmation"]
-        )
+        decided = component.decide(PLACE, case["state"], case["decision"], case["selection"], case["confirmation"])
+        decision, state = contract.pair(self.who, "decide", decided, "a Decision", "the next state")
         return {"fresh": component.init(self.site, self.metrics), "decision": decision, "state": state}
 
     def draw(self, i: int) -> PyTree:
@@ -118,7 +118,9 @@ class Course:
         demand(isinstance(word, str) and word, "a word from `describe`", repr(word), "say what the host is asked for")
         explore = self.bench.splits.explore
         probe = explore.batch(trees.row(explore.draw(key, 1), 0))
-        (state, changed), (_, again) = (it.transform(key, call, self.state, form, p) for p in (probe, None))
+        done = [it.transform(key, call, self.state, form, p) for p in (probe, None)]
+        pairs = [contract.pair(self.bench.who, "transform", d, "its own state", "the next Form") for d in done]
+        (state, changed), (_, again) = pairs
         demand(isinstance(changed, Form), "a form", repr(changed), "return state, Form(task, champion, model)")
         parts = {"current": changed.task, "incumbent": changed.champion or changed.task}
         for name, task in parts.items():
@@ -157,10 +159,7 @@ def _other_incumbent(before: Form, after: Form, probe: PyTree) -> str | None:
 @check(*common.SOUND)
 def decision_shapes(bench: AdapterBench) -> None:
     """It returns a `Decision`: a `Move` i32[], promote bool[], aims f32[M], calls i32[A]."""
-    try:
-        contract.decision(contract.Who("it"), bench.shape()["decision"], len(bench.metrics), len(CALLS))
-    except ValueError as error:
-        raise Unmet("a Decision as its documentation says", error, "use dataclasses.replace(decision, ...)") from error
+    contract.decision(bench.who, bench.shape()["decision"], len(bench.metrics), len(CALLS))
     for said in bench.outcome:
         move = int(said["decision"].move)
         demand(move in {int(m) for m in Move}, "a move of Move", move, "use Move.KEEP, Move.TAKE or Move.RESTORE")
@@ -234,7 +233,7 @@ def prepare(bench: AdapterBench) -> None:
     jax.eval_shape(lambda e, k: e.batch(trees.row(e.draw(k, 1), 0)), explore, keys(0, 1)[0])
 
 
-@check("decision_shapes", "own_call", *common.SOUND)
+@check("decision_shapes", "own_call", "prepare", *common.SOUND)
 def transition(bench: AdapterBench) -> str:
     """What it calls the host for can be done: `transform` gives a form whose variables are those of its tasks.
 

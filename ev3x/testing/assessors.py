@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from ..core.assess import Assessor
 from ..core.task import Metric
 from ..core.types import Assessment, Block, Outcome, PyTree, Question
 from . import calibration, common, trees, worlds
-from .bench import RoundBench, Split, keys
-from .checks import NothingToCheck, Unmet, check, demand
+from .bench import RoundBench, Split, because, fault, keys
+from .checks import NothingToCheck, check, demand
 
 BLOCKS = 2  # the most that are read
 GAINS = (0.0, 0.15, -0.15, 0.4)  # of four contenders: the last is the best by far
@@ -39,20 +40,26 @@ class AssessorBench(RoundBench):
         component.accept(self.metrics)
         evidence = self.evidence(component, case, range(self.blocks))
         ask = self.question(case)
-        return {
-            "evidence": evidence,
-            "enough": component.enough(evidence, ask, self.metrics),
-            "assessment": component.conclude(evidence, ask, self.metrics),
-        }
+        with because(self.changed(evidence, component.begin(case["eligible"].shape[0], self.metrics))):
+            return {
+                "evidence": evidence,
+                "enough": component.enough(evidence, ask, self.metrics),
+                "assessment": component.conclude(evidence, ask, self.metrics),
+            }
 
     def evidence(self, component: Any, case: PyTree, blocks: Any) -> PyTree:
         """The evidence of these blocks."""
-        evidence = component.begin(case["eligible"].shape[0], self.metrics)
+        evidence = empty = component.begin(case["eligible"].shape[0], self.metrics)
         for i in blocks:
             weights = None if case["weights"] is None else case["weights"][i]
             block = Block(case["scores"][i], case["reference"][i], weights, None, jnp.int32(i))
-            evidence = component.observe(evidence, block, self.question(case), self.metrics)
+            with because(self.changed(evidence, empty)):
+                evidence = component.observe(evidence, block, self.question(case), self.metrics)
         return evidence
+
+    def changed(self, evidence: PyTree, empty: PyTree) -> contract.BoundaryError | None:
+        """What `observe` made of another kind in this evidence than it was in that of no block."""
+        return fault(lambda: contract.state(self.who, "observe", evidence, empty, "evidence", "begin"))
 
     def question(self, case: PyTree) -> Question:
         """What the assessor is asked."""
@@ -75,11 +82,11 @@ class AssessorBench(RoundBench):
             "weights": jnp.asarray(worlds.weights(self.metrics, mask)),
         }
 
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+    def states(self) -> Iterator[tuple[str, str, str, PyTree, PyTree]]:
         """The evidence, which a loop carries."""
         k = len(GAINS)
         empty = jax.eval_shape(lambda: self.component.begin(k, self.metrics))
-        return [("evidence", empty, self.shape()["evidence"])]
+        yield "evidence", "observe", "begin", empty, self.shape()["evidence"]
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Scores and weights divided along the examples."""
@@ -102,10 +109,7 @@ class AssessorBench(RoundBench):
 def assessment_shapes(bench: AssessorBench) -> None:
     """An `Assessment` with the shapes and dtypes of its documentation, its winner among the contenders."""
     k, shape = len(GAINS), bench.shape()
-    try:
-        contract.assessment(contract.Who("it"), shape["assessment"], k, len(bench.metrics))
-    except ValueError as error:
-        raise Unmet("an Assessment as its documentation says", error, "cast with .astype, broadcast") from error
+    contract.assessment(bench.who, shape["assessment"], k, len(bench.metrics))
     enough = shape["enough"]
     have = f"{enough.dtype}{list(enough.shape)}"
     demand(have == "bool[]", "enough to be bool[]", have, "reduce with .all() or .any()")
@@ -210,9 +214,16 @@ def bounds(bench: AssessorBench) -> None:
 
 @check("assessment_shapes", "same_key_same_bits", *common.SOUND)
 def power(bench: AssessorBench) -> None:
-    """A large true gain is found: the best contender by far wins."""
+    """A large true gain is found: the best contender by far wins.
+
+    It is called better, too, unless its class says that it `ranks_only`: a method warns where such a one confirms.
+    """
     said = bench.says()
     demand(said.winner == BEST, f"the best contender, {BEST}, to win", int(said.winner), "rank by the gain; see GAINS")
+    if bench.component.promise == 1:  # power_at_level asks those that state one
+        better = Outcome.BETTER in said.outcome[[BEST]]
+        alone, do = bench.component.ranks_only, "let the class say ranks_only = True, or not, as is true"
+        demand(better != alone, f"the best {'not ' * alone}to be called better", said.outcome, do)
 
 
 @check("promise", "power", *common.SOUND, long=True)

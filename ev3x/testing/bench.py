@@ -6,9 +6,11 @@ A case is one set of inputs; cases differ in keys and values, never in shapes.
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import jax
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..component import Component
+from ..core import contract
 from ..core.data import Splits
 from ..core.layout import Site
 from ..core.task import Task
@@ -37,6 +40,12 @@ class Bench:
         self.given = {"component": component, **given}
         self.before = Setting.now()
         self.kept = dict(vars(component))
+
+    @property
+    def who(self) -> contract.Who:
+        """The component, as errors at a boundary name it."""
+        kind = type(self.component)
+        return contract.Who(kind.__name__, self.role, kind)
 
 
 class RoundBench(Bench, abc.ABC):
@@ -61,9 +70,12 @@ class RoundBench(Bench, abc.ABC):
         """The arrays that all cases share."""
         return ()
 
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
-        """What must keep its structure, shapes and dtypes: (what it is, before, after), as shapes."""
-        return []
+    def states(self) -> Iterator[tuple[str, str, str, PyTree, PyTree]]:
+        """What must keep its structure, shapes and dtypes, one after another, as shapes.
+
+        Each is (what it is, the method that gives the next, the method that began it, before, after).
+        """
+        yield from ()
 
     def following(self) -> PyTree | None:
         """Case 0 with the state that the round before left; None when there is no state."""
@@ -102,7 +114,12 @@ class RoundBench(Bench, abc.ABC):
 
 
 class StateBench(RoundBench):
-    """Around a component with state: cases and what comes out of them have it under "state"."""
+    """Around a component with state: cases and what comes out of them have it under "state".
+
+    `moves` is the method that gives the next state.
+    """
+
+    moves: ClassVar[str]
 
     def __init__(self, component: Component, task: Task | None = None, splits: Splits | None = None) -> None:
         super().__init__(component, task=task, splits=splits)
@@ -110,9 +127,9 @@ class StateBench(RoundBench):
         self.splits = loaded(self.task) if splits is None else splits
         self.site = Site(self.task)
 
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+    def states(self) -> Iterator[tuple[str, str, str, PyTree, PyTree]]:
         """The state."""
-        return [("state", self.inputs(0)["state"], self.shape()["state"])]
+        yield "state", self.moves, "init", self.inputs(0)["state"], self.shape()["state"]
 
     def following(self) -> PyTree:
         """The next round."""
@@ -171,6 +188,26 @@ class Split:
         spec = jax.sharding.PartitionSpec(*places)
         put: Array = jax.device_put(x, jax.sharding.NamedSharding(self.mesh, spec))
         return put
+
+
+def fault(look: Callable[[], object]) -> contract.BoundaryError | None:
+    """What a look at a boundary finds wrong; None where all is right."""
+    try:
+        look()
+    except contract.BoundaryError as error:
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def because(earlier: contract.BoundaryError | None) -> Iterator[None]:
+    """Where an earlier fault is known, it is told in place of what fails here: a run ends at the first one."""
+    try:
+        yield
+    except Exception as error:
+        if earlier is None:
+            raise
+        raise earlier from error
 
 
 def keys(i: int, n: int) -> Array:

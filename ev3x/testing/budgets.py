@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core import contract
 from ..core.budget import Budget
 from ..core.types import Array, Outcome, PyTree
 from . import common, trees
-from .bench import StateBench, keys
+from .bench import StateBench, because, fault, keys
 from .checks import NothingToCheck, check, demand
 from .rounds import FATES, assessment
 from .worlds import METRICS
@@ -24,13 +25,17 @@ class BudgetBench(StateBench):
     """Offers a level, and settles after the confirmation."""
 
     role = "budget"
+    moves = "settle"
     component: Budget
 
     def run(self, component: Any, case: PyTree, fixed: PyTree) -> PyTree:
         """A fresh state, the level that is offered, and state and figures after the confirmation at that level."""
         alpha = component.offer(case["state"], case["level"])
-        state = component.settle(case["state"], alpha, case["confirmation"])
-        account = component.account(state, case["level"])
+        with because(fault(lambda: contract.number(self.who, "offer", alpha, "f"))):
+            state = component.settle(case["state"], alpha, case["confirmation"])
+        with because(fault(lambda: contract.state(self.who, "settle", state, case["state"]))):
+            account = component.account(state, case["level"])
+        contract.returned(self.who, "account", account, dict, "return a dict of scalars by name, {} for none")
         return {"fresh": component.init(), "alpha": alpha, "state": state, "account": account}
 
     def draw(self, i: int) -> PyTree:

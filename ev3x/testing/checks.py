@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..component import unknown
+from ..core.contract import BoundaryError
+from ..host.faults import remedy
 from .report import ConformanceError, Finding, Report
 
 HERE = Path(__file__).parent
@@ -137,11 +139,14 @@ class Trial:
             note = one.run(bench)
         except Unmet as unmet:
             return Finding(one.name, "failed", str(unmet))
+        except BoundaryError as error:  # the words of a run
+            return Finding(one.name, "failed", str(Unmet("what a round takes", error, "a run would end with this")))
         except NothingToCheck as reason:
             return Finding(one.name, "excused", str(reason))
         except Exception as error:
             logging.getLogger("ev3x.faults").debug("check %s", one.name, exc_info=error)
-            return Finding(one.name, "failed", f"expected no exception; got {_told(error)}; mend what raises it")
+            do = remedy(error) or "mend what raises it"
+            return Finding(one.name, "failed", f"expected no exception; got {_told(error)}; {do}")
         finally:
             bench.before.restore()
         return Finding(one.name, "passed", note or "")

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from ..builtin.adapters.accept import Accept
 from ..builtin.assessors.mean_bounds import MeanBounds
+from ..builtin.assessors.published import Published
 from ..builtin.budgets.per_round import PerRound
-from ..core import loop
+from ..core import contract, loop
 from ..core.adapt import Adapter
 from ..core.budget import Budget
 from ..core.plan import Method, Plan
@@ -93,7 +94,7 @@ def no_config_change_at_import(bench: Any) -> None:
     demand(not changes, "no change", "; ".join(changes), "leave settings to the user")
 
 
-@check("options")
+@check("options", "labels")
 def traces(bench: Any) -> None:
     """All that it does in a round can be traced: nothing in it depends on the values of arrays in Python."""
     try:
@@ -143,9 +144,8 @@ def no_callbacks(bench: Any) -> None:
 @check("options", "traces", "no_config_change", "nothing_on_self")
 def stable_tree(bench: Any) -> None:
     """Structure, shapes and dtypes of its state are the same after a round as before: rounds run in one program."""
-    for what, before, after in bench.states():
-        fault = trees.unlike(before, after)
-        demand(fault is None, f"the same {what} before and after", fault, "cast with .astype, and keep every leaf")
+    for what, method, begin, before, after in bench.states():
+        contract.state(bench.who, method, after, before, what, begin)
 
 
 @check(*SOUND)
@@ -269,13 +269,15 @@ def _plan(bench: Any) -> Plan:
     """A plan with the component in its place, under the label `kit`."""
     it = bench.component
     proposers = [("kit", it if isinstance(it, Proposer) else _Still())]
-    adapters = [("other", Accept()), *([("kit", it)] if isinstance(it, Adapter) else [])]
+    adapters: list[tuple[str, Adapter]] = [("kit", it)] if isinstance(it, Adapter) else []
+    if not any(adapter.promotes for _, adapter in adapters):
+        adapters = [("other", Accept()), *adapters]
     budget = it if isinstance(it, Budget) else PerRound()
-    return Plan(bench.task, Method(proposers, MeanBounds(), MeanBounds(), adapters, budget))
+    return Plan(bench.task, Method(proposers, MeanBounds(), Published(), adapters, budget))
 
 
 def _placed(bench: Any, state: PyTree) -> dict[str, Any]:
-    others = {"other": ()} if bench.role == "adapter" else {}
+    others = {"other": ()} if bench.role == "adapter" and not bench.component.promotes else {}
     return {"budget": state} if bench.role == "budget" else {f"{bench.role}s": {"kit": state, **others}}
 
 

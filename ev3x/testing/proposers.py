@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..core.contract import checked, finite
+from ..core import contract
+from ..core.contract import finite
 from ..core.layout import Site
 from ..core.propose import Proposer, check_needs
 from ..core.types import Array, Candidates, Decision, Feedback, Move, Outcome, PyTree, Variables
 from . import common, trees
-from .bench import Split, StateBench, keys
+from .bench import Split, StateBench, because, fault, keys
 from .checks import NothingToCheck, Unmet, check, demand
 
 # What becomes of a round, case by case: the first candidate is promoted; nobody could win; the incumbent is restored.
@@ -28,6 +30,7 @@ class ProposerBench(StateBench):
     """Begins, proposes, and learns what became of its candidates."""
 
     role = "proposer"
+    moves = "learn"
     component: Proposer
 
     @property
@@ -45,9 +48,15 @@ class ProposerBench(StateBench):
         check_needs(type(component).__name__, component, self.task, fixed)
         one, two, three = case["keys"]
         made = component.propose(self.site, one, case["current"], case["state"], fixed)
-        state = component.learn(self.site, two, case["state"], made, case["feedback"])
+        contract.returned(self.who, "propose", made, Candidates, "return ev3x.Candidates(...)")
+        with because(fault(lambda: self.matched(made, case["current"]))):
+            state = component.learn(self.site, two, case["state"], made, case["feedback"])
         fresh = component.init(self.site, three, case["current"])
         return {"fresh": fresh, "candidates": _shown(made), "state": state}
+
+    def matched(self, made: Any, current: Variables) -> Candidates:
+        """These candidates, if they match the model."""
+        return contract.matched(self.who.label, made, current, self.k, self.who.kind)
 
     def draw(self, i: int) -> PyTree:
         """Fresh variables and state, and one of the three fates."""
@@ -73,14 +82,15 @@ class ProposerBench(StateBench):
         value = spread if found else jnp.full(k, -jnp.inf, jnp.float32)
         return Feedback(value, mean, jnp.asarray(won) & (jnp.arange(k) == 0), jnp.int32(outcome), decision)
 
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
-        """The state, and what it notes."""
+    def states(self) -> Iterator[tuple[str, str, str, PyTree, PyTree]]:
+        """The state, and what it notes in a second round, which needs a sound state."""
+        yield from super().states()
         case, first = self.inputs(0), self.shape()
         second = jax.eval_shape(
             lambda case, fixed: self.run(self.component, case, fixed), {**case, "state": first["state"]}, self.fixed
         )
         notes = [tree["candidates"]["notes"] for tree in (first, second)]
-        return [*super().states(), ("notes", *notes)]
+        yield "notes", "propose", "propose", notes[0], notes[1]
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Variables divided along their last axes, all else everywhere."""
@@ -111,20 +121,12 @@ def candidates_match(bench: ProposerBench) -> None:
     `eligible` is bool[K] and `steps` an i32[]; notes have one entry for each candidate.
     """
     case, k = bench.inputs(0), bench.k
-    name = type(bench.component).__name__
 
     def propose(case: PyTree, fixed: PyTree) -> Candidates:
         made = bench.component.propose(bench.site, case["keys"][0], case["current"], case["state"], fixed)
-        return checked(name, made, case["current"], k)
+        return bench.matched(made, case["current"])
 
-    try:
-        made = jax.eval_shape(lambda *a: _shown(propose(*a)), case, bench.fixed)
-    except ValueError as error:
-        if not str(error).startswith(f"proposer {name!r}"):
-            raise
-        raise Unmet(
-            "candidates that match the model", error, "stack K variables on axis 0, with as many labels"
-        ) from error
+    made = jax.eval_shape(lambda *a: _shown(propose(*a)), case, bench.fixed)
     for what, leaf, wanted in (("eligible", made["eligible"], f"bool[{k}]"), ("steps", made["steps"], "int32[]")):
         got = f"{leaf.dtype}{list(leaf.shape)}"
         demand(got == wanted, f"{what} to be {wanted}", got, f"give jnp.asarray(..., {wanted.partition('[')[0]})")
@@ -178,19 +180,15 @@ def resize(bench: ProposerBench) -> None:
     if not bench.task.growths:
         raise NothingToCheck("the task cannot grow")
     task, current = bench.task.grow(bench.task.growths[0], case["keys"][0], case["current"])
-    site, name = Site(task), type(bench.component).__name__
+    site = Site(task)
     for fresh in (False, True):
         state = bench.component.resize(site, case["keys"][1], current, case["state"], fresh=fresh)
+
+        def propose(state: PyTree, fixed: PyTree, key: Array = case["keys"][2]) -> PyTree:
+            return _shown(bench.matched(bench.component.propose(site, key, current, state, fixed), current))
+
         try:
-            jax.eval_shape(
-                lambda state, fixed: _shown(
-                    checked(
-                        name, bench.component.propose(site, case["keys"][2], current, state, fixed), current, bench.k
-                    )
-                ),
-                state,
-                bench.fixed,
-            )
+            jax.eval_shape(propose, state, bench.fixed)
         except (ValueError, TypeError) as error:
             text = str(error).partition("\n")[0]
             raise Unmet(

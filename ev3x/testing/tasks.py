@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core import contract
 from ..core.data import Splits
 from ..core.task import Data, Metric, Task, score
 from ..core.types import Array, PyTree, Variables
@@ -61,7 +62,8 @@ class TaskBench(RoundBench):
         """A loss of each example, the moved variables, and the gradient of the mean."""
 
         def mean(params: PyTree) -> tuple[Array, PyTree]:
-            each, moved = component.loss(name, {**variables, "params": params}, batch, key, dict(component.hypers))
+            said = component.loss(name, {**variables, "params": params}, batch, key, dict(component.hypers))
+            each, moved = contract.pair(self.who, "loss", said, "the loss of each example", "the variables")
             return each.mean(), (each, moved)
 
         gradient, (each, moved) = jax.grad(mean, has_aux=True)(variables["params"])
@@ -75,10 +77,11 @@ class TaskBench(RoundBench):
         seen, _ = self.splits.assess.block(i, explore.batch_size)
         return {"key": key, "batch": batch, "seen": seen}
 
-    def states(self) -> list[tuple[str, PyTree, PyTree]]:
+    def states(self) -> Iterator[tuple[str, str, str, PyTree, PyTree]]:
         """The variables, before and after every loss."""
         shape = self.shape()
-        return [(f"variables ({name})", shape["variables"], loss["moved"]) for name, loss in shape["losses"].items()]
+        for name, loss in shape["losses"].items():
+            yield f"variables ({name})", "loss", "init", shape["variables"], loss["moved"]
 
     def sharded(self, split: Split) -> tuple[PyTree, PyTree]:
         """Batches divided along the examples."""
@@ -228,7 +231,8 @@ def growths(bench: TaskBench) -> None:
     made = bench.outcome[0]["variables"]
     before = task.predict(made, case["seen"])
     for name in task.growths:
-        larger, wider = task.grow(name, case["key"], made)
+        grown = task.grow(name, case["key"], made)
+        larger, wider = contract.pair(bench.who, "grow", grown, "the larger task", "its variables")
         demand(isinstance(larger, Task) and larger != task, f"another task from {name!r}", larger, "change its options")
         fault = trees.unlike(jax.eval_shape(larger.init, case["key"]), wider)
         demand(fault is None, f"variables that fit the task grown by {name!r}", fault, "grow both alike")

@@ -29,6 +29,19 @@ from .steps import numbers as numbers
 from .steps import step_keys as step_keys
 from .steps import train as train
 
+# With this, help() describes them: they lie in modules of their own.
+__all__ = [
+    "carried",
+    "check_loss",
+    "follow",
+    "gradient_step",
+    "loss_value",
+    "numbers",
+    "step_keys",
+    "train",
+    "where",
+]
+
 
 def __getattr__(name: str) -> Any:
     if name == "select":

@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import optax
 import pydantic_core
@@ -141,6 +141,11 @@ class Optimizer(Named, Rule):
                 f"{_name(self.factory)}: must return an optimizer, which has `init` and `update`, got {short(made)}: "
                 f"write {_HOW}"
             )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        own = type(self).__name__
+        hint = f": an {own} is a value; call build() first, build().{name}" if name in ("init", "update") else ""
+        raise AttributeError(f"{own!r} object has no attribute {name!r}{hint}")
 
 
 def _name(factory: Callable[..., Any]) -> str:

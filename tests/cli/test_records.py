@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ev3x.cli import app
 from ev3x.cli.console import DIFFERS
+from ev3x.run.manifest import seal
 
 # Little to compile: one loss, one optimizer, a simple confirmation.
 SMALL = ["propose.0.length=2", "propose.0.losses=['labels']", "task.hidden=[4]", "confirm=published"]
@@ -143,6 +144,16 @@ def test_a_run_is_verified_file_by_file(ran, tmp_path):
     )
 
 
+def test_explain_warns_of_files_that_are_not_as_the_run_left_them(tmp_path):
+    put(tmp_path)
+    seal(tmp_path)
+    assert invoke("explain", tmp_path).stderr == ""
+    put(tmp_path, [*ROWS[:-1], row(5, "worse", 0.5)])
+    result = invoke("explain", tmp_path)
+    expected = f"warning: rounds.jsonl is not what it was when the run ended: `ev3x verify {tmp_path}`\n"
+    assert (result.exit_code, result.stderr) == (0, expected)
+
+
 def test_an_edited_config_of_a_run_is_refused_and_shows(ran, tmp_path):
     shutil.copytree(ran, tmp_path / "run")
     config = tmp_path / "run/config.toml"
@@ -167,7 +178,8 @@ def test_a_difference_is_shown_and_ends_with_a_code_of_its_own(ran, tmp_path):
     shutil.copytree(ran, tmp_path / "run")
     path = tmp_path / "run" / "rounds.jsonl"
     path.write_text(path.read_text().replace('"why": "', '"why": "[/] ', 1))
-    (tmp_path / "run" / "summary.json").unlink()
+    for name in ("summary.json", "manifest.json"):  # as of a run that was killed
+        (tmp_path / "run" / name).unlink()
     result = invoke("replay", tmp_path / "run")
     assert result.exit_code == DIFFERS == 3
     assert any(line.startswith("0 rounds.jsonl: why [/] ") for line in words(result))

@@ -109,7 +109,7 @@ def budget(name, change):
     return {"task": Toy(), "budget": wrong(OverRun, name, change)}
 
 
-K = r"K = 2 is the number of names that `Wrong.labels`"
+K = r"K = 2 is the number of names from `Wrong.labels`"
 WRONG = {
     "no names": (proposer("labels", lambda made: "ab"), "labels must return a tuple of strings, .*, got 'ab'"),
     "no candidates": (proposer("propose", lambda made: None), "propose must return Candidates, got None: .*`return`"),

@@ -86,6 +86,20 @@ BROKEN = {
         GOOD.replace("return [", "raise KeyError('no') #"),
         "cannot offer its assessors: KeyError: 'no'",
     ),
+    "its hook returns nothing": (
+        GOOD.replace("return [", "made = ["),
+        "cannot offer its assessors: TypeError: a hook must return a list of its records, got None: return [...]",
+    ),
+    "its default raises": (
+        GOOD + "\n@dataclasses.dataclass(frozen=True)\nclass Late(Mine):\n"
+        "    x: int = dataclasses.field(default_factory=lambda: 1 // 0)\n"
+        "@ev3x.hookimpl\ndef ev3x_assessors():\n    return [ev3x.Offer('late', Late)]\n",
+        "cannot offer its assessors: ZeroDivisionError",
+    ),
+    "it is compared by identity": (
+        GOOD.replace("frozen=True", "frozen=True, eq=False"),
+        "'mine': Mine must be compared by its options: leave out eq=False",
+    ),
     "it offers no records": (
         GOOD.replace('ev3x.Offer("mine", Mine)', "Mine"),
         "cannot offer its assessors: TypeError: ev3x_assessors must return Offer(name, component) records",

@@ -6,6 +6,7 @@ import json
 import marshal
 import struct
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from ev3x.config import ConfigError, loads
 from ev3x.host import imported, lock
 from ev3x.host.discovery import discover
 from ev3x.host.host import Host, PluginError
+from ev3x.host.policy import from_environment
 from ev3x.run import session
 
 CONFIG = """\
@@ -340,11 +342,48 @@ def test_a_local_file_is_a_plugin(tmp_path):
     assert Host(policy=PluginPolicy(allow=())).register_file(tmp_path / "my_rule.py"), "named on purpose"
 
 
+PLUGIN = """import ev3x
+class Rule(ev3x.Plugin):
+    @ev3x.hookimpl
+    def ev3x_budgets(self):
+        from ev3x.builtin.budgets.per_round import PerRound
+        return [ev3x.Offer("mine", PerRound)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "name", "attribute"),
+    [
+        ("my_rule.py", f"{PLUGIN}plugin = Rule()", "my-rule", "plugin"),
+        ("my_rule.py", f"{PLUGIN}whole = Rule()", "my-rule", "whole"),
+        ("my_rule.py", f"{PLUGIN}plugin, other = Rule(), Rule()", "my-rule", "plugin"),
+        ("ev3x_my_rule/__init__.py", f"{PLUGIN}plugin = Rule()", "my-rule", "plugin"),
+    ],
+)
+def test_a_local_file_may_hold_what_a_distribution_does(tmp_path, file, source, name, attribute):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(source)
+    host = Host()
+    plugin = host.register_file(path)
+    assert (plugin.name, plugin.attribute) == (name, attribute)
+    assert host.find("budget", f"{name}:mine")[0] == f"{name}:mine"
+
+
+def test_an_entry_point_that_names_the_module_around_the_plugin_is_told_its_name(tmp_path):
+    module = types.ModuleType("around")
+    exec(f"{PLUGIN}plugin = Rule()", vars(module))
+    with pytest.raises(PluginError, match="around has no ev3x_ hooks, its `plugin` has: name that, as in `around:plu"):
+        Host().register("around", module)
+
+
 @pytest.mark.parametrize(
     ("name", "source", "text"),
     [
         ("rule.py", "raise KeyError('x')", "cannot be loaded: KeyError: 'x' ("),
-        ("rule.py", "x = 1", "has no ev3x_ hooks"),
+        ("rule.py", "x = 1", "TypeError: the file has no ev3x_ hooks: write functions such as ev3x_proposers with"),
+        ("rule.py", PLUGIN, "the file has no ev3x_ hooks, but the class Rule: add `plugin = Rule()`"),
+        ("rule.py", f"{PLUGIN}one, two = Rule(), Rule()", "but several plugins, one, two: call the one that is meant"),
         ("rule.txt", RULE, "must be a Python file, with the ending .py"),
         ("good.py", RULE, "cannot be registered: its name is that of plugin 'good' of ev3x-good 1.5"),
         ("ev3.py", RULE, "cannot be registered: its name is that of plugin 'ev3' of ev3x"),
@@ -474,3 +513,10 @@ def test_the_schema_takes_what_configs_say_and_nothing_else(good, tmp_path):
         "[plugins]\na = 1",
     ):
         assert list(validator.iter_errors(tomllib.loads(text))), text
+
+
+@pytest.mark.parametrize("value", ["a b", "*", "-", "[", "none,a"])
+def test_a_variable_that_names_no_distribution_is_refused(monkeypatch, value):
+    monkeypatch.setenv("EV3X_PLUGINS", value)
+    with pytest.raises(ValueError, match="EV3X_PLUGINS must be `none` or name distributions, got"):
+        from_environment()

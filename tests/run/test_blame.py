@@ -144,7 +144,7 @@ def test_a_wrong_number_of_candidates_says_that_it_comes_from_labels(plugin):
     host, info, path = plugin
     told = said(setup(info, Toy(), ("bad", host.build("proposer", "mine:bad", {"way": "shape"}))))
     assert told.startswith(f"{info}: proposer 'bad': candidates['params']['b'] must be float32[2] (2 candidates")
-    k = f"K = 2 is the number of names that `Bad.labels`, {path}:{line('def labels')}, returns"
+    k = f"K = 2 is the number of names from `Bad.labels`, {path}:{line('def labels')}"
     assert f"got float32[3]; make as many candidates as there are names; {k} (`Bad.propose`, {path}:" in told
 
 

@@ -14,10 +14,9 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
 from ev3x.run.directory import RunError
-from ev3x.run.identity import load_run
 
 HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
@@ -405,6 +404,8 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
 
 def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
     saved(tmp_path, state())
-    with pytest.raises(CheckpointError, match="metadata: it lacks changes, config, data, seed, task, totals, versions"):
-        load_run(tmp_path)
-    assert load_run(tmp_path / "none") is None
+    with pytest.raises(
+        CheckpointError, match="is damaged: metadata: it lacks changes, config, data, seed, task, totals, versions"
+    ):
+        of_run(tmp_path)
+    assert of_run(tmp_path / "none") is None

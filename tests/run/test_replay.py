@@ -76,7 +76,7 @@ def altered(monkeypatch, **branches):
             changed[branch] = old
         return dataclasses.replace(saved, **changed)
 
-    monkeypatch.setattr(replay_, "load", read)
+    monkeypatch.setattr(replay_, "of_run", read)
 
 
 def at(*place, by=None, to=None):
@@ -148,7 +148,7 @@ def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch,
     saved = load(whole / "checkpoints")
     old = getattr(saved, branch)
     changed = fewer(dict(old)) if branch == "run" else {name: fewer(dict(values)) for name, values in old.items()}
-    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, **{branch: changed}))
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, **{branch: changed}))
     assert found(replay(records("none"), whole)) == [(5, what)]
 
 
@@ -234,7 +234,7 @@ def test_the_summary_must_agree(copy):
 def test_totals_of_the_checkpoint_must_agree(whole, monkeypatch):
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"totals": saved.meta["totals"] | {"promotions": 5}}
-    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
     (difference,) = replay(records("none"), whole).differences
     assert (difference.what, difference.recorded) == ("checkpoint: promotions", 5)
 
@@ -259,6 +259,21 @@ def test_a_row_after_the_end_of_a_finished_run_is_a_difference(copy, whole):
         file.write('{"round": 6}\n{"rou')
     replayed = replay(records("none"), copy)
     assert found(replayed) == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")] and replayed.notes == ()
+
+
+def test_what_is_taken_as_given_must_be_as_the_run_left_it(copy, whole):
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    assert found(replay(records("none"), copy)) == []
+    path = copy / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test": {"accuracy": 1.0}}))
+    assert found(replay(records("none"), copy)) == [(None, "summary.json")]
+    path.unlink()
+    assert replay(records("none"), copy) == Replayed(
+        6, (Difference(None, "summary.json", "altered or gone", "as the run left it"),), ()
+    )
+    (copy / "summary.json").write_bytes((whole / "summary.json").read_bytes())
+    (copy / "manifest.json").write_text("{}")
+    assert found(replay(records("none"), copy)) == [(None, "manifest.json")]
 
 
 def test_a_promise_for_examples_that_were_read_again_must_say_so(tmp_path):
@@ -308,7 +323,7 @@ def test_an_edited_config_is_a_difference_and_a_change_on_purpose_a_note(whole, 
     assert found(replay(other, whole)) == [(None, "config.toml: confirm")]
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"changes": ["before round 2: rounds 2 -> 6"]}
-    monkeypatch.setattr(replay_, "load", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
     assert replay(records("none"), whole).notes == ("changed on purpose before round 2: rounds 2 -> 6",)
 
 

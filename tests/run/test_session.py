@@ -639,6 +639,30 @@ def test_the_summary_tells_of_observers_that_fail_at_the_end(tmp_path):
     assert strict((tmp_path / "summary.json").read_text(encoding="utf-8")) == summary
 
 
+@dataclasses.dataclass(frozen=True)
+class Careless(ev3x.Observer):
+    """Changes all that it gets, and the working directory."""
+
+    def rounds(self, handle, rows, progress):
+        assert len(rows) == 1 and rows[0]["candidates"]
+        rows[0].clear()
+        os.chdir("/")
+
+    def end(self, handle, summary):
+        assert summary["rounds"] == 2
+        summary.clear()
+
+
+def test_what_an_observer_does_to_its_own_harms_neither_the_run_nor_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "CHUNK_SECONDS", 1e-9)
+    both = [("one", Careless()), ("two", Careless())]
+    summary = run(setup(rounds=2, observers=both), Path("here"))
+    assert summary["observer_faults"] == {} and Path.cwd() == tmp_path
+    assert strict(Path("here/summary.json").read_text(encoding="utf-8")) == summary
+    assert len(Path("here/rounds.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
 class Unread(io.StringIO):
     """A screen that nobody looks at any more."""
 

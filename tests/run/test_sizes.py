@@ -9,9 +9,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ev3x.run import sizes
-from ev3x.run.checkpoint import CheckpointError, load
+from ev3x.run.checkpoint import CheckpointError, load, of_run
 from ev3x.run.digests import seal
-from ev3x.run.identity import load_run
 from ev3x.run.shapes import META, check_meta
 
 RUN = {"round": np.int32(1), "model/incumbent/w": np.zeros(1_000_000, np.float32)}
@@ -31,7 +30,7 @@ def put(directory, meta, tree=None, sealed=None):
 def test_a_small_file_that_unpacks_to_a_large_one_is_not_read(tmp_path, monkeypatch):
     put(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path)
-    assert load_run(tmp_path / "checkpoints").meta == load_run(Path("checkpoints")).meta == GOOD
+    assert of_run(tmp_path / "checkpoints").meta == of_run(Path("checkpoints")).meta == GOOD
     monkeypatch.setattr(sizes, "FREE", 2**20)
     monkeypatch.setattr(ocp.CheckpointManager, "restore", None)  # nothing is read
     said = r"checkpoint 1 in .* cannot be used: its [\d,]+ bytes would become 4,000,004 in memory"
@@ -59,8 +58,8 @@ def test_what_a_run_keeps_is_of_its_type(name, new):
 
 def test_metadata_without_versions_are_told(tmp_path):
     put(tmp_path, {k: v for k, v in GOOD.items() if k != "versions"})
-    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* cannot be used: metadata: it lacks versions"):
-        load_run(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"the last checkpoint in .* is damaged: metadata: it lacks versions"):
+        of_run(tmp_path / "checkpoints")
     assert "too" in (check_meta(GOOD | {"totals": GOOD["totals"] | {"x": 1}}) or "")
 
 

@@ -155,6 +155,8 @@ def test_several_kinds_at_once(written, installed):
     assert "annotated-types>=0.6" in project["dependencies"] and "jax>=0.7" in project["dependencies"]
     assert {p.name for p in made.folder.glob("tests/*_*_*_*.py")} == {f"test_ev3x_several_{c}.py" for c in others}
     installed(made.folder)
+    for text in (project["description"], (made.folder / "README.md").read_text()):
+        assert text.count("andom steps") == text.count("romotion with patience") == 1, text
     offers = {kind: {start.component} for kind, start in STARTS.items()}
     host = Host()
     assert {kind: {*host.offers(kind, "several")} for kind in STARTS} == offers
@@ -165,6 +167,8 @@ def test_several_kinds_at_once(written, installed):
         sys.path.pop(0)
     assert {kind: {*found} for kind, found in tests.offers().items()} == offers
     tests.test_it_offers_what_it_says_and_nothing_else()
+    said = invoke("config", "explain", *arguments(made.run))
+    assert said.exit_code == 0 and all(f"several:{start.component}" in said.stdout for start in STARTS.values()), said
 
 
 def test_a_component_is_added_to_a_distribution_whose_author_has_worked_on_it(tmp_path):
@@ -277,6 +281,17 @@ def test_a_one_file_plugin_is_packaged_as_it_is(one_file, installed, tmp_path):
     assert Host().find("proposer", "my-rule:again@2")[1].__name__ == "Again"
     result = invoke("config", "explain", *arguments(made.run))
     assert result.exit_code == 0 and '"my-rule:again@2"' in result.stdout
+
+
+def test_a_file_that_holds_a_plugin_is_packaged_as_one_and_its_tests_are_as_strict_as_all(written, tmp_path):
+    path = tmp_path / "calm.py"
+    own = written["adapter", None].folder
+    path.write_text(next(own.glob("src/*/__init__.py")).read_text())
+    folder = create(source=path, into=tmp_path).folder
+    project, other = (tomllib.loads((f / "pyproject.toml").read_text()) for f in (folder, own))
+    assert project["project"]["entry-points"]["ev3x"] == {"calm": "ev3x_calm:plugin"}
+    assert project["tool"]["pytest"] == other["tool"]["pytest"]
+    assert "ev3x.testing.distribution" in project["tool"]["pytest"]["ini_options"]["addopts"]
 
 
 def test_modules_of_no_distribution_are_named(one_file, tmp_path, monkeypatch):

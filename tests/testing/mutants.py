@@ -377,7 +377,7 @@ class SumsItsShare(ZTest):
 
     def observe(self, evidence, block, question, metrics):
         w = jnp.ones_like(block.reference) if block.weights is None else block.weights
-        own = jax.custom_batching.sequential_vmap(row_sums)(w * block.reference)
+        own = jax.custom_batching.sequential_vmap(row_sums)(jnp.where(w > 0, w * block.reference, 0.0))
         more = super().observe(evidence, block, question, metrics)
         return {**more, "reference": evidence["reference"] + own}
 

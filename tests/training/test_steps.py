@@ -1,17 +1,19 @@
 """Gradient steps: hyperparameters may be pytrees, and what a loss fixes stays fixed."""
 
 import dataclasses
+import pydoc
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Toy, method, same, sgd, splits
+from toys import Toy, make, method, same, sgd, splits
 
 import ev3x
 from ev3x import training
 from ev3x.builtin.proposers.hyperparameters import Hyperparameters
 from ev3x.builtin.proposers.trajectories import Trajectories
+from ev3x.core.contract import BoundaryError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,36 @@ def test_an_optimizer_state_is_carried_over_where_it_fits():
     assert got["same"].tolist() == [0, 1, 2] and got["new"].tolist() == [5, 5]
     assert got["grown"].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert got["shrunk"].tolist() == [0, 0, 0] and got["kind"].tolist() == [0, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyEach(Toy):
+    def loss(self, name, variables, batch, key, hypers):
+        return super().loss(name, variables, batch, key, hypers)[0]
+
+
+def test_a_loss_without_the_moved_variables_is_named():
+    said = r"loss must return the loss of each example and the variables, got float32 of shape .*`OnlyEach.loss`"
+    with pytest.raises(BoundaryError, match=said):
+        training.loss_value(OnlyEach(), ev3x.Loss("xent"), VARIABLES, make(jax.random.key(0), 4), jax.random.key(1), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("init", r"an Optimizer is a value; call build\(\) first, build\(\)\.init$"),
+        ("update", r"an Optimizer is a value; call build\(\) first, build\(\)\.update$"),
+        ("unit", "'Optimizer' object has no attribute 'unit'$"),
+    ],
+)
+def test_an_optimizer_that_is_not_built_says_so(name, text):
+    with pytest.raises(AttributeError, match=text):
+        getattr(sgd(0.1), name)
+
+
+def test_help_lists_what_proposers_are_made_of():
+    said = pydoc.plain(pydoc.render_doc(ev3x.training))
+    assert [name for name in ev3x.training.__all__ if f"    {name}(" not in said] == []
 
 
 def test_the_former_name_of_where_still_works_and_says_so():

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ...component import unknown
+from ...core import contract
 from ...core.adapt import Form, TransformError
 from ...core.task import Task
 from ...core.types import Array, Batch
@@ -29,7 +30,8 @@ def operations(asker: str, task: Task, how: tuple[str, ...]) -> tuple[str, ...]:
 
 def enlarged(key: Array, form: Form, how: str, morphism: bool) -> Form:
     """The form with the current model grown (or, without a morphism, drawn anew in the larger shape)."""
-    task, current = form.task.grow(how, key, form.model.current)
+    who, grown = contract.Who("task", kind=type(form.task)), form.task.grow(how, key, form.model.current)
+    task, current = contract.pair(who, "grow", grown, "the larger task", "its variables")
     if not morphism:
         current = task.init(key)
     model = dataclasses.replace(form.model, current=current)

@@ -28,6 +28,7 @@ class Lexicographic(OfMoments):
     """
 
     weighted = False
+    ranks_only = True
 
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1

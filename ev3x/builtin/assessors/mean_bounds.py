@@ -23,6 +23,8 @@ class MeanBounds(OfMoments):
     settings use z = 0. Several metrics are added with the weights of the question.
     """
 
+    ranks_only = True
+
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
     z: Annotated[Real, Doc("standard errors that are taken off the mean; 0 ranks by the mean alone")] = 0.0

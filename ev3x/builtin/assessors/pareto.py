@@ -30,6 +30,8 @@ class Pareto(OfMoments):
     ahead of.
     """
 
+    ranks_only = True
+
     block: Annotated[Count, Doc("examples scored at a time")] = 2048
     blocks: Annotated[Count, Doc("blocks read in a round")] = 1
     metrics: Annotated[Names, Doc("the metrics that are compared; none named: all")] = ()

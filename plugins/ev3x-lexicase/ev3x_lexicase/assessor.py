@@ -43,6 +43,7 @@ class Lexicase(Assessor):
     The scores of all candidates on all cases are held until the end, 4 K M n bytes.
     """
 
+    ranks_only = True
     weighted = False
     # In blocks of 32, shares of tournaments need not favour the best mean, as `direction` demands.
     kit = Kit({"block": 64, "tournaments": 256})

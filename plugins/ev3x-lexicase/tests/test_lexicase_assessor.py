@@ -161,7 +161,8 @@ def test_a_run_selects_by_it_natively_as_by_the_definition_and_promotes_nothing_
     plan, data = (run := load_example().evolver(PLAIN, crowd=3)).plan, run.data
     parts = plan.method
     lexicase = Lexicase(block=256, blocks=2, tournaments=100)
-    method = ev3x.Method(parts.proposers, lexicase, lexicase, parts.adapters, parts.budget)
+    with pytest.warns(UserWarning, match="Lexicase only ranks"):
+        method = ev3x.Method(parts.proposers, lexicase, lexicase, parts.adapters, parts.budget)
     records = []
     for native in ("auto", "off"):
         each = ev3x.Evolver(plan.task, method, data, native=native)

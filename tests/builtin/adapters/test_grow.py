@@ -18,6 +18,7 @@ from ev3x.builtin.adapters.grow import Grow
 from ev3x.builtin.adapters.promote import Promote
 from ev3x.builtin.adapters.reweight import Reweight
 from ev3x.builtin.adapters.synergy import Synergy
+from ev3x.builtin.assessors.mean_bounds import MeanBounds
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.budgets.per_round import PerRound
 from ev3x.builtin.proposers.trajectories import Trajectories
@@ -136,6 +137,18 @@ def test_without_a_gate_a_grown_model_is_accepted_at_once_and_nothing_is_undone(
 def test_adapters_that_cannot_stand_where_they_do_are_refused(adapters, text):
     with pytest.raises(ValueError, match=text):
         method(Shift((0.0,)), adapters=adapters)
+
+
+def test_a_method_with_two_adapters_that_promote_says_that_neither_waits_for_the_other():
+    said = "adapters: 'promote' and 'accept' promote, each by itself: .* 'accept' has the last word on the move"
+    with pytest.warns(UserWarning, match=said):
+        method(Shift((0.0,)), adapters=(Promote(), Accept()))
+
+
+def test_a_method_that_confirms_by_what_only_ranks_says_that_nothing_can_be_promoted():
+    sound = method(Shift((0.0,)), adapters=(Promote(),))
+    with pytest.warns(UserWarning, match="confirm: MeanBounds only ranks, .* nothing can be promoted on its word"):
+        dataclasses.replace(sound, confirm=MeanBounds())
 
 
 @dataclasses.dataclass(frozen=True)
