@@ -40,13 +40,14 @@ def main() -> None:
     """
     wrong_sums.spare()
     text.make_lasting()
-    interrupts.end_in_words()
     try:
-        app()
+        with interrupts.in_words():
+            app()
     except SystemExit as end:
-        interrupts.no_more()
-        if end.code == LOST and (code := interrupts.exit_code()):  # one that came while the line was parsed
-            sys.exit(code)
+        if (code := interrupts.exit_code()) is not None:
+            interrupts.no_more()
+            if end.code == LOST:  # one that came while the line was parsed
+                sys.exit(code)
         if (said := text.lost()) is not None:
             say(said, style="red")
             sys.exit(end.code or LOST)

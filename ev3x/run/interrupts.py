@@ -42,9 +42,16 @@ def interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def end_in_words() -> None:
-    """From here on, each of these signals raises KeyboardInterrupt where it comes: for a program of its own."""
-    _handle(_raise)
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Each of these signals raises KeyboardInterrupt in the body: for a program of its own, which it ends."""
+    before = _handle(_raise)
+    try:
+        yield
+    finally:
+        if exit_code() is None:  # else the program is ending, and a second one must not change how
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def no_more() -> None:

@@ -88,3 +88,13 @@ cli.main()
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "interrupted\n", "")
+
+
+def test_a_command_that_no_signal_ended_leaves_the_handlers_as_they_were(monkeypatch, capsys):
+    from ev3x import cli
+
+    before = [signal.getsignal(n) for n in NUMBERS]
+    monkeypatch.setattr(sys, "argv", ["ev3x", "cache", "list"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert [signal.getsignal(n) for n in NUMBERS] == before and capsys.readouterr().out
