@@ -15,7 +15,7 @@ from installing import Site
 from ev3x.builtin.tasks import mnist1d_teacher
 
 MAPS = Path("/proc/self/maps")  # Linux has it
-pytest_plugins = ["ev3x.testing.session", "ev3x.testing.distribution"]
+pytest_plugins = ["ev3x.testing.session", "ev3x.testing.distribution", "ev3x.testing.fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)

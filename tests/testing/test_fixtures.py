@@ -11,8 +11,6 @@ import ev3x
 import ev3x.testing
 from ev3x.host.host import PluginError
 
-pytest_plugins = ["ev3x.testing.fixtures"]
-
 CONFIG = """
 rounds = 2
 [task]
