@@ -136,6 +136,12 @@ def code(path: Path) -> set[int]:
     return lines
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by their name alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_files_and_functions_are_short():
     long = []
     for path in FILES:
