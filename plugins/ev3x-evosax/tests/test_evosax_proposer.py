@@ -249,7 +249,7 @@ def _broken(x):
     [
         ("cma_es", {"params": {"c_maen": 1.0}}, r"unknown parameter 'c_maen'; did you mean 'c_mean'"),
         ("cma_es", {"params": {"c_mean": -1.0}}, r"c_mean must be finite and not negative, got -1.0"),
-        ("cma_es", {"params": {"c_mean": "big"}}, r"c_mean must be a number, got 'big'"),
+        ("cma_es", {"params": {"c_mean": "big"}}, r"c_mean must be a finite number, got 'big'"),
         ("cma_es", {"params": 3}, r"must be a table such as"),
         ("persistent_es", {"params": {"T": 1.5}}, r"T must be an integer, got 1.5"),
         ("differential_evolution", {"params": {"elitism": 1}}, r"elitism must be true or false, got 1"),
