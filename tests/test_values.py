@@ -166,8 +166,8 @@ ARRAYS = ev3x.Arrays({"x": np.zeros((40, 2)), "y": np.zeros(40)})
         (lambda: ev3x.Metric(**METRIC, binary=True, low=3.0), "the values of a binary metric are from 0 to 1"),
         (lambda: ev3x.Range("x", -3e38, 3e38), "range 'x': the distance from low to high must be a finite number"),
         (lambda: ev3x.Range("x", 1, 1 + 1e-12), "range 'x': low and high must differ as float32"),
-        (lambda: np.ones(2) * ev3x.Loss("kl"), "the factor of a loss must be a number, got array([1., 1.])"),
-        (lambda: ev3x.Loss("kl") + 3, "unsupported operand"),
+        (lambda: np.ones(2) * ev3x.Loss("kl"), "the factor of a loss must be a number, got array([1., 1.])"),  # type: ignore[operator]
+        (lambda: ev3x.Loss("kl") + 3, "unsupported operand"),  # type: ignore[operator]
         (lambda: ev3x.Loss((Term("kl"),), weight=2.0), "has their weights and hyperparameters, got weight besides"),
         (lambda: Term("kl", 1.0, {"t": 1.0}), "loss 'kl': hypers must be pairs (name, number)"),
         (lambda: ev3x.Optimizer("sgd", learning_rate=10**39), "sgd: learning_rate must be a finite number"),
@@ -179,7 +179,7 @@ ARRAYS = ev3x.Arrays({"x": np.zeros((40, 2)), "y": np.zeros(40)})
             "linear_schedule: transition_steps must be an integer, got 2.5",
         ),
         (lambda: toys.evolver(weights=((["error"], 1.0),)), "weights: each name must be a string"),
-        (lambda: ev3x.Layout.build({3: 1}), "unknown option 3; known: chunk, score_chunk"),
+        (lambda: ev3x.Layout.build({3: 1}), "unknown option 3; known: chunk, score_chunk"),  # type: ignore[dict-item]
         (lambda: toys.evolver(layout=3), "`layout` must be an instance of Layout, got 3"),
         (
             lambda: toys.evolver(task=toys.Toy),
@@ -205,7 +205,7 @@ def test_what_means_nothing_to_the_program_is_refused_before_it(build, text):
         (ev3x.Explore(ev3x.Arrays({"x": np.array([None] * 40)})), "['x'] of `explore` must hold numbers or bools"),
         (ev3x.Explore(ev3x.Generated(3, toys.make)), "`key` of `explore` must be a key, as jax.random.key(0), got 3"),
         (ev3x.Explore(ev3x.Generated(np.zeros(2, np.uint32), "make")), "`make` of `explore` must be a function"),
-        (ev3x.Explore(ARRAYS, teachers={"t": toys.Toy()}), "teacher 't' of explore must be a Teacher(...)"),
+        (ev3x.Explore(ARRAYS, teachers={"t": toys.Toy()}), "teacher 't' of explore must be a Teacher(...)"),  # type: ignore[dict-item]
         (ev3x.Explore(ARRAYS, teachers=[3]), "`teachers` of explore must be a mapping"),
         (ev3x.Varied(ARRAYS, vary=3), "`vary` of explore must be a function of a key and a batch, got 3"),
     ],

@@ -304,7 +304,7 @@ def test_a_state_that_is_no_array_and_needs_that_nobody_knows_name_the_proposer(
         (lambda run: run.init(np.zeros(2)), "a key must be one key or a seed, got float"),
         (lambda run: ev3x.make_task(len, len, ["xent"], []), "make_task: must have losses as {name: function}"),
         (
-            lambda run: ev3x.make_task(len, len, {"xent": "hinge"}, []),
+            lambda run: ev3x.make_task(len, len, {"xent": "hinge"}, []),  # type: ignore[dict-item]
             "make_task: xent must be a function, got 'hinge'",
         ),
         (lambda run: ev3x.methods.ev3("xent", [sgd()]), "ev3: losses must be a list, got 'xent'"),
