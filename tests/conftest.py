@@ -63,9 +63,9 @@ def teacher(tmp_path_factory):
         if "EV3X_CACHE" not in os.environ:
             patch.setenv("EV3X_CACHE", str(folder / "cache"))
         if not mnist1d_teacher.cache_file(mnist1d_teacher.Settings()).exists():
-            from ev3x.testing.session import LEVEL
+            from ev3x.testing.session import FUSIONS, LEAST, LEVEL
 
-            flags = f"{LEVEL}=3 --xla_cpu_use_fusion_emitters=true"
+            flags = f"{LEVEL}=3" + (f" {FUSIONS}=true" if FUSIONS in LEAST else "")
             code = "from ev3x.builtin.tasks import mnist1d_teacher; mnist1d_teacher.load()"
             environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
             subprocess.run([sys.executable, "-c", code], env=environment, check=True)

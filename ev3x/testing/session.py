@@ -17,14 +17,19 @@ import platform
 import tempfile
 
 import jax
+import jaxlib.version
 import pytest
 
 LEVEL = "--xla_backend_optimization_level"
 PARTS = "--xla_cpu_parallel_codegen_split_count=1"
+FUSIONS = "--xla_cpu_use_fusion_emitters"
 # Emitting fusions takes as long as all optimisation. AVX knows no multiply-add: which products and sums become one
 # would depend on the program around them, and with it the last bits. Code in several parts compiles on several cores,
-# but workers keep these busy, and each part costs. jaxlib 0.7 to 0.12 know the options.
-LEAST = f"{LEVEL}=0 {PARTS} --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
+# but workers keep these busy, and each part costs. A process ends at an option that its jaxlib does not know: jaxlib
+# 0.7 to 0.12 know the others, FUSIONS went with 0.11.1.
+LEAST = f"{LEVEL}=0 {PARTS} --xla_cpu_max_isa=AVX"
+if jaxlib.version.__version_info__ < (0, 11, 1):
+    LEAST += f" {FUSIONS}=false"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
