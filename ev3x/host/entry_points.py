@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import importlib.util
 import json
@@ -105,7 +106,10 @@ def _modules(plugin: PluginInfo) -> set[str]:
     if (distribution := _distribution(plugin)) is None:
         return set()
     try:
-        files = [str(file) for file in distribution.files or ()]
+        # From Python 3.12 on, `files` leaves out those that are gone.
+        record = distribution.read_text("RECORD")
+        rows = csv.reader((record or "").splitlines())
+        files = [row[0] for row in rows if row] if record else [str(file) for file in distribution.files or ()]
     except Exception:  # anyone may have written the record
         return set()
     named = (re.fullmatch(r"([^.]+?)(/__init__)?\.(py|[^/]*\.?so|pyd)", file) for file in files)
