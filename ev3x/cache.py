@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .text import draft, is_draft
+from .text import ITSELF, draft, is_draft
 
 ENDING = ".kept"
 LARGEST = 2**28  # bytes of a file: much more than any has
@@ -44,9 +44,8 @@ def read(path: Path) -> bytes | None:
 
     Nobody but this user and root may have written it, and it must be what its digest says.
     """
-    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        handle = os.open(path, os.O_RDONLY | flags)
+        handle = os.open(path, os.O_RDONLY | ITSELF)
     except (FileNotFoundError, NotADirectoryError):
         return None
     with open(handle, "rb") as file:

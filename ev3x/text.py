@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new", re.DOTALL)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Opens a file, not what it links to, and waits for no pipe's other end.
+ITSELF = _NO_LINK | getattr(os, "O_NONBLOCK", 0)
 DEPTH = 64  # no value of ours is nested as deep
 _TOO_DEEP = f"nested more than {DEPTH} deep"
 

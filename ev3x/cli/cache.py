@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from ..text import shown
+from ..text import shown, why
 from .console import InputError, out
 
 app = typer.Typer(help="What ev3x keeps between runs, all of which it can make again.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def list_() -> None:
             made = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.st_mtime))
             rows.append((str(path.relative_to(cache.directory())), f"{facts.st_size:,}", made, _state(path)))
         except OSError as error:
-            rows.append((path.name, "", "", str(error.strerror)))
+            rows.append((path.name, "", "", why(error)))
     out(str(cache.directory()))
     if rows:
         tables.console().print(tables.table(("file", "bytes", "made", "state"), rows))
@@ -44,7 +44,7 @@ def clear() -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"{shown(path)}: cannot be deleted: {error.strerror}") from error
+            raise InputError(f"{shown(path)}: cannot be deleted: {why(error)}") from error
         count += 1
     out(f"{count} file{'' if count == 1 else 's'} deleted from {cache.directory()}")
 

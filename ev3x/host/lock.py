@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..text import draft
+from ..text import draft, why
 from . import imported
 from .discovery import BUILTIN, PluginInfo, claimed, normalized
 from .policy import PluginPolicy
@@ -62,7 +62,7 @@ def write(host: Host, path: Path = FILE) -> dict[str, Pin]:
         with draft(path, follow=True) as new:
             new.write_text(_HEAD + "".join(tables), encoding="utf-8")
     except OSError as error:
-        raise LockError(f"{path}: cannot be written: {error.strerror}") from error
+        raise LockError(f"{path}: cannot be written: {why(error)}") from error
     return made
 
 
@@ -120,7 +120,7 @@ def _read(path: Path) -> dict[str, Pin]:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return {normalized(name): Pin(str(t["version"]), str(t["sha256"])) for name, t in tables.items()}
     except OSError as error:
-        raise LockError(f"{path}: cannot be read ({error.strerror}); `ev3x plugins lock` writes it") from error
+        raise LockError(f"{path}: cannot be read ({why(error)}); `ev3x plugins lock` writes it") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LockError(f"{path}: is no lock file ({error}); `ev3x plugins lock` writes it anew") from error
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.observe import Row
+from ..text import ITSELF as _OURS
 from ..text import command, is_draft, json_text, json_value, shown, why
 from ..text import draft as file_draft
 from .shapes import check_row, check_summary
@@ -35,7 +36,6 @@ LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jso
 HELD = ".held"  # in place of the lock, where the file system has none
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO, errno.EINVAL}
 LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
-_OURS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 _held: dict[Path, os.stat_result] = {}  # the lock of each run that this process holds
 
@@ -259,6 +259,17 @@ def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
     return rows, None if text is None else _parsed(text)
 
 
+def whole(path: Path) -> bytes | None:
+    """The content of a file of one value; None when there is none, RunError when no run can have written it."""
+    lines, size = [], 0
+    for line in _bytes(path):
+        lines.append(line)
+        size += len(line)
+        if size > LONGEST:
+            raise RunError(f"{shown(path)}: must have at most {LONGEST:,} bytes, got more")
+    return b"".join(lines) if lines or os.path.lexists(path) else None
+
+
 def config_text(directory: Path) -> str:
     """The text of a run's config; RunError says why it cannot be read."""
     return _text(directory / CONFIG) or ""
@@ -310,13 +321,8 @@ def _lines(directory: Path) -> list[str]:
 
 def _text(path: Path) -> str | None:
     """The text of a file of one value, with or without a byte order mark; None when there is none."""
-    lines, size = [], 0
-    for line in _bytes(path):
-        lines.append(line)
-        size += len(line)
-        if size > LONGEST:
-            raise RunError(f"{shown(path)}: must have at most {LONGEST:,} bytes, got more")
-    return _decoded(b"".join(lines), shown(path)) if lines or os.path.lexists(path) else None
+    found = whole(path)
+    return None if found is None else _decoded(found, shown(path))
 
 
 def _bytes(path: Path) -> Iterator[bytes]:

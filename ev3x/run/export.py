@@ -12,8 +12,8 @@ import numpy as np
 
 from ..text import shown
 from .checkpoint import of_run
-from .directory import CHECKPOINTS, CONFIG, RunError, check_run, config_text, draft, resuming
-from .identity import edited, listed
+from .directory import CHECKPOINTS, RunError, check_run, config_text, draft, resuming
+from .identity import edited, foreign
 from .manifest import reseal
 
 # What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
@@ -30,8 +30,7 @@ def export(directory: Path, to: Path | None = None) -> Path:
     if saved is None:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
     if differences := edited(saved.meta, config_text(directory)):
-        head = f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited"
-        raise RunError(f"{head}: {listed(differences)}")
+        raise RunError(foreign(directory, differences))
     to = to or directory / "weights.npz"
     inside = to.absolute().is_relative_to(directory.absolute())  # whose links are anyone's
     with draft(to, follow=not inside) as new:

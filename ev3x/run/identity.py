@@ -32,10 +32,8 @@ def identity(setup: Setup, data: str) -> dict[str, Any]:
 def belongs(then: Mapping[str, Any], setup: Setup, directory: Path) -> None:
     """Raise RunError when a checkpoint that keeps this is that of another run."""
     if differences := another(then, identity(setup, then["data"])):
-        raise RunError(
-            f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited: {listed(differences)}; "
-            "results of two runs are not mixed: put back what was, or begin a new run"
-        )
+        hint = "results of two runs are not mixed: put back what was, or begin a new run"
+        raise RunError(f"{foreign(directory, differences)}; {hint}")
 
 
 def same_data(then: Mapping[str, Any], now: Mapping[str, Any], directory: Path | None) -> None:
@@ -74,6 +72,12 @@ def edited(then: Mapping[str, Any], config: str) -> list[tuple[str, Any, Any]]:
     except (ValueError, RecursionError) as error:
         return [("the whole text", "a config", str(error))]
     return [(path, a, b) for path, a, b in pairs if b != NONE and not _free(path)]
+
+
+def foreign(directory: Path, differences: list[tuple[str, Any, Any]]) -> str:
+    """The sentence for a run whose checkpoint is not that of its config."""
+    head = f"{shown(directory)}: its checkpoint is of another run, or its {CONFIG} was edited"
+    return f"{head}: {listed(differences)}"
 
 
 def listed(differences: list[tuple[str, Any, Any]]) -> str:

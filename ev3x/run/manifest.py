@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import shown, why
-from .directory import HELD, LOCK, RunError, check_run, write
+from .directory import HELD, LOCK, RunError, check_run, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
@@ -121,12 +121,9 @@ def _read(directory: Path) -> dict[str, str] | Fault | None:
     """The digests by path; None without a manifest, a fault when it is not what was written."""
     if not sealed(directory):
         return None
+    text = whole(directory / MANIFEST)
     try:
-        text = (directory / MANIFEST).read_bytes()
-    except OSError as error:
-        raise RunError(f"cannot read {shown(directory / MANIFEST)}: {why(error)}") from error
-    try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(text or b"")
         if found.keys() == {"files", "digest"} and _of(found["files"]) == found["digest"]:
             return dict(found["files"])
     except (ValueError, TypeError, AttributeError, RecursionError):

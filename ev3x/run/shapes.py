@@ -62,10 +62,7 @@ ROW = {
 }
 SUMMARY = {"task?": MAYBE_TEXT, "reason?": MAYBE_TEXT, "promise?": MAYBE_TEXT, "assumes?": Each(TEXT, listed=True)}
 _TOTALS = {
-    "seconds": NUMBER,
-    "promotions": COUNT,
-    "gradient_steps": COUNT,
-    "examples": COUNT,
+    **dict.fromkeys(("seconds", "promotions", "gradient_steps", "examples"), NUMBER),
     "transitions": Each(COUNT),
 }
 META = {
@@ -74,10 +71,7 @@ META = {
     "config": TEXT,
     "data": TEXT,
     "versions": Each(MAYBE_TEXT),
-    "totals": {
-        **dict.fromkeys(("seconds", "promotions", "gradient_steps", "examples"), NUMBER),
-        "transitions": Each(COUNT),
-    },
+    "totals": _TOTALS,
     "changes": Each(TEXT, listed=True),
 }
 _PARTS = {

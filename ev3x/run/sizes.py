@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,4 @@ def too_large(checkpoint: Path) -> str | None:
 def _bytes(array: Any) -> int:
     """The memory for reading an array: a chunk of it is read as a whole."""
     whole = getattr(getattr(array, "storage", None), "chunk_shape", None) or ()
-    count: int = max(_product(array.shape), _product(whole))
-    return count * np.dtype(array.dtype).itemsize
-
-
-def _product(shape: Any) -> int:
-    found = 1
-    for n in shape:
-        found *= int(n)
-    return found
+    return max(math.prod(map(int, shape)) for shape in (array.shape, whole)) * np.dtype(array.dtype).itemsize

@@ -95,6 +95,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         verify(tmp_path)
 
 
+def test_a_manifest_that_is_a_link_is_not_followed(ended, tmp_path):
+    (ended / "manifest.json").rename(tmp_path / "other")
+    (ended / "manifest.json").symlink_to(tmp_path / "other")
+    with pytest.raises(RunError, match=r"cannot read .*manifest\.json: "):
+        verify(ended)
+
+
 def test_what_is_no_file_is_not_opened(ended):
     os.mkfifo(ended / "pipe")
     assert [fault.file for fault in verify(ended).faults] == ["pipe"]
