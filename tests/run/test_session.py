@@ -567,7 +567,7 @@ def test_ctrl_c_ends_the_chunk_and_the_run_can_go_on(long, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("after", [4, 15])
 def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
-    """The long version is benchmarks/kills.py."""
+    """The long version is benchmarks/attack_kills.py."""
     assert interrupted(tmp_path, signal.SIGKILL, after)[0] == -signal.SIGKILL
     assert int(last(tmp_path).run["round"]) < MANY
     resume(setup(rounds=MANY), tmp_path)
