@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import logging
 import re
 import sys
@@ -31,7 +32,7 @@ from ..core.types import PyTree, Record, State
 from ..text import command, shown, why
 from ..values import twice
 from .digests import broken, seal
-from .directory import check_path, check_place
+from .directory import check_path, check_place, held_by_file
 from .shapes import check_checkpoint, check_meta
 from .sizes import too_large
 
@@ -171,7 +172,7 @@ class Checkpoints:
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(sealed)))
         try:
             check_place(self._directory.parent)
-            with _quiet():
+            with _quiet(), _locked_by(self._directory.parent):
                 written = self._manager.save(step, args=args)
         except Exception as error:
             raise CheckpointError(f"{head}: {_said(error)}; earlier ones are kept") from error
@@ -344,6 +345,32 @@ def _quiet() -> Iterator[None]:
         logger.removeFilter(held)
     for text in held.errors:
         warnings.warn(f"Orbax reports: {text}", stacklevel=3)
+
+
+@contextlib.contextmanager
+def _locked_by(run: Path) -> Iterator[None]:
+    """Lets Orbax ask for no locks in the body where the file system has none: there, a file of the run holds it.
+
+    Orbax has no option for that; one that is built otherwise than the known ones refuses such a place in its own words.
+    """
+    module: Any = None
+    if held_by_file(run):
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module("orbax.checkpoint._src.serialization.tensorstore_utils")
+    original = getattr(module, "get_ts_context", None)
+    if original is None:
+        yield
+        return
+    tensorstore = importlib.import_module("tensorstore")
+
+    def without_locks(*args: Any, **options: Any) -> Any:
+        return tensorstore.Context({"file_io_locking": {"mode": "none"}}, original(*args, **options))
+
+    module.get_ts_context = without_locks
+    try:
+        yield
+    finally:
+        module.get_ts_context = original
 
 
 @functools.cache

@@ -134,6 +134,11 @@ def check_place(directory: Path) -> None:
             raise OSError(errno.ENOENT, "the directory of the run was removed, moved or replaced while the run went on")
 
 
+def held_by_file(directory: Path) -> bool:
+    """Whether a file holds the run, because the file system has no locks."""
+    return os.path.lexists(directory / HELD)
+
+
 @contextmanager
 def _held_by_file(directory: Path, why_not: OSError) -> Iterator[None]:
     """Hold the run by a file that only one process can make, until the body ends."""

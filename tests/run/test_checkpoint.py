@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 from toys import Shift, evolver, same
 
 import ev3x
@@ -381,6 +382,23 @@ def test_a_save_that_fails_is_told_in_words(tmp_path, monkeypatch):
         CheckpointError, match=r"checkpoint 0 cannot be written to .*No space left.*earlier ones are kept"
     ):
         store.save(state(), None, {}, {})
+
+
+def test_where_a_file_holds_the_run_the_libraries_ask_for_no_locks(tmp_path, monkeypatch):
+    """The file system has none: attack_places.py makes real ones fail."""
+    asked, original = [], tensorstore.Context
+
+    def noted(*args):
+        asked.append(original(*args)["file_io_locking"].to_json())
+        return original(*args)
+
+    monkeypatch.setattr(tensorstore, "Context", noted)
+    saved(tmp_path / "checkpoints", state(at=1))
+    assert {"mode": "none"} not in asked
+    (tmp_path / ".held").touch()
+    asked.clear()
+    assert saved(tmp_path / "checkpoints", state(at=2)).run["round"] == 2
+    assert {"mode": "none"} in asked
 
 
 def test_nothing_is_pickled(tmp_path, monkeypatch):
