@@ -18,6 +18,7 @@ import importlib
 import logging
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -341,10 +342,18 @@ def _quiet() -> Iterator[None]:
     logger.addFilter(held)
     try:
         yield
+    except BaseException:
+        logger.addFilter(_of_the_main_thread)
+        raise
     finally:
         logger.removeFilter(held)
     for text in held.errors:
         warnings.warn(f"Orbax reports: {text}", stacklevel=3)
+
+
+def _of_the_main_thread(record: logging.LogRecord) -> bool:
+    """False for what threads log that Orbax left behind when it gave up: why it did is told by the error itself."""
+    return record.thread == threading.main_thread().ident
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Checkpoints: what goes in comes out, what does not fit is named, and a broken one is told in words."""
 
 import json
+import logging
 import pickle
 import shlex
 import shutil
 import subprocess
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ import tensorstore
 from toys import Shift, evolver, same
 
 import ev3x
+from ev3x.run import checkpoint
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
 from ev3x.run.directory import RunError
@@ -382,6 +385,28 @@ def test_a_save_that_fails_is_told_in_words(tmp_path, monkeypatch):
         CheckpointError, match=r"checkpoint 0 cannot be written to .*No space left.*earlier ones are kept"
     ):
         store.save(state(), None, {}, {})
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_threads_that_orbax_leaves_behind_when_a_save_ends_early_say_nothing(caplog, error):
+    """A second Ctrl-C within a save left a traceback of some sixty lines."""
+    logger, late = logging.getLogger("absl"), threading.Event()
+
+    def go_on():
+        late.wait()
+        logger.error("cannot schedule new futures after shutdown")
+
+    try:
+        with pytest.raises(error), checkpoint._quiet():
+            (behind := threading.Thread(target=go_on)).start()
+            raise error
+        late.set()
+        behind.join()
+        assert not caplog.records
+        logger.error("something else")
+        assert caplog.messages == ["something else"]
+    finally:
+        logger.removeFilter(checkpoint._of_the_main_thread)
 
 
 def test_where_a_file_holds_the_run_the_libraries_ask_for_no_locks(tmp_path, monkeypatch):
