@@ -47,13 +47,13 @@ REAL_SECONDS = 4.0  # of processor time at least, of an undisturbed one
 def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
     """So many killed and resumed runs."""
     began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="ev3x-kills-"))
-    files = configs(place)
+    files, begun = configs(place), place / "begun"
     wrong: list[str] = []
     counts: Counter[str] = Counter()
     kills: Counter[str] = Counter()
     with children(place / "undisturbed") as first:
         whole = {name: undisturbed(first, place / name, file) for name, file in files.items()}
-        real = first.begin(*words(place / "begun", files["plain"])).seconds if tries >= REAL else REAL_SECONDS
+        real = first.fork(begun, *words(begun, files["plain"]), begun=True).seconds if tries >= REAL else REAL_SECONDS
     assert any(b'"grow":' in row for row in lines(place / "growing")), "the model did not grow"
 
     def one(mine: Children, i: int) -> None:
@@ -69,7 +69,8 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
                 most = touches if not fell else touches // 2
                 ended = mine.fork(directory, *command, strike=Strike(KILL, int(draws.integers(most)) + 1, delay=delay))
             else:
-                ended = mine.begin(*command, strike=Strike(KILL, after=float(draws.uniform(0, real))))
+                strike = Strike(KILL, after=float(draws.uniform(0, real)))
+                ended = mine.fork(directory, *command, strike=strike, begun=True)
             if ended.code != -signal.SIGKILL:
                 if fell or ended.code:  # a resumed run may have had less left to do
                     break

@@ -49,25 +49,24 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
     """So many runs that got signals."""
     began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="ev3x-signals-"))
-    files = configs(place)
+    files, again, begun = configs(place), place / "again", place / "begun"
     wrong: list[str] = []
     counts: Counter[str] = Counter()
-    # One that this process ignores, as under nohup, is ignored by its children, too.
-    numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
     with children(place / "undisturbed") as first:
         whole = {name: undisturbed(first, place / name, file) for name, file in files.items()}
-        took = first.fork(place / "again", *words(place / "again", files["plain"])).seconds
-        real = first.begin(*words(place / "begun", files["plain"])).seconds
+        took = first.fork(again, *words(again, files["plain"])).seconds
+        real = first.fork(begun, *words(begun, files["plain"]), begun=True).seconds
 
     def one(mine: Children, i: int) -> None:
         draws = np.random.default_rng([seed, i])
         name = "growing" if draws.random() < 0.25 else "plain"
         directory, (expected, touches) = place / f"try-{i}", whole[name]
-        sent = [numbers[i % len(numbers)], *([numbers[draws.integers(len(numbers))]] if draws.random() < 0.5 else [])]
+        sent = [NUMBERS[i // 3 % 3], *([NUMBERS[draws.integers(3)]] if draws.random() < 0.5 else [])]
         act = _send(sent, float(draws.uniform(0, 0.3)))
         command = words(directory, files[name])
         if i % 3 == 0:
-            ended = mine.begin(*command, strike=Strike(act, after=float(draws.uniform(0, real))))
+            strike = Strike(act, after=float(draws.uniform(0, real)))
+            ended = mine.fork(directory, *command, strike=strike, begun=True)
         elif draws.random() < 0.5:
             ended = mine.fork(directory, *command, strike=Strike(act, after=float(draws.uniform(0, took))))
         else:
@@ -98,8 +97,7 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
     made = pooled(one, tries, means, place)
     if not wrong:
         shutil.rmtree(place)
-    figures = {"seconds": round(time.monotonic() - began), "signals": [number.name for number in numbers]}
-    return Found("signals", made, dict(counts), wrong, figures)
+    return Found("signals", made, dict(counts), wrong, {"seconds": round(time.monotonic() - began)})
 
 
 def _wrong(ended: Ended, sent: list[signal.Signals], outcome: str) -> list[str]:

@@ -100,13 +100,19 @@ class Children:
         """End the process."""
         self._server.communicate()
 
-    def fork(self, directory: Path, *words: str, strike: Strike | None = None, **bent: Any) -> Ended:
-        """How `ev3x` with these words on this run ended; `bent` is what `_bend` does to the process first."""
+    def fork(
+        self, directory: Path, *words: str, strike: Strike | None = None, begun: bool = False, **bent: Any
+    ) -> Ended:
+        """How `ev3x` with these words on this run ended; `bent` is what `_bend` does to the process first.
+
+        With `begun`, it begins as users begin it, imports included, and tells nothing of its operations.
+        """
         self._n += 1
         output, pipe = self.place / f"{self._n}.txt", self.place / f"{self._n}.pipe"
         os.mkfifo(pipe)
         touch = strike.touch if strike else None
         order = {"words": words, "directory": str(directory), "output": str(output), "pipe": str(pipe), "touch": touch}
+        order["begun"] = begun
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         try:
             pid = int(self._ask({**order, "bent": bent, "shim": self.shim and str(self.shim)}))
@@ -126,21 +132,6 @@ class Children:
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
         return self._server.stdout.readline()
-
-    def begin(self, *words: str, strike: Strike | None = None) -> Ended:
-        """How a process of its own, `ev3x` with these words, ended: imports included."""
-        self._n += 1
-        output = self.place / f"{self._n}.txt"
-        with output.open("wb") as file:
-            command = [sys.executable, "-m", "ev3x.cli", *words]
-            child = subprocess.Popen(
-                command, env=self._env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-            )
-        struck, _ = _watch(child.pid, strike, None)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        said = output.read_text(encoding="utf-8", errors="replace")
-        return Ended(child.returncode, struck, 0, used.ru_utime + used.ru_stime, said)
 
 
 @contextlib.contextmanager
@@ -295,6 +286,9 @@ def _serve() -> None:
     if (threads := len(os.listdir("/proc/self/task"))) > 1:
         raise SystemExit(f"{threads} threads: a forked process could wait for one that it lacks")
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began this one may ignore them
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     pid = 0
     for line in sys.stdin:
         order = json.loads(line)
@@ -317,6 +311,8 @@ def _child(order: dict[str, Any]) -> None:
         file = os.open(path, flags)
         os.dup2(file, number)
         os.close(file)
+    if order["begun"]:
+        os.execv(sys.executable, [sys.executable, "-m", "ev3x.cli", *order["words"]])
     session.CHUNK_SECONDS = 0.02
     teller = os.open(order["pipe"], os.O_WRONLY)
     directory, touch, seen = order["directory"], order["touch"], 0
