@@ -74,7 +74,8 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
         outcome = _outcome(directory)
         at = steps(directory)[-1:] or [0]
         rounds = len(lines(directory))
-        faults = _wrong(ended, sent, outcome)
+        starting = ended.code < 0 and not (directory / "config.toml").exists()
+        faults = _wrong(ended, sent, outcome, starting)
         if len(sent) == 1 and ended.struck and rounds > at[0]:
             faults.append(f"{rounds} rows, checkpoint at {at[0]}")
         if outcome != "finished":
@@ -83,8 +84,8 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
                 faults.append(f"not resumed: exit code {last.code}: {last.said}")
         if not faults and (fault := ended_well(directory, expected)):
             faults.append(fault)
-        when = "had ended" if ended.shell == 0 else f"during round {rounds}" if rounds else "before the first round"
-        when = "rounds" if when.startswith("during") else when
+        before = "while Python starts" if starting else "before the first round"
+        when = "had ended" if ended.shell == 0 else "rounds" if rounds else before
         counts[f"{'twice' if len(sent) > 1 else 'once'}: {when}{', begun' if i % 3 == 0 else ''}"] += 1
         print(f"signal {i}: {[n.name for n in sent]}, {when}: {faults or 'the same bits'}", file=sys.stderr, flush=True)
         if faults:
@@ -100,13 +101,13 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
     return Found("signals", made, dict(counts), wrong, {"seconds": round(time.monotonic() - began)})
 
 
-def _wrong(ended: Ended, sent: list[signal.Signals], outcome: str) -> list[str]:
-    """What is wrong with how a process ended that got these signals."""
+def _wrong(ended: Ended, sent: list[signal.Signals], outcome: str, starting: bool) -> list[str]:
+    """What is wrong with how a process ended that got these signals; while it starts, Python tells of SIGINT itself."""
     faults = []
     came_too_late = ended.shell == 0 and outcome == "finished"
     if ended.struck and not came_too_late and ended.shell not in [128 + number for number in sent]:
         faults.append(f"exit code {ended.shell} ({outcome or 'no summary'}): {ended.said}")
-    if "Traceback" in ended.said:
+    if "Traceback" in ended.said and not (starting and ended.said.endswith("KeyboardInterrupt\n")):
         faults.append(f"traceback: {ended.said}")
     return faults
 
