@@ -110,7 +110,7 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
                 faults.append(f"not resumed: exit code {last_one.code}: {last_one.said}")
             elif fault := ended_well(directory, expected):
                 faults.append(fault)
-        what = "went on" if went_on else "ended in words" if ended.code == 2 else f"exit code {ended.code}"
+        what = "went on" if ended.code == 0 else "ended in words" if ended.code == 2 else f"exit code {ended.code}"
         counts[f"{kind}: {what}"] += 1
         print(f"place {i}: {kind}, {what}: {faults or 'the same bits'}", file=sys.stderr, flush=True)
         if faults:

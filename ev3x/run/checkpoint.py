@@ -17,6 +17,7 @@ import functools
 import importlib
 import logging
 import re
+import shutil
 import sys
 import threading
 import warnings
@@ -175,10 +176,24 @@ class Checkpoints:
             check_place(self._directory.parent)
             with _quiet(), _locked_by(self._directory.parent):
                 written = self._manager.save(step, args=args)
+            check_place(self._directory.parent)
         except Exception as error:
+            self._take_back(step)
             raise CheckpointError(f"{head}: {_said(error)}; earlier ones are kept") from error
         if not written:
             raise CheckpointError(f"{head}: Orbax did not save it; earlier ones are kept")
+
+    def _take_back(self, step: int) -> None:
+        """Remove what Orbax made anew where a run was moved away while it saved, if nothing else is there."""
+        run = self._directory.parent
+        try:
+            check_place(run)
+        except OSError:
+            with contextlib.suppress(OSError):
+                names = [path.name.partition(".")[0] for path in self._directory.iterdir()]
+                if [path.name for path in run.iterdir()] == [self._directory.name] and set(names) <= {str(step)}:
+                    shutil.rmtree(self._directory)
+                    run.rmdir()
 
     def _holds(self, step: int, sealed: Mapping[str, Any]) -> bool:
         with contextlib.suppress(CheckpointError):
@@ -339,13 +354,17 @@ def _quiet() -> Iterator[None]:
     """Hides Orbax's reports. What it logs as an error is a warning, unless the body raises: then that error says it."""
     _spare_after_effects()
     logger, held = logging.getLogger("absl"), _Held()
+    left_behind = _of_the_main_thread in logger.filters
+    logger.removeFilter(_of_the_main_thread)  # it would drop what is held
     logger.addFilter(held)
     try:
         yield
     except BaseException:
-        logger.addFilter(_of_the_main_thread)
+        left_behind = True
         raise
     finally:
+        if left_behind:
+            logger.addFilter(_of_the_main_thread)
         logger.removeFilter(held)
     for text in held.errors:
         warnings.warn(f"Orbax reports: {text}", stacklevel=3)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..text import shown, why
-from .directory import HELD, LOCK, RunError, check_run, whole, write
+from ..text import is_draft, shown, why
+from .directory import CONFIG, HELD, LOCK, ROUNDS, SUMMARY, RunError, check_run, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
@@ -51,6 +51,9 @@ def unseal(directory: Path) -> None:
     """Remove the manifest: the run goes on."""
     try:
         (directory / MANIFEST).unlink(missing_ok=True)
+        for path in directory.iterdir():  # a killed process leaves drafts
+            if is_draft(path.name, (CONFIG, ROUNDS, SUMMARY, MANIFEST)):
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"cannot remove {shown(directory / MANIFEST)}: {why(error)}") from error
 

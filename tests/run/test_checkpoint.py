@@ -20,7 +20,7 @@ import ev3x
 from ev3x.run import checkpoint
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
-from ev3x.run.directory import RunError
+from ev3x.run.directory import RunError, alone
 
 HOMES = {"a": "ev3@v1", "b/c": "other@v1", "grow": "other@v1", "budget": "ev3@v1"}
 
@@ -407,6 +407,28 @@ def test_threads_that_orbax_leaves_behind_when_a_save_ends_early_say_nothing(cap
         assert caplog.messages == ["something else"]
     finally:
         logger.removeFilter(checkpoint._of_the_main_thread)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_what_orbax_makes_anew_where_a_run_was_moved_away_is_taken_back(tmp_path, monkeypatch, other):
+    run, away = tmp_path / "run", tmp_path / "away"
+    run.mkdir()
+    store = Checkpoints(run / "checkpoints", HOMES)
+    with alone(run):
+        store.save(state(at=1), None, {}, {})
+        original = store._manager.save
+
+        def moved(*args, **options):
+            run.rename(away)
+            if other:  # somebody else's, in the same place
+                run.mkdir()
+                (run / "config.toml").touch()
+            return original(*args, **options)
+
+        monkeypatch.setattr(store._manager, "save", moved)
+        with pytest.raises(CheckpointError, match=r"checkpoint 2 cannot be written to .*run"):
+            store.save(state(at=2), None, {}, {})
+    assert run.exists() == other and last(away / "checkpoints").run["round"] == 1
 
 
 def test_where_a_file_holds_the_run_the_libraries_ask_for_no_locks(tmp_path, monkeypatch):

@@ -105,3 +105,11 @@ def test_a_manifest_that_is_a_link_is_not_followed(ended, tmp_path):
 def test_what_is_no_file_is_not_opened(ended):
     os.mkfifo(ended / "pipe")
     assert [fault.file for fault in verify(ended).faults] == ["pipe"]
+
+
+def test_a_run_that_goes_on_removes_the_drafts_of_a_killed_process_and_no_other(ended):
+    drafts = [f".{name}.0123456789abcdef.new" for name in ("manifest.json", "rounds.jsonl", "weights.npz")]
+    for name in drafts:
+        (ended / name).touch()
+    unseal(ended)
+    assert [(ended / name).exists() for name in drafts] == [False, False, True]  # an export may be writing it
