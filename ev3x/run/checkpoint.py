@@ -13,15 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import importlib
-import logging
-import re
 import shutil
-import sys
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +28,8 @@ from ..core.types import PyTree, Record, State
 from ..text import command, shown, why
 from ..values import twice
 from .digests import broken, seal
-from .directory import check_path, check_place, held_by_file
+from .directory import check_path, check_place
+from .orbax import locked_by, quiet, said
 from .shapes import check_checkpoint, check_meta
 from .sizes import too_large
 
@@ -129,7 +124,7 @@ class Checkpoints:
             max_to_keep=2, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
         )
         try:
-            with _quiet():
+            with quiet():
                 self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
         except OSError as error:
             raise CheckpointError(f"checkpoints cannot be written to {shown(directory)}: {why(error)}") from error
@@ -174,12 +169,12 @@ class Checkpoints:
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(sealed)))
         try:
             check_place(self._directory.parent)
-            with _quiet(), _locked_by(self._directory.parent):
+            with quiet(), locked_by(self._directory.parent):
                 written = self._manager.save(step, args=args)
             check_place(self._directory.parent)
         except Exception as error:
             self._take_back(step)
-            raise CheckpointError(f"{head}: {_said(error)}; earlier ones are kept") from error
+            raise CheckpointError(f"{head}: {said(error)}; earlier ones are kept") from error
         if not written:
             raise CheckpointError(f"{head}: Orbax did not save it; earlier ones are kept")
 
@@ -251,7 +246,7 @@ def _read(directory: Path, step: int) -> Saved:
     """The checkpoint of this number; CheckpointError unless it is what was saved as such."""
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
     try:
-        with _quiet():
+        with quiet():
             fault = too_large(directory / str(step))
             if fault is None:
                 options = ocp.CheckpointManagerOptions(read_only=True)
@@ -259,7 +254,7 @@ def _read(directory: Path, step: int) -> Saved:
                     read = manager.restore(step, args=args)
                 fault = check_checkpoint(read.tree, read.meta) or broken(step, read.tree, read.meta)
     except Exception as error:
-        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be read: {_said(error)}") from error
+        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be read: {said(error)}") from error
     if fault:
         raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be used: {fault}")
     tree = {"plugins": {}, "streams": {}, "history": {}} | read.tree
@@ -334,89 +329,3 @@ def _name(path: Any) -> str:
 
 def _is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-class _Held(logging.Filter):
-    """Keeps what Orbax logs off the screen, and the errors among it for later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.ERROR:
-            self.errors.append(shown(record.getMessage())[:200])
-        return False
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides Orbax's reports. What it logs as an error is a warning, unless the body raises: then that error says it."""
-    _spare_after_effects()
-    logger, held = logging.getLogger("absl"), _Held()
-    left_behind = _of_the_main_thread in logger.filters
-    logger.removeFilter(_of_the_main_thread)  # it would drop what is held
-    logger.addFilter(held)
-    try:
-        yield
-    except BaseException:
-        left_behind = True
-        raise
-    finally:
-        if left_behind:
-            logger.addFilter(_of_the_main_thread)
-        logger.removeFilter(held)
-    for text in held.errors:
-        warnings.warn(f"Orbax reports: {text}", stacklevel=3)
-
-
-def _of_the_main_thread(record: logging.LogRecord) -> bool:
-    """False for what threads log that Orbax left behind when it gave up: why it did is told by the error itself."""
-    return record.thread == threading.main_thread().ident
-
-
-@contextlib.contextmanager
-def _locked_by(run: Path) -> Iterator[None]:
-    """Lets Orbax ask for no locks in the body where the file system has none: there, a file of the run holds it.
-
-    Orbax has no option for that; one that is built otherwise than the known ones refuses such a place in its own words.
-    """
-    module: Any = None
-    if held_by_file(run):
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module("orbax.checkpoint._src.serialization.tensorstore_utils")
-    original = getattr(module, "get_ts_context", None)
-    if original is None:
-        yield
-        return
-    tensorstore = importlib.import_module("tensorstore")
-
-    def without_locks(*args: Any, **options: Any) -> Any:
-        return tensorstore.Context({"file_io_locking": {"mode": "none"}}, original(*args, **options))
-
-    module.get_ts_context = without_locks
-    try:
-        yield
-    finally:
-        module.get_ts_context = original
-
-
-@functools.cache
-def _spare_after_effects() -> None:
-    """From here on, reads that Orbax began and then gave up, because one failed, end without some sixty tracebacks."""
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    logging.getLogger("asyncio").addFilter(lambda r: "tensorstore" not in str(r.exc_info and r.exc_info[1]))
-
-
-def _said(error: Exception) -> str:
-    """What Orbax says of a failure, without the places in its sources."""
-    if isinstance(error, OSError):
-        return why(error)
-    first = str(error).strip().partition("\n")[0]
-    return shown(re.sub(r"\s*\[(source locations|tensorstore_spec)=.*", "", first)) or type(error).__name__

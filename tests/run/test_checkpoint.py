@@ -17,7 +17,7 @@ import tensorstore
 from toys import Shift, evolver, same
 
 import ev3x
-from ev3x.run import checkpoint
+from ev3x.run import orbax
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
 from ev3x.run.directory import RunError, alone
@@ -397,7 +397,7 @@ def test_threads_that_orbax_leaves_behind_when_a_save_ends_early_say_nothing(cap
         logger.error("cannot schedule new futures after shutdown")
 
     try:
-        with pytest.raises(error), checkpoint._quiet():
+        with pytest.raises(error), orbax.quiet():
             (behind := threading.Thread(target=go_on)).start()
             raise error
         late.set()
@@ -406,7 +406,7 @@ def test_threads_that_orbax_leaves_behind_when_a_save_ends_early_say_nothing(cap
         logger.error("something else")
         assert caplog.messages == ["something else"]
     finally:
-        logger.removeFilter(checkpoint._of_the_main_thread)
+        logger.removeFilter(orbax.of_the_main_thread)
 
 
 @pytest.mark.parametrize("other", [False, True])
