@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
+import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,28 +202,49 @@ def load(directory: Path) -> Saved | None:
 
     Writes nothing, so it does not disturb a run that is using this directory. The error names the last sound one.
     """
+    return _load(directory, lambda saved: None)
+
+
+def _load(directory: Path, fault: Callable[[Saved], str | None]) -> Saved | None:
     check_path(directory)
     steps = _steps(directory)
     if not steps:
         return None
     try:
-        return _read(directory, steps[-1])
+        return _sound(directory, steps[-1], fault)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_way_back(directory, steps)}") from error
+        way = way_back(directory, fault) or f"no other in {shown(directory)} is sound"
+        raise CheckpointError(f"{error}; {way}") from error
 
 
-def _way_back(directory: Path, steps: Sequence[int]) -> str:
-    """What to do when the last checkpoint cannot be used: how to go back to the last sound one. Deletes nothing."""
+def way_back(directory: Path, fault: Callable[[Saved], str | None]) -> str | None:
+    """How to go back to the newest sound checkpoint before the last, one in which there is no `fault`; None without.
+
+    What is told deletes nothing.
+    """
+    steps = _steps(directory)
     for i in reversed(range(len(steps) - 1)):
         with contextlib.suppress(CheckpointError):
-            _read(directory, steps[i])
-            away = directory / "damaged"
+            _sound(directory, steps[i], fault)
             commands = [
-                command("mkdir", "-p", away),
+                command("mkdir", "-p", away := _aside(directory)),
                 command("mv", *(directory / str(n) for n in steps[i + 1 :]), away),
             ]
             return f"checkpoint {steps[i]} is sound, to go back to it: `{' && '.join(commands)}`"
-    return f"no other in {shown(directory)} is sound"
+    return None
+
+
+def _aside(directory: Path) -> Path:
+    """A folder that is not there yet: in one with a checkpoint of the same number, nothing could be put."""
+    names = itertools.chain(["damaged"], (f"damaged-{i}" for i in itertools.count(2)))
+    return next(path for name in names if not os.path.lexists(path := directory / name))
+
+
+def _sound(directory: Path, step: int, fault: Callable[[Saved], str | None]) -> Saved:
+    saved = _read(directory, step)
+    if text := fault(saved):
+        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be used: {text}")
+    return saved
 
 
 def _steps(directory: Path) -> list[int]:
@@ -252,10 +275,13 @@ def _read(directory: Path, step: int) -> Saved:
 
 def of_run(directory: Path) -> Saved | None:
     """What `load` returns, of a run: with all that a session wrote beside the state, each of its type."""
-    saved = load(directory)
-    if saved and (fault := check_meta(saved.meta)):
-        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: metadata: {fault}")
-    return saved
+    return _load(directory, meta_fault)
+
+
+def meta_fault(saved: Saved) -> str | None:
+    """What is wrong with what a checkpoint keeps of its run; None if nothing is."""
+    fault = check_meta(saved.meta)
+    return f"its metadata: {fault}" if fault else None
 
 
 def _branch(path: str, homes: Mapping[str, str]) -> str:

@@ -92,6 +92,13 @@ def altered(directory: Path, names: Sequence[str]) -> list[str]:
     return [name for name in names if known and _digest(directory / name) != known.get(name)]
 
 
+def altered_in(directory: Path, folder: str) -> list[str]:
+    """The same of all files in a folder of the run, those that are gone or new included."""
+    known = _read(directory)
+    names = {*known, *_files(directory)} if isinstance(known, dict) else ()
+    return altered(directory, sorted(name for name in names if Path(name).parts[:1] == (folder,)))
+
+
 def _files(directory: Path) -> Iterator[str]:
     """The paths of all files in a run but its lock and its manifest; links are files, and are not followed."""
     for folder, inner, names in os.walk(directory):

@@ -58,7 +58,7 @@ def test_what_a_run_keeps_is_of_its_type(name, new):
 
 def test_metadata_without_versions_are_told(tmp_path):
     put(tmp_path, {k: v for k, v in GOOD.items() if k != "versions"})
-    with pytest.raises(CheckpointError, match=r"the last checkpoint in .* is damaged: metadata: it lacks versions"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* cannot be used: its metadata: it lacks versions"):
         of_run(tmp_path / "checkpoints")
     assert "too" in (check_meta(GOOD | {"totals": GOOD["totals"] | {"x": 1}}) or "")
 
