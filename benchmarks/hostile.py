@@ -196,7 +196,7 @@ def _array(draws: Draws, tree: dict[str, Any]) -> None:
     if case == 0:
         home[path] = x.astype(draws.of([np.float64, np.int64, np.int8, np.bool_, np.complex64, np.uint32]))
     elif case == 1:
-        home[path] = draws.of([x[..., None], x.reshape(-1)[:0], np.broadcast_to(x, (3, *x.shape)).copy(), np.zeros((), x.dtype)])
+        home[path] = draws.of([x[..., None], np.broadcast_to(x, (3, *x.shape)).copy(), np.zeros((), x.dtype)])
     elif case == 2:
         home[draws.of([*TEXTS[1:], "run", "round", "history/round"])] = home.pop(path)
     elif case == 3:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, ends of lines, signs that turn the direction of writing, and what is no UTF-8.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new", re.DOTALL)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Opens a file, not what it links to, and waits for no pipe's other end.
@@ -112,6 +113,9 @@ def json_value(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    opened = sum(map(text.count, "[{" if isinstance(text, str) else (b"[", b"{")))  # type: ignore[arg-type]
+    if opened <= DEPTH:
+        return value
     layer = [value]
     for _ in range(DEPTH):
         layers = ((v.values() if isinstance(v, dict) else v) for v in layer if isinstance(v, dict | list))

@@ -6,15 +6,17 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..text import shown, why
-from .directory import HELD, LOCK, RunError, check_run, whole, write
+from .directory import HELD, LOCK, MOST, RunError, check_run, on_disk, opened, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
+HOLLOW = 2**24  # bytes of a file that need not be on disk: more of them are read from nothing, for hours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +112,17 @@ def _files(directory: Path) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    """The digest of a regular file; of others, that they are none."""
-    if path.is_symlink() or not path.is_file():
-        return LINK if path.is_symlink() else "not a file"
+    """The digest of a regular file; of others, that they are none, and of one that is mostly holes, that it is empty."""
     try:
-        with path.open("rb") as file:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode):
+            return LINK if stat.S_ISLNK(facts.st_mode) else "not a file"
+        if facts.st_size > HOLLOW + MOST * on_disk(facts):
+            return "holes"
+        with open(path, "rb", opener=opened) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "not a file"
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
 

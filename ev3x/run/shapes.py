@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..text import shown
@@ -124,35 +124,40 @@ def check_summary(summary: Any) -> str | None:
 
 def fault_in(value: Any, shape: Any) -> str | None:
     """The first field of a value that is not as the shape says: its path, what was expected, and what came."""
-    return next((f"{path}: {text}" if path else text for path, text in _faults(value, shape, "")), None)
+    if (found := _fault(value, shape)) is None:
+        return None
+    steps, text = found
+    path = ""
+    for step in reversed(steps):
+        path = f"{path}[{step}]" if isinstance(step, int) else f"{path}.{shown(step)}"[:200].lstrip(".")
+    return f"{path}: {text}" if path else text
 
 
-def _faults(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
+def _fault(value: Any, shape: Any) -> tuple[list[str | int], str] | None:
+    """The steps to the first such field, the last one first, and what is wrong. A run may have a million rows."""
     if isinstance(shape, Kind):
         if not isinstance(value, shape.types) or (isinstance(value, bool) and not {bool, object} & {*shape.types}):
-            yield path, f"must be {shape.name}, got {_said(value)}"
-        elif isinstance(value, int) and abs(value) >= LARGEST:
-            yield path, "must be a number that fits in 64 bits, got a larger one"
-        return
-    listed = isinstance(shape, Each) and shape.listed
+            return [], f"must be {shape.name}, got {_said(value)}"
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            return [], "must be a number that fits in 64 bits, got a larger one"
+        return None
+    each = isinstance(shape, Each)
+    listed = each and shape.listed
     if not isinstance(value, list if listed else Mapping):
-        yield path, f"must be {'a list' if listed else 'a table'}, got {_said(value)}"
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _faults(inner, shape.inner, f"{path}[{i}]")
-    elif isinstance(shape, Each):
-        for name, inner in value.items():
-            yield from _faults(inner, shape.inner, _at(path, name))
+        return [], f"must be {'a list' if listed else 'a table'}, got {_said(value)}"
+    fields: Iterable[tuple[str | int, Any, Any]]
+    if each:
+        fields = ((step, inner, shape.inner) for step, inner in (enumerate(value) if listed else value.items()))
     else:
         if lacking := sorted(key for key in shape if not key.endswith("?") and key not in value):
-            yield path, f"it lacks {', '.join(lacking)}"
-        for key, inner in shape.items():
-            if (name := key.removesuffix("?")) in value:
-                yield from _faults(value[name], inner, _at(path, name))
-
-
-def _at(path: str, name: str) -> str:
-    return f"{path}.{shown(name)}"[:200].lstrip(".")
+            return [], f"it lacks {', '.join(lacking)}"
+        named = ((key.removesuffix("?"), inner) for key, inner in shape.items())
+        fields = ((name, value[name], inner) for name, inner in named if name in value)
+    for step, inner, kind in fields:
+        if found := _fault(inner, kind):
+            found[0].append(step)
+            return found
+    return None
 
 
 def _said(value: Any) -> str:

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from .directory import MOST, on_disk
+
 FREE = 2**29  # bytes of arrays that any checkpoint may have
-MOST = 100  # bytes of arrays for each one on disk, beyond that: trained weights hardly shrink
 TEXTS = 2**24  # bytes of all that is not an array
 
 
@@ -23,7 +24,7 @@ def too_large(checkpoint: Path) -> str | None:
         for name in names:
             facts = os.lstat(os.path.join(folder, name))
             size = facts.st_size
-            disk += min(size, 512 * getattr(facts, "st_blocks", size))  # a sparse file has less than it says
+            disk += on_disk(facts)
             if size > TEXTS and name.lower().lstrip("_").endswith("metadata"):
                 return f"{name} has {size:,} bytes, more than {TEXTS:,}"
     shapes = ocp.StandardCheckpointHandler().metadata(checkpoint.absolute() / "tree").tree

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sample_run import ROWS, SUMMARY, put
+from sample_run import ROWS, SUMMARY, put, read, read_as_it_is
 
 from ev3x.run import directory as module
 from ev3x.run.directory import (
@@ -21,8 +21,6 @@ from ev3x.run.directory import (
     check_run,
     claim,
     draft,
-    read,
-    read_as_it_is,
     resuming,
     write,
     write_rows,

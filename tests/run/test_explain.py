@@ -4,9 +4,8 @@ import json
 import re
 
 import pytest
-from sample_run import ROWS, put, row
+from sample_run import ROWS, put, read, row
 
-from ev3x.run.directory import read
 from ev3x.run.explain import of_round, overview, would_change
 from ev3x.run.session import RunError
 from ev3x.testing.fixtures import command
