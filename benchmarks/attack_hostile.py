@@ -38,14 +38,20 @@ from ev3x.run.checkpoint import load
 from ev3x.run.digests import seal
 
 TRIES = 1000
-MOST_BYTES, MOST_SECONDS, HANGS = 2**30, 10.0, 60.0
+MOST_BYTES, MOST_SECONDS, HANGS = 2**30, 10.0, 40.0
 EACH = 150  # tries of one process
 CODES = {0: "done", 2: "refused", 3: "differs"}
 UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 RUN = "run"
 EXPLAIN = [["explain", RUN], ["explain", RUN, "--json"], ["explain", RUN, "--round", "1"]]
 REPLAY = [["replay", RUN], ["replay", RUN, "--json"]]
-LOADING = [*REPLAY, ["export", RUN], ["resume", RUN], ["resume", RUN, "--rounds", "3"], ["resume", RUN, "--drop-plugin-state"]]
+LOADING = [
+    *REPLAY,
+    ["export", RUN],
+    ["resume", RUN],
+    ["resume", RUN, "--rounds", "3"],
+    ["resume", RUN, "--drop-plugin-state"],
+]
 VERIFY = [["verify", RUN], ["verify", RUN, "--json"]]
 KINDS: dict[str, tuple[Change, list[list[str]]]] = {
     "rows": (hostile.rows, [*EXPLAIN, *EXPLAIN, *REPLAY]),
@@ -55,9 +61,16 @@ KINDS: dict[str, tuple[Change, list[list[str]]]] = {
     "stored": (hostile.stored, LOADING),
     "nodes": (hostile.nodes, [*EXPLAIN, *LOADING, *VERIFY]),
     "extra": (hostile.extra, [*EXPLAIN, *LOADING, *VERIFY]),
-    "settings": (hostile.settings, [["replay", RUN], ["export", RUN], ["resume", RUN], ["resume", RUN, "--rounds", "3"]]),
+    "settings": (
+        hostile.settings,
+        [["replay", RUN], ["export", RUN], ["resume", RUN], ["resume", RUN, "--rounds", "3"]],
+    ),
 }
-CONFIGS = [["config", "check", "c.toml"], ["config", "explain", "c.toml"], ["run", "c.toml", "--rounds", "1", "--quiet", "--out", RUN]]
+CONFIGS = [
+    ["config", "check", "c.toml"],
+    ["config", "explain", "c.toml"],
+    ["run", "c.toml", "--rounds", "1", "--quiet", "--out", RUN],
+]
 CACHES = [["cache", "list"], ["cache", "list"], ["cache", "clear"]]
 
 
@@ -147,7 +160,11 @@ class Worker:
             )
         os.close(end)
         self.replies, self.done = os.fdopen(replies, "rb"), 0
-        for args in (["explain", "outside/run"], ["replay", "outside/run"], ["config", "check", "outside/run/config.toml"]):
+        for args in (
+            ["explain", "outside/run"],
+            ["replay", "outside/run"],
+            ["config", "check", "outside/run/config.toml"],
+        ):
             if (said := self.ask(args))["code"] != 0:
                 raise RuntimeError(f"a sound run is refused: {said}")
 
@@ -157,11 +174,18 @@ class Worker:
         self.process.stdin.write(json.dumps(args).encode() + b"\n")
         self.process.stdin.flush()
         self.done += 1
-        until = time.monotonic() + HANGS
+        until, used = time.monotonic() + 10 * HANGS, _processor(self.process.pid) + HANGS
         while not select.select([self.replies], [], [], 0.1)[0]:
-            if time.monotonic() > until or _resident(self.process.pid) > 4 * MOST_BYTES:
+            pid = self.process.pid
+            if time.monotonic() > until or _processor(pid) > used or _resident(pid) > 4 * MOST_BYTES:
                 self.end()
-                return {"code": None, "said": "", "fault": "it hangs, or takes all memory: killed", "seconds": HANGS, "peak": 0}
+                return {
+                    "code": None,
+                    "said": "",
+                    "fault": "it hangs, or takes all memory: killed",
+                    "seconds": HANGS,
+                    "peak": 0,
+                }
         reply = self.replies.readline()
         if not reply:
             code = self.process.wait()
@@ -173,6 +197,12 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.replies.close()
+
+
+def _processor(pid: int) -> float:
+    """The processor seconds that a process has used (Linux); on a machine with other work, wall time says little."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(pid: int) -> int:
@@ -198,11 +228,20 @@ def work(replies: int) -> None:
             status = Path("/proc/self/status").read_text(encoding="utf-8")
             peak = int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024
             ended = done.exception is None or isinstance(done.exception, SystemExit)
-            fault = None if ended or done.exc_info is None else "".join(traceback.format_exception(*done.exc_info))[-1500:]
+            fault = (
+                None if ended or done.exc_info is None else "".join(traceback.format_exception(*done.exc_info))[-1500:]
+            )
             said = (done.stdout_bytes + done.stderr_bytes).decode("utf-8", "surrogateescape")
             bad = UNSEEN.search(said)
             said = said if len(said) < 20_000 else said[:2000] + said[-2000:]
-            reply = {"code": done.exit_code, "said": said, "fault": fault, "unseen": bad and ascii(bad.group()), "seconds": seconds, "peak": peak}
+            reply = {
+                "code": done.exit_code,
+                "said": said,
+                "fault": fault,
+                "unseen": bad and ascii(bad.group()),
+                "seconds": seconds,
+                "peak": peak,
+            }
             out.write(json.dumps(reply).encode() + b"\n")
 
 

@@ -48,7 +48,17 @@ class Draws:
 
     def name(self) -> str:
         """The name of a file: any bytes that one may have."""
-        raw = [b"\x1b[31mred", b"\xff\xfe", b"a\nb", b"\x9b2J", "größe".encode(), b"x" * 255, b"-rf", b"\x07", b".x.new"]
+        raw = [
+            b"\x1b[31mred",
+            b"\xff\xfe",
+            b"a\nb",
+            b"\x9b2J",
+            "größe".encode(),
+            b"x" * 255,
+            b"-rf",
+            b"\x07",
+            b".x.new",
+        ]
         return os.fsdecode(self.of([*raw, b".rounds.jsonl.0123456789abcdef.new", b"weights.npz", b"curve.png"]))
 
 
@@ -56,10 +66,14 @@ class Draws:
 
 
 def fitting(draws: Draws, shape: Any, like: Any = None) -> Any:
-    """A value of this shape; texts, numbers and names are odd. Names and lengths are those of `like`, where it has any."""
+    """A value of this shape, with odd texts, numbers and names; names and lengths are those of `like`, if it has any."""
     if isinstance(shape, shapes.Kind):
         kinds: list[Any] = [{str: TEXTS, int: COUNTS, float: NUMBERS, bool: [True, False]}.get(t) for t in shape.types]
-        return draws.of([*draws.of([k for k in kinds if k]), *[None] * (type(None) in shape.types)]) if any(kinds) else like
+        return (
+            draws.of([*draws.of([k for k in kinds if k]), *[None] * (type(None) in shape.types)])
+            if any(kinds)
+            else like
+        )
     if isinstance(shape, shapes.Each):
         if shape.listed:
             return [fitting(draws, shape.inner, one) for one in like or [None] * draws.below(3)]
@@ -74,7 +88,7 @@ def fitting(draws: Draws, shape: Any, like: Any = None) -> Any:
 
 
 def broken(draws: Draws, value: Any) -> Any:
-    """The value with one thing in it that is of another kind, is gone, is there beside the others, or is nested deep."""
+    """The value with one thing in it that is of another kind, is gone, is there besides, or is nested deep."""
     made = copy.deepcopy(value)
     places = list(_places(made))
     if not places:
@@ -107,7 +121,9 @@ def _text(draws: Draws, value: Any) -> bytes:
         return text[: draws.below(len(text) + 1)]
     if case == 1:
         at = draws.below(len(text))
-        return text[:at] + draws.of([b"\xff", b"\x00", b"\x1b[31m", b"[" * 100_000, b"1" * 5000, b"\\ud800"]) + text[at:]
+        return (
+            text[:at] + draws.of([b"\xff", b"\x00", b"\x1b[31m", b"[" * 100_000, b"1" * 5000, b"\\ud800"]) + text[at:]
+        )
     return text
 
 
@@ -158,7 +174,9 @@ def manifest(draws: Draws, run: Path, was: Was) -> None:
     """A manifest with names that lead elsewhere, whose digest fits, or one that is none."""
     made = copy.deepcopy(was.manifest["files"])
     for _ in range(draws.of([1, 2, 3, 100_000])):
-        made[draws.of([*TEXTS, f"f{draws.below(10**9)}", "..", "../outside/victim.txt"])] = draws.of(["", "x", "a link", "0" * 64])
+        made[draws.of([*TEXTS, f"f{draws.below(10**9)}", "..", "../outside/victim.txt"])] = draws.of(
+            ["", "x", "a link", "0" * 64]
+        )
     if draws.below(4) == 0:
         made = broken(draws, made)
     digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -205,7 +223,13 @@ def _array(draws: Draws, tree: dict[str, Any]) -> None:
         home[draws.of(["extra", "model/incumbent/params/../../x", "model/incumbent/file", "\x1b[31m"])] = x
     else:
         low, high = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else (-1e30, 1e30)
-        new = draws.of([low, high, -1, 99, 1, 0] if x.dtype.kind == "i" else [0, 1] if x.dtype.kind in "ub" else [low, high, np.nan, np.inf, 0.5])
+        new = draws.of(
+            [low, high, -1, 99, 1, 0]
+            if x.dtype.kind == "i"
+            else [0, 1]
+            if x.dtype.kind in "ub"
+            else [low, high, np.nan, np.inf, 0.5]
+        )
         made = x.copy().reshape(-1)
         made[draws.below(made.size)] = new
         home[path] = made.reshape(x.shape) if draws.below(2) else np.full_like(x, new)
@@ -233,8 +257,19 @@ def stored(draws: Draws, run: Path, was: Was) -> None:
 
 def nodes(draws: Draws, run: Path, was: Was) -> None:
     """Links, pipes, sockets and folders in place of files, and files in place of folders."""
-    outside, names = run.parent / "outside", ["config.toml", "rounds.jsonl", "summary.json", "manifest.json", "weights.npz"]
-    names += [".lock", ".held", "curve.png", "checkpoints", "checkpoints/2", "checkpoints/2/tree", "checkpoints/2/meta/metadata"]
+    outside, names = (
+        run.parent / "outside",
+        ["config.toml", "rounds.jsonl", "summary.json", "manifest.json", "weights.npz"],
+    )
+    names += [
+        ".lock",
+        ".held",
+        "curve.png",
+        "checkpoints",
+        "checkpoints/2",
+        "checkpoints/2/tree",
+        "checkpoints/2/meta/metadata",
+    ]
     names += ["checkpoints/1", "checkpoints/9", "checkpoints/damaged", "extra", draws.name()]
     place = run / draws.of(names)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -242,9 +277,14 @@ def nodes(draws: Draws, run: Path, was: Was) -> None:
         shutil.rmtree(place)
     else:
         place.unlink(missing_ok=True)
-    case, victim = draws.below(9), outside / draws.of(["victim.txt", "folder", "folder/checkpoints", "run/config.toml", "run"])
+    case, victim = (
+        draws.below(9),
+        outside / draws.of(["victim.txt", "folder", "folder/checkpoints", "run/config.toml", "run"]),
+    )
     if case < 3:
-        place.symlink_to(draws.of([victim, Path(os.path.relpath(victim, place.parent)), place, outside / "none", Path("/dev/zero")]))
+        place.symlink_to(
+            draws.of([victim, Path(os.path.relpath(victim, place.parent)), place, outside / "none", Path("/dev/zero")])
+        )
     elif case < 5:
         os.link(outside / draws.of(["victim.txt", "run/rounds.jsonl", "run/weights.npz"]), place)
     elif case == 5:
@@ -288,7 +328,9 @@ def extra(draws: Draws, run: Path, was: Was) -> None:
         for i in range(5000):
             (folder / f"{i}").touch()
     elif case == 3:
-        name = draws.of(["weights.npz", "extra", "rounds.jsonl", "summary.json", "config.toml", "manifest.json", ".lock"])
+        name = draws.of(
+            ["weights.npz", "extra", "rounds.jsonl", "summary.json", "config.toml", "manifest.json", ".lock"]
+        )
         (run / name).touch()
         os.truncate(run / name, draws.of([2**25, 2**33, 2**42]))
     else:
@@ -316,15 +358,23 @@ def config(draws: Draws, base: str, schema: Mapping[str, Any] | None = None) -> 
         at = draws.below(len(lines))
         name = lines[at].partition(" = ")[0]
         name = name if "=" in lines[at] else "rounds"
-        lines[at] = draws.of([f"{name} = {_toml(draws.of(OTHERS[1:]))}", f"{toml_text.key(draws.of(TEXTS))} = 1", lines[at] * 2, "["])
+        lines[at] = draws.of(
+            [f"{name} = {_toml(draws.of(OTHERS[1:]))}", f"{toml_text.key(draws.of(TEXTS))} = 1", lines[at] * 2, "["]
+        )
         text = "\n".join(lines)
     raw = text.encode("utf-8", "replace")
     case = draws.below(14)
     if case == 0:
         at = draws.below(len(raw) + 1)
-        raw = raw[:at] + draws.of([b"\xff", b"\x00", b"\x1b", b"[" * 3000, b"9" * 5000, b"a." * 20_000, b"'''"]) + raw[at:]
+        raw = (
+            raw[:at]
+            + draws.of([b"\xff", b"\x00", b"\x1b", b"[" * 3000, b"9" * 5000, b"a." * 20_000, b"'''"])
+            + raw[at:]
+        )
     elif case == 1:
-        many = draws.of(["k{} = 1\n", "[t{}]\n", "[[propose]]\nuse = 'x{}'\n", "'\x1b[31m{}' = 1\n".replace("\x1b", "\\u001b")])
+        many = draws.of(
+            ["k{} = 1\n", "[t{}]\n", "[[propose]]\nuse = 'x{}'\n", "'\x1b[31m{}' = 1\n".replace("\x1b", "\\u001b")]
+        )
         raw = "".join(many.format(i) for i in range(20_000)).encode()
     return raw
 
@@ -344,7 +394,10 @@ def like(draws: Draws, schema: Mapping[str, Any]) -> Any:
         return draws.of(schema["enum"])
     kind = schema.get("type")
     if kind in ("integer", "number"):
-        low, high = schema.get("minimum", schema.get("exclusiveMinimum", -9)), schema.get("maximum", schema.get("exclusiveMaximum", 9))
+        low, high = (
+            schema.get("minimum", schema.get("exclusiveMinimum", -9)),
+            schema.get("maximum", schema.get("exclusiveMaximum", 9)),
+        )
         within = [low, low + 1, high, high - 1, (low + high) / 2, schema.get("default", low)]
         found = draws.of([x for x in within if x is not None])
         return int(found) if kind == "integer" else float(found)
@@ -357,7 +410,11 @@ def like(draws: Draws, schema: Mapping[str, Any]) -> Any:
         return [like(draws, schema.get("items", {"enum": [1]})) for _ in range(n)]
     if kind == "object":
         known = schema.get("properties", {})
-        chosen = {name: like(draws, inner) for name, inner in known.items() if name in schema.get("required", ()) or draws.below(3) == 0}
+        chosen = {
+            name: like(draws, inner)
+            for name, inner in known.items()
+            if name in schema.get("required", ()) or draws.below(3) == 0
+        }
         extra = schema.get("additionalProperties", False)
         return chosen | ({draws.of(TEXTS): like(draws, extra)} if isinstance(extra, dict) else {})
     return draws.of([None, 1]) if kind != "null" else None

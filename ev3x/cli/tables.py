@@ -39,7 +39,8 @@ def cell(content: str) -> Text:
 
 def fitting(rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
     """The first of these rows, at least one, as many as a table is made of in some two seconds."""
-    found, signs = [], 0
+    found: list[Sequence[str]] = []
+    signs = 0
     for row in rows:
         signs += sum(min(len(cell), LONGEST) for cell in row)
         if found and (signs > SIGNS or len(found) == ROWS):

@@ -36,7 +36,6 @@ LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jso
 HELD = ".held"  # in place of the lock, where the file system has none
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO, errno.EINVAL}
 LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
-MOST = 100  # bytes that a file may have for each one on disk: some file systems keep less than there is
 
 _held: dict[Path, os.stat_result] = {}  # the lock of each run that this process holds
 

@@ -68,7 +68,8 @@ def of_round(rows: Iterable[Row], number: int) -> Row:
 
     Takes the rows one by one, up to this one. Raises RunError when there is no such round.
     """
-    first, last, before = None, None, {}
+    first, last = None, None
+    before: Row = {}
     for row in rows:
         if row["round"] == number:
             return {"row": row, "ledger_before": before, "would_change": would_change(row)}

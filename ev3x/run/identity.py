@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host.discovery import BUILTIN
-from ..text import shown
+from ..text import shown, toml_too_deep
 from .checkpoint import Saved, meta_fault, way_back
 from .directory import CHECKPOINTS, CONFIG, RunError
 from .setup import Setup
@@ -20,6 +21,7 @@ from .summary import versions
 # Sections and options that say when a run stops, what it is watched by and which code it runs: they change no result,
 # except by rounding (`native`). All others are part of the run: its promise holds for them alone.
 FREE = {"rounds", "seconds", "gradient_steps", "target", "save_every", "native", "observe", "plugins"}
+LONGEST = 2**20  # signs of a config with all defaults: no more are parsed
 NONE, NO_CONFIG = "(not there)", "(no config)"
 
 
@@ -115,10 +117,10 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple
 
 def _table(config: str) -> dict[str, Any]:
     """The values of a config; of what is none, since anyone may have written it, the text."""
-    try:
-        return tomllib.loads(config)
-    except (ValueError, RecursionError):
-        return {NO_CONFIG: config}
+    if len(config) <= LONGEST and toml_too_deep(config) is None:
+        with contextlib.suppress(ValueError, RecursionError):
+            return tomllib.loads(config)
+    return {NO_CONFIG: config}
 
 
 def _free(path: str) -> bool:

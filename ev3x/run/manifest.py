@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..text import shown, why
-from .directory import HELD, LOCK, MOST, RunError, check_run, on_disk, opened, whole, write
+from .directory import HELD, LOCK, RunError, check_run, on_disk, opened, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
-HOLLOW = 2**24  # bytes of a file that need not be on disk: more of them are read from nothing, for hours
+# Bytes of a file that need not be on disk, beside so many for each that is, since some file systems compress: terabytes
+# could be read from nothing.
+HOLLOW, MOST = 2**24, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _files(directory: Path) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    """The digest of a regular file; of others, that they are none, and of one that is mostly holes, that it is empty."""
+    """The digest of a regular file; of others, that they are none, and of one that is mostly holes, that."""
     try:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode):

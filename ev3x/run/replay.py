@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from .manifest import altered, sealed
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
+from .sizes import of_state
 from .summary import READ_AGAIN, Totals, holdout, of_records, promise
 
 ROWS = 100  # after the last that was derived, which are told one by one
@@ -57,22 +59,22 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     run or without a checkpoint, and CheckpointError where the records cannot come from this configuration.
     """
     check_run(directory)
-    saved = of_run(directory / CHECKPOINTS)
+    with _derives(setup):
+        plan = Plan(setup.task, setup.method, setup.layout)
+        size = of_state(plan)
+    saved = of_run(directory / CHECKPOINTS, size)
     if saved is None:
         raise RunError(
             f"{shown(directory)} ended before its first checkpoint, there is nothing to replay: "
             f"`{resuming(directory)}` starts it again"
         )
     try:
-        with native.using("off" if setup.native == "off" else "auto"), blaming(setup):
-            plan = Plan(setup.task, setup.method, setup.layout)
+        with _derives(setup):
             derivation, records = Derivation(plan, setup.seed), history(plan, saved)
             derived = rows(plan, records) if records is not None else []
             for i in range(len(derived)):
                 derivation.round(jax.tree.map(lambda x, i=i: x[i], records))
             derivation.end(saved)
-    except native.NativeError as error:
-        raise RunError(str(error)) from error
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {shown(directory / CONFIG)} must be as it was when the run began") from error
     lines, count, summary = rows_as_they_are(directory), count_lines(directory), summary_as_it_is(directory)
@@ -88,7 +90,9 @@ def replay(setup: Setup, directory: Path) -> Replayed:
             f"`{resuming(directory)}` runs them again"
         )
     elif count > n:
-        differ += [Difference(i, "rounds.jsonl: the row", said(row), None) for i, row in enumerate(islice(lines, ROWS), n)]
+        differ += [
+            Difference(i, "rounds.jsonl: the row", said(row), None) for i, row in enumerate(islice(lines, ROWS), n)
+        ]
         if more := max(0, count - n - ROWS):
             differ.append(Difference(n + ROWS, f"rounds.jsonl: the row, and {more - 1:,} after it", "there", None))
     found = [Difference(None, f"{CONFIG}: {path}", a, b) for path, a, b in another(saved.meta, now)]
@@ -100,6 +104,16 @@ def replay(setup: Setup, directory: Path) -> Replayed:
             found.append(Difference(None, name, "altered or gone", "as the run left it"))
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
+
+
+@contextmanager
+def _derives(setup: Setup) -> Iterator[None]:
+    """Traces the body as the setup says, with native code where there is any; its faults are told with their owner."""
+    try:
+        with native.using("off" if setup.native == "off" else "auto"), blaming(setup):
+            yield
+    except native.NativeError as error:
+        raise RunError(str(error)) from error
 
 
 def _versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

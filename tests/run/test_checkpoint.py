@@ -405,7 +405,8 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
 def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
     saved(tmp_path, state())
     with pytest.raises(
-        CheckpointError, match="cannot be used: its metadata: it lacks changes, config, data, seed, task, totals, versions"
+        CheckpointError,
+        match="cannot be used: its metadata: it lacks changes, config, data, seed, task, totals, versions",
     ):
         of_run(tmp_path)
     assert of_run(tmp_path / "none") is None

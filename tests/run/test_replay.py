@@ -66,7 +66,7 @@ def found(replayed):
 def altered(monkeypatch, **branches):
     """From here on, checkpoints are read with these values by path in these branches."""
 
-    def read(directory):
+    def read(directory, size):
         saved = load(directory)
         changed = {}
         for branch, values in branches.items():
@@ -148,7 +148,7 @@ def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch,
     saved = load(whole / "checkpoints")
     old = getattr(saved, branch)
     changed = fewer(dict(old)) if branch == "run" else {name: fewer(dict(values)) for name, values in old.items()}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, **{branch: changed}))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, **{branch: changed}))
     assert found(replay(records("none"), whole)) == [(5, what)]
 
 
@@ -234,7 +234,7 @@ def test_the_summary_must_agree(copy):
 def test_totals_of_the_checkpoint_must_agree(whole, monkeypatch):
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"totals": saved.meta["totals"] | {"promotions": 5}}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, meta=meta))
     (difference,) = replay(records("none"), whole).differences
     assert (difference.what, difference.recorded) == ("checkpoint: promotions", 5)
 
@@ -323,7 +323,7 @@ def test_an_edited_config_is_a_difference_and_a_change_on_purpose_a_note(whole, 
     assert found(replay(other, whole)) == [(None, "config.toml: confirm")]
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"changes": ["before round 2: rounds 2 -> 6"]}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, meta=meta))
     assert replay(records("none"), whole).notes == ("changed on purpose before round 2: rounds 2 -> 6",)
 
 
