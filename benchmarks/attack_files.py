@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ from attack import Found
 
 from ev3x import config
 from ev3x.run import manifest, session
-from ev3x.run.checkpoint import CheckpointError, Saved, load, of_run
+from ev3x.run.checkpoint import CheckpointError, Checkpoints, Saved, load, of_run
 from ev3x.run.identity import FREE, belongs
 from ev3x.run.manifest import verify
 from ev3x.run.replay import replay
@@ -71,19 +72,15 @@ EDITS += [("level = 0.05", "level = 0.5"), ("distill-digits", "distill-mnist1d")
 
 def make(directory: Path, text: str = CONFIG, *, moments: Path | None = None) -> Path:
     """A new run with weights and a picture; under `moments`, if given, the directory as it was after each save."""
-    save, chunk = session.Checkpoints.save, session.CHUNK_SECONDS
+    save = Checkpoints.save
 
-    def kept(store: Any, state: Any, *others: Any) -> None:
+    def kept(store: Checkpoints, state: Any, *others: Any) -> None:
         save(store, state, *others)
         if moments is not None:
             shutil.copytree(directory, moments / str(int(state.round)), dirs_exist_ok=True)
 
-    try:
-        session.CHUNK_SECONDS = 0.0  # a save after every round
-        session.Checkpoints.save = kept  # type: ignore[method-assign]
+    with patch.object(session, "CHUNK_SECONDS", 0.0), patch.object(Checkpoints, "save", kept):  # after every round
         session.run(config.loads(text, "faults"), directory)
-    finally:
-        session.Checkpoints.save, session.CHUNK_SECONDS = save, chunk  # type: ignore[method-assign]
     session.export(directory)
     return directory
 

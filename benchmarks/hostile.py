@@ -28,7 +28,23 @@ TEXTS = ["", " ", "a", "\x1b[31mred", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\n
 TEXTS += ["[bold]x[/]", "{0}", "%s%n", "$x_{$", "../../victim", "/etc/passwd", "größe", "💥", "\x00", "x" * 3000, "-"]
 COUNTS = [0, 1, 2, 3, -1, 99, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63) + 1]
 NUMBERS = [0.0, -0.0, 0.5, -1.5, 1e-45, 5e-324, 3e38, 1e39, 1.7e308, float("nan"), float("inf"), -float("inf")]
-OTHERS = [None, True, 3, -1, 0.5, 10**400, -(2**63), "x", "\x1b[31m", [], {}, [[]], {"\x1b[2J": 1}, [None], {"": {}}]
+OTHERS: list[Any] = [
+    None,
+    True,
+    3,
+    -1,
+    0.5,
+    10**400,
+    -(2**63),
+    "x",
+    "\x1b[31m",
+    [],
+    {},
+    [[]],
+    {"\x1b[2J": 1},
+    [None],
+    {"": {}},
+]
 OTHERS += ["y" * 100_000, float("nan")]
 
 
@@ -66,7 +82,7 @@ class Draws:
 
 
 def fitting(draws: Draws, shape: Any, like: Any = None) -> Any:
-    """A value of this shape, with odd texts, numbers and names; names and lengths are those of `like`, if it has any."""
+    """A value of this shape, with odd texts, numbers and names; its names and lengths are those of `like`, if any."""
     if isinstance(shape, shapes.Kind):
         kinds: list[Any] = [{str: TEXTS, int: COUNTS, float: NUMBERS, bool: [True, False]}.get(t) for t in shape.types]
         return (
@@ -222,14 +238,10 @@ def _array(draws: Draws, tree: dict[str, Any]) -> None:
     elif case == 4:
         home[draws.of(["extra", "model/incumbent/params/../../x", "model/incumbent/file", "\x1b[31m"])] = x
     else:
-        low, high = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else (-1e30, 1e30)
-        new = draws.of(
-            [low, high, -1, 99, 1, 0]
-            if x.dtype.kind == "i"
-            else [0, 1]
-            if x.dtype.kind in "ub"
-            else [low, high, np.nan, np.inf, 0.5]
+        numbers: list[Any] = {"i": [-(2**31), 2**31 - 1, -1, 99, 1, 0], "f": [-1e30, np.nan, np.inf, 0.5]}.get(
+            x.dtype.kind, [0, 1]
         )
+        new = draws.of(numbers)
         made = x.copy().reshape(-1)
         made[draws.below(made.size)] = new
         home[path] = made.reshape(x.shape) if draws.below(2) else np.full_like(x, new)
@@ -249,9 +261,10 @@ def stored(draws: Draws, run: Path, was: Was) -> None:
     try:
         made = _text(draws, broken(draws, json.loads(path.read_bytes())))
     except ValueError:
-        made = bytearray(path.read_bytes())
+        raw = bytearray(path.read_bytes())
         for _ in range(draws.of([1, 4, 64])):
-            made[draws.below(len(made) or 1) : draws.below(len(made) or 1) + 1] = bytes([draws.below(256)])
+            raw[(at := draws.below(len(raw) or 1)) : at + 1] = bytes([draws.below(256)])
+        made = bytes(raw)
     path.write_bytes(made)
 
 
