@@ -238,9 +238,8 @@ def _array(draws: Draws, tree: dict[str, Any]) -> None:
     elif case == 4:
         home[draws.of(["extra", "model/incumbent/params/../../x", "model/incumbent/file", "\x1b[31m"])] = x
     else:
-        numbers: list[Any] = {"i": [-(2**31), 2**31 - 1, -1, 99, 1, 0], "f": [-1e30, np.nan, np.inf, 0.5]}.get(
-            x.dtype.kind, [0, 1]
-        )
+        by_kind: dict[str, list[Any]] = {"i": [-(2**31), 2**31 - 1, -1, 99, 0], "f": [-1e30, np.nan, np.inf, 0.5]}
+        numbers = by_kind.get(x.dtype.kind, [0, 1])
         new = draws.of(numbers)
         made = x.copy().reshape(-1)
         made[draws.below(made.size)] = new

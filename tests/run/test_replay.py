@@ -261,6 +261,16 @@ def test_a_row_after_the_end_of_a_finished_run_is_a_difference(copy, whole):
     assert found(replayed) == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")] and replayed.notes == ()
 
 
+def test_very_many_rows_after_the_end_are_counted(copy, whole, monkeypatch):
+    monkeypatch.setattr(replay_, "ROWS", 2)
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    with (copy / "rounds.jsonl").open("a") as file:
+        file.write("0\n" * 5000)
+    *_, last = replay(records("none"), copy).differences
+    assert found(replay(records("none"), copy))[:-1] == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")]
+    assert (last.round, last.what) == (8, "rounds.jsonl: the row, and 4,997 after it")
+
+
 def test_what_is_taken_as_given_must_be_as_the_run_left_it(copy, whole):
     (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
     assert found(replay(records("none"), copy)) == []
