@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import functools
 import json
 import re
 import shutil
@@ -35,6 +36,7 @@ import numpy as np
 from attack import Found
 
 from ev3x import config
+from ev3x.host.host import Host
 from ev3x.run import manifest, session
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, Saved, load, of_run
 from ev3x.run.identity import FREE, belongs
@@ -113,10 +115,20 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+def setup_of(directory: Path) -> Setup:
+    """The setup of a run, from its config."""
+    return config.load(directory / "config.toml", host=_host())
+
+
+@functools.cache
+def _host() -> Host:
+    return Host()
+
+
 def replayed(directory: Path) -> tuple[str, ...]:
     """What replay says of a run that is not as it should be; empty when all follows."""
     try:
-        return tuple(d.what for d in replay(config.load(directory / "config.toml"), directory).differences)
+        return tuple(d.what for d in replay(setup_of(directory), directory).differences)
     except Exception as error:
         return (_ours(error),)
 
@@ -227,7 +239,7 @@ class _Runs:
             make(folder / "seed", f"seed = 1\n{CONFIG}"),
             make(folder / "block", CONFIG.replace("block = 64", "block = 32")),
         ]
-        self.setup: Setup = config.load(self.whole / "config.toml")
+        self.setup = setup_of(self.whole)
         self.values = {n: values(load(self._only(folder / f"only-{n}", n))) for n in steps(self.whole)}
 
     def _moment(self, n: int) -> Path:
@@ -381,7 +393,8 @@ def _told(runs: _Runs, changed: list[str], *, resumed: bool) -> list[str]:
         found.append("replay says nothing of the config")
     error = _refused(runs)
     back = re.search(r"`(mkdir .*)`", error)
-    sound = [n for n in steps(runs.now) if n in runs.values and _sound(runs, n)]
+    other = {n for n in steps(runs.now) if any(name.startswith(f"checkpoints/{n}/") for name in changed)}
+    sound = [n for n in steps(runs.now) if n not in other or (n in runs.values and _sound(runs, n))]
     if error and "config.toml" not in changed:
         offered = re.search(r"checkpoint (\d+) is sound", error)
         if (int(offered[1]) if offered else None) != (sound[-1] if sound else None):
@@ -428,7 +441,7 @@ def _sound(runs: _Runs, n: int) -> bool:
 def _refused(runs: _Runs) -> str:
     """What resume says before it begins; empty when it would begin."""
     try:
-        setup = config.load(runs.now / "config.toml")
+        setup = setup_of(runs.now)
         if saved := of_run(runs.now / "checkpoints"):
             belongs(saved.meta, setup, runs.now)
     except Exception as error:

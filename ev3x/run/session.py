@@ -99,7 +99,7 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     lock.agree(setup.plugins)
     with alone(directory):
         with _natively(setup), blaming(setup):
-            size = of_state(Plan(setup.task, setup.method, setup.layout))
+            size = of_state(Plan(setup.task, setup.method, setup.layout, native=setup.native))
         saved = of_run(directory / CHECKPOINTS, size)
         if saved:
             belongs(saved.meta, setup, directory)

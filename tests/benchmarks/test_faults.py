@@ -7,7 +7,7 @@ import faults
 import measure
 import pytest
 
-TRIES = {"flips": 0.02, "damages": 0.07, "hostile": 0.05}  # parts of their full counts, some seconds each
+TRIES = {"flips": 0.01, "damages": 0.035, "hostile": 0.03}  # parts of their full counts, some seconds each
 
 
 @pytest.mark.long
