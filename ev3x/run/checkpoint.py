@@ -37,6 +37,8 @@ from .directory import check_path, check_place
 from .shapes import check_checkpoint, check_meta
 from .sizes import too_large
 
+TRIED = 50  # checkpoints before one that cannot be used
+
 
 class CheckpointError(Exception):
     """A checkpoint cannot be read, or does not belong to this run."""
@@ -220,17 +222,17 @@ def _load(directory: Path, fault: Callable[[Saved], str | None], size: int | Non
 def way_back(directory: Path, fault: Callable[[Saved], str | None], size: int | None = None) -> str | None:
     """How to go back to the newest sound checkpoint before the last, one in which there is no `fault`; None without.
 
-    What is told deletes nothing.
+    What is told deletes nothing. Of very many, as no run leaves them, the last ones are tried.
     """
     steps = _steps(directory)
-    for i in reversed(range(len(steps) - 1)):
+    for step in reversed([n for n in steps[:-1] if (directory / str(n)).is_dir()][-TRIED:]):
         with contextlib.suppress(CheckpointError):
-            _sound(directory, steps[i], fault, size)
+            _sound(directory, step, fault, size)
             commands = [
                 command("mkdir", "-p", away := _aside(directory)),
-                command("mv", *(directory / str(n) for n in steps[i + 1 :]), away),
+                command("mv", *(directory / str(n) for n in steps if n > step), away),
             ]
-            return f"checkpoint {steps[i]} is sound, to go back to it: `{' && '.join(commands)}`"
+            return f"checkpoint {step} is sound, to go back to it: `{' && '.join(commands)}`"
     return None
 
 
