@@ -221,7 +221,7 @@ def test_of_very_many_checkpoints_the_last_are_tried(tmp_path, monkeypatch):
         (tmp_path / str(n)).mkdir()
     for n in range(6, 2000):
         (tmp_path / str(n)).touch()
-    with pytest.raises(CheckpointError, match="checkpoint 1999 in .* cannot be read: .*; no other in .* is sound"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 1999 in .* cannot be read: .*; no other in .* is sound"):
         load(tmp_path)
     assert tried == ["1999", "5", "4", "3"]
 
