@@ -35,6 +35,8 @@ except ImportError:  # Windows
 LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jsonl", "summary.json", "checkpoints"
 HELD = ".held"  # in place of the lock, where the file system has none
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO, errno.EINVAL}
+# Bytes of a file that need not be on disk, beside so many for each that is, since some file systems compress.
+HOLLOW, MOST = 2**24, 100
 LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
 
 _held: dict[Path, os.stat_result] = {}  # the lock of each run that this process holds
@@ -311,6 +313,11 @@ def on_disk(facts: os.stat_result) -> int:
     return min(facts.st_size, 512 * getattr(facts, "st_blocks", facts.st_size))
 
 
+def hollow(facts: os.stat_result) -> bool:
+    """Whether a file is mostly holes: terabytes of them can be read from nothing, for hours."""
+    return stat.S_ISREG(facts.st_mode) and facts.st_size > HOLLOW + MOST * on_disk(facts)
+
+
 def opened(path: Any, flags: int) -> int:
     """The descriptor of a file of the run itself: no link is followed, and nothing waits for a pipe's other end."""
     return os.open(path, flags | _OURS, 0o666)
@@ -319,11 +326,15 @@ def opened(path: Any, flags: int) -> int:
 def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
     """Raise RunError unless the path is of this kind itself, no link to one, or not there."""
     try:
-        mode = os.lstat(path).st_mode
+        facts = os.lstat(path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
+    mode = facts.st_mode
+    if is_kind(mode) and hollow(facts):
+        here = f"{facts.st_size:,} bytes, of which {on_disk(facts):,} are on disk"
+        raise RunError(f"{shown(path)} must be a file that a run has written, got one of {here}: nothing was read")
     if not is_kind(mode):
         got = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "another kind of file"
         got = "a file" if stat.S_ISREG(mode) else got

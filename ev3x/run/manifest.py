@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..text import shown, why
-from .directory import HELD, LOCK, RunError, check_run, on_disk, opened, whole, write
+from .directory import HELD, LOCK, RunError, check_run, hollow, opened, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
-# Bytes of a file that need not be on disk, beside so many for each that is, since some file systems compress: terabytes
-# could be read from nothing.
-HOLLOW, MOST = 2**24, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +116,7 @@ def _digest(path: Path) -> str:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode):
             return LINK if stat.S_ISLNK(facts.st_mode) else "not a file"
-        if facts.st_size > HOLLOW + MOST * on_disk(facts):
+        if hollow(facts):
             return "holes"
         with open(path, "rb", opener=opened) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

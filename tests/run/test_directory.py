@@ -161,6 +161,16 @@ def test_what_leads_out_of_the_run_is_refused(tmp_path, name, kind):
         check_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["config.toml", "rounds.jsonl", "summary.json", "checkpoints/1/tree/manifest.ocdbt"])
+def test_a_file_of_holes_is_refused_before_anything_is_read(tmp_path, name):
+    path = put(tmp_path) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.truncate(path, 2**42)
+    with pytest.raises(RunError, match=rf"{name} must be a file that .*, got one of 4,398,046,511,104 bytes, of which"):
+        check_run(tmp_path)
+
+
 def test_nothing_is_written_through_a_link(tmp_path):
     """As far as a link appears after the check: what replaces a file replaces the link, the rest refuses it."""
     victim, run = tmp_path / "victim", tmp_path / "run"

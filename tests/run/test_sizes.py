@@ -43,7 +43,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_not_read(tmp_path, monkeypa
         load(tmp_path / "checkpoints")
     sparse = tmp_path / "checkpoints" / "1" / "tree" / "sparse"
     sparse.touch()
-    os.truncate(sparse, 2**40)
+    os.truncate(sparse, 2**40)  # a file of holes, as `check_run` refuses it
     with pytest.raises(CheckpointError, match=said):
         load(tmp_path / "checkpoints")
     with (tmp_path / "checkpoints" / "1" / "meta" / "metadata").open("ab") as file:
