@@ -1,4 +1,4 @@
-"""The base of families whose model is a multilayer perceptron, which can grow."""
+"""The base of families whose model is a multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from typing_extensions import Doc
 
 from ev3x.component import Count
-from ev3x.core.task import Task
 from ev3x.core.types import Array, Variables
 from ev3x.networks import MLP
 from ev3x.training.episodes import Family
@@ -17,7 +16,11 @@ from ev3x.training.episodes import Family
 
 @dataclasses.dataclass(frozen=True)
 class Perceptron(Family):
-    """Answers with a multilayer perceptron with ReLU. Needs `pip install "ev3x[examples]"`."""
+    """Answers with a multilayer perceptron with ReLU. Needs `pip install "ev3x[examples]"`.
+
+    It has no growths: a larger network that computes the same function adapts in another way, and predictions are those
+    of the adapted network.
+    """
 
     shape: ClassVar[tuple[int, ...]] = (1,)  # of a point
 
@@ -40,13 +43,3 @@ class Perceptron(Family):
     def answer(self, variables: Variables, x: Any) -> Array:
         """The outputs of the network: f32[points, outputs]."""
         return self.network.apply(variables, x)[0]
-
-    @property
-    def growths(self) -> tuple[str, ...]:
-        """ "widen" and "deepen"; none without a hidden layer."""
-        return self.network.growths
-
-    def grow(self, how: str, key: Array, variables: Variables) -> tuple[Task, Variables]:
-        """The family with the larger network, and variables with which it computes the same function."""
-        larger, variables = self.network.grow(how, key, variables)
-        return dataclasses.replace(self, hidden=larger.hidden), variables  # type: ignore[attr-defined]
