@@ -224,6 +224,11 @@ class Flat(Bent):
         return super().answer(variables, x)[:, 0]
 
 
+@dataclasses.dataclass(frozen=True)
+class Idle(Bent):
+    steps: int = 0  # of another type than the option that it replaces
+
+
 def parts(s=4, q=3, **query):
     points = {n: {"x": jnp.zeros((2, k, 1)), "y": jnp.zeros((2, k, 1))} for n, k in (("support", s), ("query", q))}
     return {"support": points["support"], "query": points["query"] | query}
@@ -258,6 +263,8 @@ def test_episodes_that_are_none_are_told(family, batch, text):
 def test_what_can_be_told_before_any_episode_is():
     with pytest.raises(ev3x.OptionError, match=r"steps: must be greater than or equal to 1, got 0"):
         Bent(steps=0)
+    with pytest.raises(ValueError, match="adaptation: steps must be at least 1, got 0"):
+        Idle().predict(Idle().init(jax.random.key(0)), parts())
     with pytest.raises(ev3x.OptionError, match=r"clip: must be greater than 0"):
         Bent(clip=0.0)
     with pytest.raises(ValueError, match="unknown loss 'malm'; did you mean 'maml'"):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from ...core.types import Array, PyTree
+from ...values import integer
 from ..optimizers import Optimizer
 
 Objective = Callable[[PyTree], Array]
@@ -30,6 +31,9 @@ class Inner:
     optimizer: Optimizer
     steps: int
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        integer("adaptation: steps", self.steps)  # an option of a family, or what a class put in its place
 
     def start(self, params: PyTree) -> PyTree:
         """The state of the optimizer before the first step."""
