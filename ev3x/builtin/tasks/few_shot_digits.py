@@ -35,7 +35,7 @@ class FewShotDigits(Perceptron, Classification):
     shape: ClassVar[tuple[int, ...]] = digits.SHAPE
 
     inner: Annotated[Optimizer, Doc("the optimizer inside of an episode; its state is fresh in each")] = Optimizer(
-        "sgd", learning_rate=0.1
+        "sgd", learning_rate=0.5
     )
     ways: Annotated[int, Ge(2), Le(digits.CLASSES), Doc("classes of an episode")] = 5
     shots: Annotated[Count, Doc("scans of each class to adapt on")] = 1
