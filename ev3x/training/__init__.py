@@ -35,7 +35,6 @@ from .steps import train as train
 __all__ = [
     "carried",
     "check_loss",
-    "episodes",
     "follow",
     "gradient_step",
     "loss_value",
