@@ -16,6 +16,7 @@ from .core.data import Splits
 from .core.layout import Layout
 from .core.loop import Limit
 from .core.plan import Method, Plan
+from .core.programs import Programs, programs
 from .core.streams import Feed, StreamEnded, StreamFault
 from .core.task import Task
 from .core.types import Array, Record, State, Variables
@@ -32,6 +33,7 @@ class Evolver:
 
     `state` holds all that a run needs to go on, except for the plan, which changes when the model grows. `native`:
     "off" uses only jax.numpy, "require" makes it an error when native code that a round needs cannot be used.
+    Evolvers of equal plans share their compiled programs, which go with the last of them.
     """
 
     def __init__(
@@ -44,18 +46,21 @@ class Evolver:
     ) -> None:
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
+        self._programs: dict[Plan, Programs] = {}
         self._fresh = True  # only a feed's first block is searched for shared examples: all would cost too much
         wrong_sums.warn()
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):
             self.plan.check(data)
+        self._hold()
 
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
         """The state before the first round, from fresh variables or from given ones; a seed is at most 2^32 - 1."""
         if not isinstance(variables, Mapping | None):
             kind = type(variables).__name__
             raise TypeError(f"the variables must be a mapping of collections with 'params', got {kind}")
+        self._hold()
         state: State = loop.init(self.plan, _key(key), variables)
         return state
 
@@ -111,6 +116,7 @@ class Evolver:
 
     def _call(self, splits: Splits, state: State, limit: Limit, capacity: int) -> tuple[State, Record, bool]:
         """The state and records of one call of the program, with its host transition, and whether there was one."""
+        self._hold()
         state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
@@ -122,6 +128,11 @@ class Evolver:
             probe = splits.explore.batch(jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1)))
         self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records, True
+
+    def _hold(self) -> None:
+        """Keep the programs of the plan, and those of the plans before: a growth that is undone comes back to one."""
+        if self.plan not in self._programs:
+            self._programs[self.plan] = programs(self.plan)
 
 
 def _key(key: Any) -> Array:
