@@ -88,7 +88,7 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a round is compiled for: the key of the compilation cache.
+    """All that a round is compiled for: what its programs belong to (`programs`).
 
     `champion` is the task of the incumbent. It is set while promoting needs Python code: because the model's shape
     changed, or because the current variables were drawn anew. `native` says whether native code is used, see

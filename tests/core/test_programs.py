@@ -14,7 +14,7 @@ from toys import Shift, evolver
 from ev3x.core import loop
 from ev3x.core.programs import KEPT, compiled, programs
 
-TRACED: list[int] = []
+traced: list[int] = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Number:
 @dataclasses.dataclass(frozen=True)
 class Counted(Shift):
     def propose(self, *given):
-        TRACED.append(0)
+        traced.append(0)
         return super().propose(*given)
 
 
 @compiled("times")
 def added(number: Number, x: jax.Array, times: int = 1) -> jax.Array:
-    TRACED.append(number.value)
+    traced.append(number.value)
     return x + number.value * times
 
 
@@ -39,7 +39,7 @@ def added(number: Number, x: jax.Array, times: int = 1) -> jax.Array:
 def nobody():
     """No program is kept from before, none is left behind."""
     forget()
-    TRACED.clear()
+    traced.clear()
     yield
     forget()
 
@@ -62,17 +62,17 @@ def test_equal_values_share_programs_while_one_is_held():
     forget()
     assert programs(Number(2)) is held
     assert added(Number(2), jnp.int32(4)) == 6 and added(Number(2), jnp.int32(4), times=3) == 10
-    assert TRACED == [2, 2]  # once for each static argument
+    assert traced == [2, 2]  # once for each static argument
 
 
 def test_the_last_values_find_their_programs_again_though_nobody_held_them():
     for _ in range(2):
         for i in range(KEPT):
             assert added(Number(i), jnp.int32(1)) == 1 + i
-    assert TRACED == list(range(KEPT))
+    assert traced == list(range(KEPT))
     added(Number(KEPT), jnp.int32(1))
     added(Number(0), jnp.int32(1))  # was the oldest
-    assert TRACED == [*range(KEPT), KEPT, 0]
+    assert traced == [*range(KEPT), KEPT, 0]
 
 
 def test_programs_that_nobody_holds_are_freed():
@@ -96,9 +96,9 @@ def test_evolvers_of_equal_plans_share_a_program_and_the_last_takes_it_along():
     del one
     forget()
     assert loop.rounds.of(other.plan) is program()
-    traced = len(TRACED)
+    times = len(traced)
     other.rounds(other.init(1), 1)
-    assert len(TRACED) == traced > 0
+    assert len(traced) == times > 0
     del other, state
     forget()
     assert program() is None
