@@ -44,24 +44,33 @@ class Evolver:
         layout: Layout | None = None,
         native: _native.Mode = "auto",
     ) -> None:
+        self._held: dict[Plan, Programs] = {}
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
-        self._programs: dict[Plan, Programs] = {}
         self._fresh = True  # only a feed's first block is searched for shared examples: all would cost too much
         wrong_sums.warn()
         if not isinstance(data, Splits | Feed):
             raise TypeError(f"data must be Splits(...) or Feed(...), got {type(data).__name__}")
         if isinstance(data, Splits):
             self.plan.check(data)
-        self._hold()
+
+    @property
+    def plan(self) -> Plan:
+        """What its rounds are compiled for: another one when the model has grown."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan = plan
+        # Those of earlier plans stay: a growth that is undone comes back to one.
+        self._programs = self._held.setdefault(plan, programs(plan))
 
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
         """The state before the first round, from fresh variables or from given ones; a seed is at most 2^32 - 1."""
         if not isinstance(variables, Mapping | None):
             kind = type(variables).__name__
             raise TypeError(f"the variables must be a mapping of collections with 'params', got {kind}")
-        self._hold()
-        state: State = loop.init(self.plan, _key(key), variables)
+        state: State = self._programs.of(loop.init)(_key(key), variables)
         return state
 
     def round(self, state: State) -> tuple[State, Record]:
@@ -116,8 +125,7 @@ class Evolver:
 
     def _call(self, splits: Splits, state: State, limit: Limit, capacity: int) -> tuple[State, Record, bool]:
         """The state and records of one call of the program, with its host transition, and whether there was one."""
-        self._hold()
-        state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
+        state, records, done = self._programs.of(loop.rounds)(splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
         if not int(done) or not bool(loop.called(self.plan, records.decision)[-1]):
@@ -128,11 +136,6 @@ class Evolver:
             probe = splits.explore.batch(jax.tree.map(lambda x: x[0], splits.explore.draw(state.key, 1)))
         self.plan, state = loop.transition(self.plan, state, last, probe)
         return state, records, True
-
-    def _hold(self) -> None:
-        """Keep the programs of the plan, and those of the plans before: a growth that is undone comes back to one."""
-        if self.plan not in self._programs:
-            self._programs[self.plan] = programs(self.plan)
 
 
 def _key(key: Any) -> Array:

@@ -9,7 +9,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import pytest
-from toys import Shift, evolver
+from toys import Shift, Toy, evolver
 
 from ev3x.core import loop
 from ev3x.core.programs import KEPT, compiled, programs
@@ -108,9 +108,16 @@ def test_an_evolver_keeps_the_programs_of_the_plans_that_it_had():
     run = evolver(Shift((0.25,)))
     first, program = run.plan, weakref.ref(loop.rounds.of(run.plan))
     run.plan = dataclasses.replace(first, native="off")
-    run.init(0)
     forget()
     assert program() is not None and loop.rounds.of(first) is program()
+
+
+def test_a_plan_without_a_hash_is_refused_by_name():
+    class Free(Toy):
+        __hash__ = None
+
+    with pytest.raises(TypeError, match=r"`task` must have a hash, .* got Free: unhashable type: 'Free'; make it"):
+        evolver(task=Free())
 
 
 def test_copies_of_an_evolver_share_its_programs_and_it_can_be_pickled():
