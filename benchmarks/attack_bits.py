@@ -80,7 +80,7 @@ def attack(tries: int, seed: int) -> Found:
                 wrong.append(f"{name}: nothing is in the cache")
     if shared := threads[1] & threads[2]:
         wrong.append(f"one and two threads: both processes have {shared} threads, so nothing was compared")
-    return Found("bits", tries, counts, wrong, figures)
+    return Found("bits", tries, dict(counts), wrong, figures)
 
 
 def ended(place: Path, threads: int, seed: int, cache: Path | None) -> dict[str, Any]:
