@@ -13,7 +13,7 @@ import jax
 
 P = ParamSpec("P")
 R = TypeVar("R")
-V = TypeVar("V", bound=Hashable)
+V = TypeVar("V")  # hashable by value, which protocols of values need not say
 
 KEPT = 8  # values whose programs stay although nobody holds them
 
@@ -40,7 +40,7 @@ _latest: OrderedDict[Hashable, Programs] = OrderedDict()
 _lock = threading.RLock()
 
 
-def programs(value: Hashable) -> Programs:
+def programs(value: Any) -> Programs:
     """The programs of a value: those of an equal one that somebody holds, or that was among the last `KEPT`.
 
     A function that is jitted once, with the value as a static argument, would keep those of every value that a process
