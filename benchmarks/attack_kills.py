@@ -79,9 +79,8 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
             fell.append(files_show(directory) + (" of a resumed run" if fell else "") + ("" if forked else ", begun"))
         last = mine.fork(directory, *words(directory, files[name]))
         fault = f"exit code {last.code}: {last.said}" if last.code else ended_well(directory, expected)
-        counts["double" if len(fell) > 1 else "single"] += 1
-        counts["growing"] += name == "growing"
-        counts["the same bits"] += fault is None
+        how = f"{'double' if len(fell) > 1 else 'single'}{', growing' if name == 'growing' else ''}"
+        counts[f"{how}: {'wrong' if fault else 'the same bits'}"] += 1
         kills.update(fell)
         print(f"kill {i}: {name}, {fell}: {fault or 'the same bits'}", file=sys.stderr, flush=True)
         if fault:
