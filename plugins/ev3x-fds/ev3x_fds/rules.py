@@ -85,7 +85,9 @@ def chain(build: Callable[..., optax.GradientTransformation]) -> Rule:
         return made(_like(hypers, params)).init(params)
 
     def step(g: PyTree, w: PyTree, s: PyTree, hypers: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
-        updates, s = made(_like(hypers, w)).update(g, s, w)
+        # optax takes a power of a decay and a count, which a traced decay allows with these rules only
+        with jax.numpy_dtype_promotion("standard"):
+            updates, s = made(_like(hypers, w)).update(g, s, w)
         return optax.apply_updates(w, updates), s
 
     return Rule(init, step)

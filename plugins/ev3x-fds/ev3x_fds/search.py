@@ -76,6 +76,7 @@ def _by_sign(search: Search, gradient: Values) -> Search:
 
 
 def _by_adam(search: Search, gradient: Values) -> Search:
-    ways, moments = optax.scale_by_adam().update(dict(gradient), search.moments)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes a power of a decay and a count
+        ways, moments = optax.scale_by_adam().update(dict(gradient), search.moments)
     values = {n: v - ways[n] * search.steps[n] for n, v in search.values.items()}
     return search._replace(values=values, moments=moments)
