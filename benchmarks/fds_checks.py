@@ -23,8 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ev3x_fds import hypergradient, train
-from ev3x_fds.schedules import shared, spread
+from ev3x_fds import hypergradient, spread, train
 from fds_digits import BATCH, HORIZON, TASK, loaded, mean_loss
 from measure import write
 from rich.console import Console
@@ -102,6 +101,11 @@ def apart(found: list[Any], expected: list[Any]) -> dict[str, float]:
 def temporaries(program: Any) -> int:
     """Temporary bytes of a compiled program."""
     return int(program.memory_analysis().temp_size_in_bytes)
+
+
+def shared(value: Array, windows: int) -> Array:
+    """The means over each window f[windows], from values of all steps."""
+    return value.reshape(windows, -1).mean(1)
 
 
 def sharing(case: str, repeats: int = 1000, seed: int = 0) -> float:

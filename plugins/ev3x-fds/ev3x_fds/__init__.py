@@ -12,6 +12,7 @@ from .rules import SGD as SGD
 from .rules import Rule as Rule
 from .rules import chain as chain
 from .schedules import Schedule as Schedule
+from .schedules import spread as spread
 
 __all__ = [
     "FDS",
@@ -25,5 +26,6 @@ __all__ = [
     "fds",
     "hypergradient",
     "random_search",
+    "spread",
     "train",
 ]

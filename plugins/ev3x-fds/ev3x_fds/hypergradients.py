@@ -54,9 +54,11 @@ def hypergradient(
     each window: for `SGD` learning_rate, and momentum and weight_decay, which are 0 if left out. Windows share the
     horizon equally; `windows = horizon` gives every step a value of its own.
 
-    The training loss is differentiated twice. A column enters when its window begins (to the first of its chunk), and
-    memory is O(parameters x chunk), whatever the horizon. Source: arXiv 2007.07869; its equations stand beside the
-    lines, and in docs/fds.md. See `Options` for the others.
+    The training loss is differentiated twice, for `chunk` values at a time (None: for all): memory is O(parameters x
+    chunk), whatever the horizon. Tangents enter when the first window of their chunk begins. `clip_gradient` bounds the
+    entries of g by so much, `clip_tangent` those of H Z; the paper's bounds are 3 and 1 (its Figure 1) or 100 (Figure
+    4). `greedy` cuts the tangents after every step: the result is the sum over the steps of what each by itself changes
+    in the loss right after it. Source: arXiv 2007.07869; its equations stand beside the lines, and in docs/fds.md.
     """
     values, rest = checked(schedules, horizon), ()
     options = Options(chunk, clip_gradient, clip_tangent, greedy)

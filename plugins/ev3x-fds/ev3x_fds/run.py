@@ -32,12 +32,7 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How tangents are computed.
-
-    `chunk` columns are in memory at a time (None: all). `clip_gradient` and `clip_tangent` bound the entries of g and
-    of H Z; the paper bounds them by 3 and 1 (its Figure 1) or 100 (Figure 4). `greedy` cuts the tangents after every
-    step: the hypergradient is then the sum over the steps of what each changes in the loss right after it.
-    """
+    """How tangents are computed, as `hypergradient` explains it."""
 
     chunk: int | None = None
     clip_gradient: float | None = None

@@ -97,11 +97,6 @@ def spread(value: Array, horizon: int) -> Array:
     return jnp.repeat(value, horizon // value.shape[0], total_repeat_length=horizon)
 
 
-def shared(value: Array, windows: int) -> Array:
-    """The means over each window f[windows], from values of all steps."""
-    return value.reshape(windows, -1).mean(1)
-
-
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """The tangent columns: one for each window of each hyperparameter, in the order in which windows begin.

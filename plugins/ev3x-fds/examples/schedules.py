@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from ev3x_fds import fds, train
-from ev3x_fds.schedules import spread
+from ev3x_fds import fds, spread, train
 from ev3x_fds.tasks import Digits
 
 Array = jax.Array
