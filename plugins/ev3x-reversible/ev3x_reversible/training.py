@@ -1,0 +1,291 @@
+"""Training as a function that can be differentiated: SGD with momentum, run backwards instead of remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from .checks import (
+    array,
+    check_schedule,
+    check_setting,
+    check_trees,
+    columns,
+    horizon,
+    least_numerator,
+    number,
+    smallest,
+)
+from .fixed_point import floating, wide
+from .tape import Form, Leaves, Program, Schedule, Tape, Value, flat
+
+Array = jax.Array
+PyTree = Any
+TrainLoss = Callable[[PyTree, PyTree, Array], Array]
+MetaLoss = Callable[[PyTree], Array]
+
+
+class Hypergradient(NamedTuple):
+    """The gradient of the meta loss by what the run was given, the meta loss f[], and the parameters it belongs to."""
+
+    gradient: Gradient
+    meta_loss: Array
+    params: PyTree
+
+
+class Gradient(NamedTuple):
+    """Each in the form of the argument of this name; `decays` is None where none were given."""
+
+    params: PyTree
+    hypers: PyTree
+    rates: PyTree
+    momenta: PyTree
+    decays: PyTree
+
+
+def train(
+    train_loss: TrainLoss,
+    params: PyTree,
+    hypers: PyTree,
+    rates: PyTree,
+    momenta: PyTree,
+    *,
+    decays: PyTree = None,
+    form: Form = "classical",
+    least_momentum: float | None = None,
+) -> PyTree:
+    """The parameters after T steps of SGD with momentum from velocity 0; `jax.grad` of what contains it runs it back.
+
+    `train_loss(params, hypers, step)` is one number; it draws its batch from `step`, an i32[], and is to give the same
+    bits whenever it is called: the run backwards draws the batches again. It may read other arrays, too, by which
+    `jax.grad` differentiates as by `hypers`. It is differentiated forward over reverse.
+
+    `rates` f[T], and `momenta` and `decays`, f[T] or one number, are what each step uses; instead of one array there
+    may be a pytree of them, for parts of the parameters (a prefix of their pytree). Momentum is the rational
+    n / 2^16 nearest to what is given. With γ, α, ξ for a step's, and g the gradient of the loss:
+
+        classical (optax.sgd)    v ← γ v + (g + ξ w)              w ← w - α v
+        damped (the paper's)     v ← γ v - (1 - γ) (g + ξ w)      w ← w + α v
+
+    `least_momentum` declares the smallest, from which follows how much information is kept: log2(1 / least_momentum)
+    bits a step and parameter. None: that of `momenta`, which then must not be traced.
+
+    Where numbers leave the range of the fixed point (|x| < 2^10), are NaN, or momenta are not as declared, the
+    parameters are NaN. So is the gradient, also where the run backwards does not end at the start, bit for bit.
+    Source: arXiv 1502.03492; equations stand beside the lines, and in docs/reversible.md.
+    """
+    make = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
+    return make.end(_differentiable(make.program)(make.leaves, make.others, make.schedule))
+
+
+def hypergradient(
+    train_loss: TrainLoss,
+    meta_loss: MetaLoss,
+    params: PyTree,
+    hypers: PyTree,
+    rates: PyTree,
+    momenta: PyTree,
+    *,
+    decays: PyTree = None,
+    form: Form = "classical",
+    least_momentum: float | None = None,
+) -> Hypergradient:
+    """The exact hypergradient of `meta_loss(params)`, one number, at the end of `train`; arguments as there."""
+    if least_momentum is None:
+        least_momentum = smallest(momenta)  # before they are traced
+
+    def meta(params: PyTree, hypers: PyTree, rates: PyTree, momenta: PyTree, decays: PyTree) -> tuple[Array, PyTree]:
+        options: dict[str, Any] = {"decays": decays, "form": form, "least_momentum": least_momentum}
+        end = train(train_loss, params, hypers, rates, momenta, **options)
+        return number("meta_loss", meta_loss(end)), end
+
+    given = jax.tree.map(array, (params, hypers, rates, momenta, decays))
+    (value, end), slopes = jax.value_and_grad(meta, argnums=tuple(range(5)), has_aux=True)(*given)
+    return Hypergradient(Gradient(*slopes), value, end)
+
+
+def record(
+    train_loss: TrainLoss,
+    params: PyTree,
+    hypers: PyTree,
+    rates: PyTree,
+    momenta: PyTree,
+    *,
+    decays: PyTree = None,
+    form: Form = "classical",
+    least_momentum: float | None = None,
+) -> tuple[PyTree, Tape]:
+    """The parameters that `train` returns, and the tape of the run, which may be saved."""
+    run = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
+    with wide():
+        tape = run.program.forward(run.leaves, run.others, run.schedule)
+        return run.end(_ends(run.program, tape)), tape
+
+
+def rewind(
+    train_loss: TrainLoss,
+    tape: Tape,
+    slope: PyTree,
+    params: PyTree,
+    hypers: PyTree,
+    rates: PyTree,
+    momenta: PyTree,
+    *,
+    decays: PyTree = None,
+    form: Form = "classical",
+    least_momentum: float | None = None,
+) -> tuple[Gradient, Array]:
+    """The hypergradient of what has this slope by the end of the tape, and whether the tape leads back to `params`.
+
+    `slope` has the form of the parameters; all but it and the tape is as it was for `record`. Where the tape does not
+    lead back, bit for bit, the gradient is NaN.
+    """
+    run = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
+    leaves = jax.tree.leaves(jax.tree.map(array, slope))
+    with wide():
+        tape = Tape(*map(jnp.asarray, tape))
+        slopes, back = _derivatives(run.program, tape, run.leaves, run.others, run.schedule, leaves, run.hypers)
+    return Gradient(*run.unpack((slopes.weights, slopes.others, slopes.schedule))), back
+
+
+class _Run:
+    """What the user gave, checked, as the program and its arguments."""
+
+    def __init__(
+        self,
+        train_loss: TrainLoss,
+        params: PyTree,
+        hypers: PyTree,
+        rates: PyTree,
+        momenta: PyTree,
+        decays: PyTree,
+        form: Form,
+        least_momentum: float | None,
+    ) -> None:
+        check_setting(form)
+        params, hypers, rates, momenta, decays = jax.tree.map(array, (params, hypers, rates, momenta, decays))
+        check_trees(params, hypers)
+        steps, least = horizon(rates), least_numerator(least_momentum, momenta)
+        check_schedule(rates, momenta, decays, least)
+
+        def pack(params: PyTree, hypers: PyTree, rates: PyTree, momenta: PyTree, decays: PyTree) -> Any:
+            given = {"rates": rates, "momenta": momenta, "decays": decays}
+            made = {n: None if x is None else columns(n, x, params, steps) for n, x in given.items()}
+            width = max(x.shape[1] for x in made.values() if x is not None)
+            equal = {n: None if x is None else jnp.broadcast_to(x, (steps, width)) for n, x in made.items()}
+            return jax.tree.leaves(params), jax.tree.leaves(hypers), Schedule(**equal)
+
+        (self.leaves, given, self.schedule), self.unpack = jax.vjp(pack, params, hypers, rates, momenta, decays)
+        self._structure = jax.tree.structure(params)
+        value, consts = _hoisted(train_loss, params, hypers)
+        self.others, self.hypers = [*given, *consts], tuple(range(len(given)))
+        like = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.leaves)
+        x64 = jnp.result_type(float) == jnp.float64
+        self.program = Program(value, like, steps, least, form, x64)
+
+    def end(self, leaves: Leaves) -> PyTree:
+        """The parameters."""
+        return jax.tree.unflatten(self._structure, leaves)
+
+
+def _hoisted(train_loss: TrainLoss, params: PyTree, hypers: PyTree) -> tuple[Value, list[Array]]:
+    """The loss of (leaves, others, step), and what it closes over, which are the last of others.
+
+    What is traced elsewhere may only enter a function with its own derivative as an argument.
+    """
+    structures = [jax.tree.structure(x) for x in (params, hypers)]
+
+    def numbered(leaves: Leaves, given: Leaves, step: Array) -> Array:
+        trees = (jax.tree.unflatten(s, x) for s, x in zip(structures, (leaves, given), strict=True))
+        return number("train_loss", train_loss(*trees, step))
+
+    closed = jax.make_jaxpr(numbered)(jax.tree.leaves(params), jax.tree.leaves(hypers), jnp.int32(0))
+    kept = len(closed.consts)
+
+    def value(leaves: Leaves, others: Leaves, step: Array) -> Array:
+        given, consts = others[: len(others) - kept], others[len(others) - kept :]
+        (loss,) = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*leaves, *given, step)
+        return loss
+
+    return value, list(closed.consts)
+
+
+def _differentiable(program: Program) -> Any:
+    """The ends of a run as a function of (leaves, others, schedule), whose derivative is the run backwards."""
+
+    @jax.custom_vjp
+    def run(leaves: Leaves, others: Leaves, schedule: Schedule) -> Leaves:
+        with wide():
+            return _ends(program, program.forward(leaves, others, schedule))
+
+    def forward(*asked: Any) -> tuple[Leaves, Any]:
+        leaves, others, schedule = jax.tree.map(lambda x: x.value, asked)
+        wanted = _Wanted(tuple(i for i, x in enumerate(asked[1]) if x.perturbed))
+        with wide():
+            tape = program.forward(leaves, others, schedule)
+            return _ends(program, tape), (tape, leaves, others, schedule, wanted)
+
+    def backward(kept: Any, slope: Any) -> tuple[Leaves, list[Array | None], Schedule]:
+        tape, leaves, others, schedule, wanted = kept
+        with wide():
+            zeros = [x.aval if isinstance(x, SymbolicZero) else None for x in slope]
+            slope = [x if z is None else jnp.zeros(z.shape, z.dtype) for x, z in zip(slope, zeros, strict=True)]
+            found, _ = _derivatives(program, tape, leaves, others, schedule, slope, wanted.which)
+        by_other: list[Array | None] = [None] * len(others)
+        for i, x in zip(wanted.which, found.others, strict=True):
+            by_other[i] = x
+        return found.weights, by_other, found.schedule
+
+    run.defvjp(forward, backward, symbolic_zeros=True)
+    return run
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """By which of the things that a loss reads there is a derivative to find."""
+
+    which: tuple[int, ...]
+
+
+class _Found(NamedTuple):
+    weights: Leaves
+    others: Leaves
+    schedule: Schedule
+
+
+def _ends(program: Program, tape: Tape) -> Leaves:
+    """The parameters at the end, in their dtypes: NaN unless the run was sound."""
+    return [jnp.where(tape.sound, x, jnp.nan) for x in program.leaves(floating(tape.weights))]
+
+
+def _derivatives(
+    program: Program,
+    tape: Tape,
+    leaves: Leaves,
+    others: Leaves,
+    schedule: Schedule,
+    slope: Leaves,
+    wanted: tuple[int, ...],
+) -> tuple[_Found, Array]:
+    """The derivatives in the dtypes of what they are by, NaN unless the run led back to its start, and whether it did.
+
+    The gradients of the run backwards come from another program, and must have had the same bits.
+    """
+    rebuilt, slopes = program.backward(tape, others, schedule, flat(slope), wanted)
+    start = program.start(leaves)
+    same = [(x == y).all() for x, y in zip(rebuilt, start, strict=True)]
+    back = jnp.stack([tape.sound, *same]).all()
+
+    def told(x: Array, like: Array) -> Array:
+        return jnp.where(back, x, jnp.nan).astype(like.dtype)
+
+    weights = [x.astype(jnp.float64) for x in program.leaves(slopes.weights)]
+    found = (weights, slopes.others, slopes.schedule)
+    return _Found(*jax.tree.map(told, found, (leaves, [others[i] for i in wanted], schedule))), back
