@@ -14,7 +14,8 @@ import jax.numpy as jnp
 Array = jax.Array
 
 RADIX = 52  # fractional bits: a number x is kept as the integer part of x · 2^52, which holds |x| < 2^11
-LIMIT = 2.0**10  # what is kept and what is added stay below, so that no sum leaves the range
+LIMIT = 2.0**9  # what is kept and what is added stay below, so that all sums are exact
+END = 2 ** (9 + RADIX)  # the same in fixed point
 DENOMINATOR = 2**16  # d: a momentum is n / d
 WORD = 16  # bits that leave the head at a time
 
@@ -40,6 +41,14 @@ def x64_missing() -> bool:
 def fixed(x: Array) -> Array:
     """f64 as fixed point, i64, rounded towards 0."""
     return (x * 2.0**RADIX).astype(jnp.int64)
+
+
+def checked(x: Array) -> Array:
+    """The same, but what is not within the limit, NaN too, becomes three times the limit.
+
+    A sum of that with what is within ends beyond the limit, also where it leaves 64 bits.
+    """
+    return fixed(jnp.where(jnp.abs(x) < LIMIT, x, 3 * LIMIT))
 
 
 def floating(c: Array) -> Array:

@@ -15,9 +15,9 @@ import numpy as np
 
 from .fixed_point import (
     DENOMINATOR,
-    LIMIT,
-    WORD,
+    END,
     Momentum,
+    checked,
     divide,
     fixed,
     floating,
@@ -33,7 +33,8 @@ from .fixed_point import (
 Array = jax.Array
 Leaves = list[Array]
 Form = Literal["classical", "damped"]
-Value = Callable[[Leaves, Leaves, Array], Array]
+Value = Callable[[Leaves, Leaves, Any], Array]
+Draw = Callable[[Leaves, Array], Any]
 
 
 class Tape(NamedTuple):
@@ -63,7 +64,7 @@ class Slopes(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """A schedule as steps use it, [T, G]: v ← (n/d) v + s (g + ξ w), w ← w + a v, g the gradient of the loss.
+    """What one step uses: v ← (n/d) v + s (g + ξ w), w ← w + a v, g the gradient of the loss.
 
     Each is used in one product, so that no compiler can round it otherwise in the other direction.
     """
@@ -76,13 +77,14 @@ class Terms(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A run of `horizon` steps of SGD with momentum on `value(leaves, others, step)`, in both directions.
+    """A run of `horizon` steps of SGD with momentum on `value(leaves, others, batch)`, in both directions.
 
-    `like` are the shapes and dtypes of the parameters, `least` / 2^16 is the smallest momentum, and `x64` the setting
-    that the loss is to see.
+    The batch of a step is `draw(sources, step)`. `like` are the shapes and dtypes of the parameters, `least` / 2^16 is
+    the smallest momentum, and `x64` the setting that draw and loss are to see.
     """
 
     value: Value
+    draw: Draw
     like: tuple[jax.ShapeDtypeStruct, ...]
     horizon: int
     least: int
@@ -100,78 +102,81 @@ class Program:
         parts = jnp.split(flat, ends[:-1])
         return [part.astype(x.dtype).reshape(x.shape) for part, x in zip(parts, self.like, strict=True)]
 
-    def forward(self, leaves: Leaves, others: Leaves, schedule: Schedule) -> Tape:
+    def forward(self, leaves: Leaves, others: Leaves, sources: Leaves, schedule: Schedule) -> Tape:
         """The end of the run."""
-        terms, words = self._terms(schedule), len(self._segments()) - 1
+        words = len(self._segments()) - 1
 
         def step(t: Array, carry: Any) -> Any:
-            w, v, i, broken = carry
-            gamma, s, a, decay = self._at(terms, t)
-            v, i = multiply(v, i, gamma)
-            added = [s * flat(self._gradient(self._at_rest(w), others, t))]
+            w, v, i, most = carry
+            gamma, s, a, decay = self._terms(schedule, t)
+            most = jnp.maximum(most, jnp.maximum(jnp.abs(w), jnp.abs(v)))
+            v, i = apart(t, multiply, v, i, gamma)
+            g = flat(self._gradient(self.leaves(floating(w)), others, self._batch(sources, t), t))
+            v += checked(s * g)
             if decay is not None:
-                added.append(decay * floating(w))
-            for x in added:
-                v += fixed(x)  # v ← γ v + s (g + ξ w)
-            added.append(a * floating(v))
-            w += fixed(added[-1])  # w ← w + a v
-            for x in (*added, floating(v), floating(w)):
-                broken |= ~(jnp.abs(x) < LIMIT)  # NaN, too
-            return w, v, i, broken
+                v += checked(decay * floating(w))  # v ← γ v + s (g + ξ w)
+            w += checked(a * floating(v))  # w ← w + a v
+            return w, v, i, most
 
         def segment(carry: Any, span: tuple[Array, Array, Array]) -> tuple[Any, None]:
             inner, stack = carry
             j, first, last = span
-            w, v, i, broken = jax.lax.fori_loop(first, last, step, inner)
+            w, v, i, most = jax.lax.fori_loop(first, last, step, inner)
             if words:  # after each segment but the last, a word leaves the head
                 more = j < words
                 j = jnp.minimum(j, words - 1)
                 rest, word = pushed(i)
                 stack, i = stack.at[j].set(jnp.where(more, word, stack[j])), jnp.where(more, rest, i)
-            return ((w, v, i, broken), stack), None
+            return ((w, v, i, most), stack), None
 
         weights, velocity, head = self.start(leaves)
-        broken = ~(jnp.abs(flat(leaves)) < LIMIT)
         stack = jnp.zeros((words, weights.size), jnp.uint16)
-        carry = ((weights, velocity, head, broken), stack)
-        ((weights, velocity, head, broken), stack), _ = jax.lax.scan(segment, carry, self._spans())
-        return Tape(weights, velocity, head, stack, self._sound(schedule) & ~broken.any())
+        carry = ((weights, velocity, head, jnp.zeros_like(weights)), stack)
+        ((weights, velocity, head, most), stack), _ = jax.lax.scan(segment, carry, self._spans())
+        most = jnp.maximum(most, jnp.maximum(jnp.abs(weights), jnp.abs(velocity)))
+        inside = (most < END) & (most>=0)
+        return Tape(weights, velocity, head, stack, self._sound(schedule) & inside.all())
 
     def backward(
-        self, tape: Tape, others: Leaves, schedule: Schedule, slope: Array, wanted: tuple[int, ...]
+        self,
+        tape: Tape,
+        others: Leaves,
+        sources: Leaves,
+        schedule: Schedule,
+        slope: Array,
+        wanted: tuple[int, ...],
     ) -> tuple[tuple[Array, Array, Array], Slopes]:
         """The start of the run, rebuilt, and the derivatives of what has the slope f64[P] at the end of the weights.
 
         `wanted` says which of `others` to differentiate by.
         """
-        terms, words, groups = self._terms(schedule), len(self._segments()) - 1, schedule.rates.shape[1]
+        words, groups = len(self._segments()) - 1, schedule.rates.shape[1]
 
         def step(k: Array, carry: Any) -> Any:
             (w, v, i), slopes, last = carry
             dw, dv, dothers, dschedule = slopes
             t = last - 1 - k
-            gamma, s, a, decay = self._at(terms, t)
-            v_f = floating(v)
-            drates = self._grouped(dw * v_f, groups)
-            w -= fixed(a * v_f)  # w ← w - a v
+            gamma, s, a, decay = self._terms(schedule, t)
+            drates = self._grouped(dw * floating(v), groups)
+            w = apart(t, lambda w, v, a: w - fixed(a * floating(v)), w, v, a)  # w ← w - a v
             dv += a * dw  # dv ← dv + a dw
-            here = self._at_rest(w)
-            g = flat(self._gradient(here, others, t))
+            here, batch = self.leaves(floating(w)), self._batch(sources, t)
+            g = flat(self._gradient(here, others, batch, t))
             v -= fixed(s * g)
             if decay is not None:
                 v -= fixed(decay * floating(w))
-            v, i = divide(v, i, gamma)  # v ← (v - s (g + ξ w)) / γ
+            v, i = apart(t, divide, v, i, gamma)  # v ← (v - s (g + ξ w)) / γ
             pull = floating(v)
             if self.form == "damped":
                 pull += g if decay is None else g + self._spread(schedule.decays[t]) * floating(w)
             dmomenta = self._grouped(dv * pull, groups)  # dγ ← dv·(v + g), v that before the step
             ddecays = None if decay is None else self._grouped(s * dv * floating(w), groups)
-            hessian, mixed = self._curvature(here, others, wanted, s * dv, t)
+            hessian, mixed = self._curvature(here, others, batch, wanted, s * dv)
             dw += hessian if decay is None else hessian + decay * dv  # dw ← dw + ∂/∂w (s (g + ξ w)·dv)
             dothers = [x + y for x, y in zip(dothers, mixed, strict=True)]  # dθ ← dθ + ∂/∂θ (s g·dv)
             dv *= gamma.value  # dv ← γ dv
             found = Schedule(drates, dmomenta, ddecays)
-            dschedule = jax.tree.map(lambda all_, x: all_.at[t].set(x), dschedule, found)
+            dschedule = jax.tree.map(lambda all_, x: all_.at[t].set(x.astype(all_.dtype)), dschedule, found)
             return (w, v, i), (dw, dv, dothers, dschedule), last
 
         def segment(carry: Any, span: tuple[Array, Array, Array]) -> tuple[Any, None]:
@@ -183,7 +188,7 @@ class Program:
             state, slopes, _ = jax.lax.fori_loop(0, last - first, step, ((w, v, i), slopes, last))
             return (state, slopes), None
 
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float64), schedule)
+        zeros = jax.tree.map(jnp.zeros_like, schedule)
         dothers = [jnp.zeros(others[i].shape, jnp.float64) for i in wanted]
         slopes = (slope, jnp.zeros_like(slope), dothers, zeros)
         carry = (tuple(tape[:3]), slopes)
@@ -191,20 +196,26 @@ class Program:
         sign = 1.0 if self.form == "damped" else -1.0
         return state, Slopes(dw, dothers, dschedule._replace(rates=sign * dschedule.rates))
 
-    def _at_rest(self, w: Array) -> Leaves:
-        """The weights as the loss reads them."""
-        return jax.lax.optimization_barrier(self.leaves(floating(w)))
+    def _batch(self, sources: Leaves, t: Array) -> Any:
+        """The batch of step t, with the same bits in both directions."""
 
-    def _gradient(self, leaves: Leaves, others: Leaves, t: Array) -> Leaves:
-        """The gradient, with the same bits wherever it is computed: the barriers part its program from what is around
-        it, with which a compiler might fuse it in one direction and not in the other.
-        """
-        leaves, others = jax.lax.optimization_barrier((leaves, others))
-        with narrow(self.x64):
-            return jax.lax.optimization_barrier(jax.grad(self.value)(leaves, others, t))
+        def draw(sources: Leaves) -> Any:
+            with narrow(self.x64):
+                return self.draw(sources, t)
+
+        return apart(t, draw, sources)
+
+    def _gradient(self, leaves: Leaves, others: Leaves, batch: Any, t: Array) -> Leaves:
+        """The gradient, with the same bits in both directions."""
+
+        def gradient(leaves: Leaves, others: Leaves, batch: Any) -> Leaves:
+            with narrow(self.x64):
+                return jax.grad(self.value)(leaves, others, batch)
+
+        return apart(t, gradient, leaves, others, batch)
 
     def _curvature(
-        self, leaves: Leaves, others: Leaves, wanted: tuple[int, ...], direction: Array, t: Array
+        self, leaves: Leaves, others: Leaves, batch: Any, wanted: tuple[int, ...], direction: Array
     ) -> tuple[Array, Leaves]:
         """∂/∂w (g·u) and ∂/∂θ (g·u) for u = direction: what the gradient by (w, θ) changes by along u, which needs no
         second pass backwards, because second derivatives are symmetric.
@@ -215,7 +226,7 @@ class Program:
             mixed = list(others)
             for i, x in zip(wanted, some, strict=True):
                 mixed[i] = x
-            return self.value(leaves, mixed, t)
+            return self.value(leaves, mixed, batch)
 
         def slopes(leaves: Leaves) -> tuple[Leaves, Leaves]:
             return jax.grad(value, argnums=(0, 1))(leaves, [others[i] for i in wanted])
@@ -224,21 +235,19 @@ class Program:
             hessian, mixed = jax.jvp(slopes, (leaves,), (along,))[1]
         return flat(hessian), [x.astype(jnp.float64) for x in mixed]
 
-    def _terms(self, schedule: Schedule) -> Terms:
-        n = jnp.clip(numerators(schedule.momenta), self.least, DENOMINATOR - 1)
-        rates = schedule.rates.astype(jnp.float64)
+    def _terms(self, schedule: Schedule, t: Array) -> Terms:
+        """Those of step t: [1], or with a number for each group, [P]. They are not kept for all steps."""
+        rate, gamma, decay = (None if x is None else x[t].astype(jnp.float64) for x in schedule)
+        n = jnp.clip(numerators(gamma), self.least, DENOMINATOR - 1)
         damped = self.form == "damped"
         s = (n - DENOMINATOR).astype(jnp.float64) / DENOMINATOR if damped else jnp.ones(n.shape, jnp.float64)
-        decay = None if schedule.decays is None else s * schedule.decays.astype(jnp.float64)
-        return jax.lax.optimization_barrier(Terms(momentum(n), s, rates if damped else -rates, decay))
+        terms = Terms(momentum(n), s, rate if damped else -rate, None if decay is None else s * decay)
+        return jax.tree.map(self._spread, jax.lax.optimization_barrier(terms))
 
     def _sound(self, schedule: Schedule) -> Array:
         n = numerators(schedule.momenta)
         finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(schedule)]
         return jnp.stack([(n >= self.least).all(), (n < DENOMINATOR).all(), *finite]).all()
-
-    def _at(self, terms: Terms, t: Array) -> Terms:
-        return jax.tree.map(lambda x: self._spread(x[t]), terms)
 
     def _spread(self, groups: Array) -> Array:
         """[1] or, for one number a group, [P]."""
@@ -267,3 +276,14 @@ class Program:
 def flat(leaves: Leaves) -> Array:
     """Arrays as one vector f64[P]."""
     return jnp.concatenate([x.reshape(-1).astype(jnp.float64) for x in leaves])
+
+
+def apart(t: Array, f: Callable[..., Any], *args: Any) -> Any:
+    """f(*args), computed apart from what is around it.
+
+    A compiler fuses operations with their neighbours, which decides how sums and products are rounded; barriers do not
+    keep XLA's CPU compiler from that. A branch of a conditional is a computation of its own, the same wherever it
+    stands. The other branch is never taken: t is the number of a step, which the compiler does not know.
+    """
+    like = jax.eval_shape(f, *args)
+    return jax.lax.cond(t >= 0, f, lambda *_: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), *args)

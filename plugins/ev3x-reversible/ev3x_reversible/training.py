@@ -23,11 +23,12 @@ from .checks import (
     smallest,
 )
 from .fixed_point import floating, wide
-from .tape import Form, Leaves, Program, Schedule, Tape, Value, flat
+from .tape import Draw, Form, Leaves, Program, Schedule, Tape, Value, flat
 
 Array = jax.Array
 PyTree = Any
-TrainLoss = Callable[[PyTree, PyTree, Array], Array]
+TrainLoss = Callable[[PyTree, PyTree, Any], Array]
+Batches = Callable[[Array], Any]
 MetaLoss = Callable[[PyTree], Array]
 
 
@@ -56,15 +57,16 @@ def train(
     rates: PyTree,
     momenta: PyTree,
     *,
+    batches: Batches | None = None,
     decays: PyTree = None,
     form: Form = "classical",
     least_momentum: float | None = None,
 ) -> PyTree:
     """The parameters after T steps of SGD with momentum from velocity 0; `jax.grad` of what contains it runs it back.
 
-    `train_loss(params, hypers, step)` is one number; it draws its batch from `step`, an i32[], and is to give the same
-    bits whenever it is called: the run backwards draws the batches again. It may read other arrays, too, by which
-    `jax.grad` differentiates as by `hypers`. It is differentiated forward over reverse.
+    `train_loss(params, hypers, batch)` is one number, the batch is `batches(step)`, step i32[], or without `batches` the
+    step itself. Batches are not kept: the run backwards draws them again. What the loss reads besides is differentiated
+    by, too, as `hypers` are; what `batches` read is not. The loss is differentiated forward over reverse.
 
     `rates` f[T], and `momenta` and `decays`, f[T] or one number, are what each step uses; instead of one array there
     may be a pytree of them, for parts of the parameters (a prefix of their pytree). Momentum is the rational
@@ -80,8 +82,8 @@ def train(
     parameters are NaN. So is the gradient, also where the run backwards does not end at the start, bit for bit.
     Source: arXiv 1502.03492; equations stand beside the lines, and in docs/reversible.md.
     """
-    make = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
-    return make.end(_differentiable(make.program)(make.leaves, make.others, make.schedule))
+    make = _Run(train_loss, params, hypers, rates, momenta, batches, decays, form, least_momentum)
+    return make.end(_differentiable(make.program)(make.leaves, make.others, make.sources, make.schedule))
 
 
 def hypergradient(
@@ -92,6 +94,7 @@ def hypergradient(
     rates: PyTree,
     momenta: PyTree,
     *,
+    batches: Batches | None = None,
     decays: PyTree = None,
     form: Form = "classical",
     least_momentum: float | None = None,
@@ -101,7 +104,7 @@ def hypergradient(
         least_momentum = smallest(momenta)  # before they are traced
 
     def meta(params: PyTree, hypers: PyTree, rates: PyTree, momenta: PyTree, decays: PyTree) -> tuple[Array, PyTree]:
-        options: dict[str, Any] = {"decays": decays, "form": form, "least_momentum": least_momentum}
+        options: dict[str, Any] = {"batches": batches, "decays": decays, "form": form, "least_momentum": least_momentum}
         end = train(train_loss, params, hypers, rates, momenta, **options)
         return number("meta_loss", meta_loss(end)), end
 
@@ -117,14 +120,15 @@ def record(
     rates: PyTree,
     momenta: PyTree,
     *,
+    batches: Batches | None = None,
     decays: PyTree = None,
     form: Form = "classical",
     least_momentum: float | None = None,
 ) -> tuple[PyTree, Tape]:
     """The parameters that `train` returns, and the tape of the run, which may be saved."""
-    run = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
+    run = _Run(train_loss, params, hypers, rates, momenta, batches, decays, form, least_momentum)
     with wide():
-        tape = run.program.forward(run.leaves, run.others, run.schedule)
+        tape = run.program.forward(run.leaves, run.others, run.sources, run.schedule)
         return run.end(_ends(run.program, tape)), tape
 
 
@@ -137,6 +141,7 @@ def rewind(
     rates: PyTree,
     momenta: PyTree,
     *,
+    batches: Batches | None = None,
     decays: PyTree = None,
     form: Form = "classical",
     least_momentum: float | None = None,
@@ -146,11 +151,12 @@ def rewind(
     `slope` has the form of the parameters; all but it and the tape is as it was for `record`. Where the tape does not
     lead back, bit for bit, the gradient is NaN.
     """
-    run = _Run(train_loss, params, hypers, rates, momenta, decays, form, least_momentum)
+    run = _Run(train_loss, params, hypers, rates, momenta, batches, decays, form, least_momentum)
     leaves = jax.tree.leaves(jax.tree.map(array, slope))
     with wide():
         tape = Tape(*map(jnp.asarray, tape))
-        slopes, back = _derivatives(run.program, tape, run.leaves, run.others, run.schedule, leaves, run.hypers)
+        given = (run.leaves, run.others, run.sources, run.schedule)
+        slopes, back = _derivatives(run.program, tape, given, leaves, run.hypers)
     return Gradient(*run.unpack((slopes.weights, slopes.others, slopes.schedule))), back
 
 
@@ -164,6 +170,7 @@ class _Run:
         hypers: PyTree,
         rates: PyTree,
         momenta: PyTree,
+        batches: Batches | None,
         decays: PyTree,
         form: Form,
         least_momentum: float | None,
@@ -183,64 +190,78 @@ class _Run:
 
         (self.leaves, given, self.schedule), self.unpack = jax.vjp(pack, params, hypers, rates, momenta, decays)
         self._structure = jax.tree.structure(params)
-        value, consts = _hoisted(train_loss, params, hypers)
+        self.sources, draw, batch = _hoisted_draw(batches)
+        consts, value = _hoisted_loss(train_loss, params, hypers, batch)
         self.others, self.hypers = [*given, *consts], tuple(range(len(given)))
         like = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.leaves)
         x64 = jnp.result_type(float) == jnp.float64
-        self.program = Program(value, like, steps, least, form, x64)
+        self.program = Program(value, draw, like, steps, least, form, x64)
 
     def end(self, leaves: Leaves) -> PyTree:
         """The parameters."""
         return jax.tree.unflatten(self._structure, leaves)
 
 
-def _hoisted(train_loss: TrainLoss, params: PyTree, hypers: PyTree) -> tuple[Value, list[Array]]:
-    """The loss of (leaves, others, step), and what it closes over, which are the last of others.
+def _hoisted_draw(batches: Batches | None) -> tuple[list[Array], Draw, Any]:
+    """What `batches` close over, the batch as a function of that and the step, and the shapes of a batch.
 
-    What is traced elsewhere may only enter a function with its own derivative as an argument.
+    What is traced elsewhere may only enter a function with a derivative of its own as an argument.
     """
+    draw, batch = jax.make_jaxpr(batches or (lambda step: step), return_shape=True)(jnp.int32(0))
+    structure = jax.tree.structure(batch)
+
+    def drawn(sources: Leaves, step: Array) -> Any:
+        return jax.tree.unflatten(structure, jaxpr_as_fun(ClosedJaxpr(draw.jaxpr, sources))(step))
+
+    return list(draw.consts), drawn, batch
+
+
+def _hoisted_loss(train_loss: TrainLoss, params: PyTree, hypers: PyTree, batch: Any) -> tuple[list[Array], Value]:
+    """What the loss closes over, and the loss of (leaves, others, batch); others end with what it closes over."""
     structures = [jax.tree.structure(x) for x in (params, hypers)]
 
-    def numbered(leaves: Leaves, given: Leaves, step: Array) -> Array:
+    def numbered(leaves: Leaves, given: Leaves, batch: Any) -> Array:
         trees = (jax.tree.unflatten(s, x) for s, x in zip(structures, (leaves, given), strict=True))
-        return number("train_loss", train_loss(*trees, step))
+        return number("train_loss", train_loss(*trees, batch))
 
-    closed = jax.make_jaxpr(numbered)(jax.tree.leaves(params), jax.tree.leaves(hypers), jnp.int32(0))
-    kept = len(closed.consts)
+    loss = jax.make_jaxpr(numbered)(jax.tree.leaves(params), jax.tree.leaves(hypers), batch)
+    kept = len(loss.consts)
 
-    def value(leaves: Leaves, others: Leaves, step: Array) -> Array:
+    def value(leaves: Leaves, others: Leaves, batch: Any) -> Array:
         given, consts = others[: len(others) - kept], others[len(others) - kept :]
-        (loss,) = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*leaves, *given, step)
-        return loss
+        (found,) = jaxpr_as_fun(ClosedJaxpr(loss.jaxpr, consts))(*leaves, *given, *jax.tree.leaves(batch))
+        return found
 
-    return value, list(closed.consts)
+    return list(loss.consts), value
 
 
 def _differentiable(program: Program) -> Any:
-    """The ends of a run as a function of (leaves, others, schedule), whose derivative is the run backwards."""
+    """The ends of a run as a function of (leaves, others, sources, schedule); its derivative is the run backwards."""
 
     @jax.custom_vjp
-    def run(leaves: Leaves, others: Leaves, schedule: Schedule) -> Leaves:
+    def run(leaves: Leaves, others: Leaves, sources: Leaves, schedule: Schedule) -> Leaves:
         with wide():
-            return _ends(program, program.forward(leaves, others, schedule))
+            return _ends(program, program.forward(leaves, others, sources, schedule))
 
     def forward(*asked: Any) -> tuple[Leaves, Any]:
-        leaves, others, schedule = jax.tree.map(lambda x: x.value, asked)
+        if any(x.perturbed for x in asked[2]):
+            raise ValueError("batches read what the gradient is by: read it in train_loss, and draw only its indices")
+        given = jax.tree.map(lambda x: x.value, asked)
         wanted = _Wanted(tuple(i for i, x in enumerate(asked[1]) if x.perturbed))
         with wide():
-            tape = program.forward(leaves, others, schedule)
-            return _ends(program, tape), (tape, leaves, others, schedule, wanted)
+            tape = program.forward(*given)
+            return _ends(program, tape), (tape, given, wanted)
 
-    def backward(kept: Any, slope: Any) -> tuple[Leaves, list[Array | None], Schedule]:
-        tape, leaves, others, schedule, wanted = kept
+    def backward(kept: Any, slope: Any) -> tuple[Leaves, list[Array | None], None, Schedule]:
+        tape, given, wanted = kept
         with wide():
             zeros = [x.aval if isinstance(x, SymbolicZero) else None for x in slope]
             slope = [x if z is None else jnp.zeros(z.shape, z.dtype) for x, z in zip(slope, zeros, strict=True)]
-            found, _ = _derivatives(program, tape, leaves, others, schedule, slope, wanted.which)
-        by_other: list[Array | None] = [None] * len(others)
+            found, _ = _derivatives(program, tape, given, slope, wanted.which)
+        by_other: list[Array | None] = [None] * len(given[1])
         for i, x in zip(wanted.which, found.others, strict=True):
             by_other[i] = x
-        return found.weights, by_other, found.schedule
+        return found.weights, by_other, None, found.schedule
 
     run.defvjp(forward, backward, symbolic_zeros=True)
     return run
@@ -268,9 +289,7 @@ def _ends(program: Program, tape: Tape) -> Leaves:
 def _derivatives(
     program: Program,
     tape: Tape,
-    leaves: Leaves,
-    others: Leaves,
-    schedule: Schedule,
+    given: tuple[Leaves, Leaves, Leaves, Schedule],
     slope: Leaves,
     wanted: tuple[int, ...],
 ) -> tuple[_Found, Array]:
@@ -278,7 +297,8 @@ def _derivatives(
 
     The gradients of the run backwards come from another program, and must have had the same bits.
     """
-    rebuilt, slopes = program.backward(tape, others, schedule, flat(slope), wanted)
+    leaves, others, sources, schedule = given
+    rebuilt, slopes = program.backward(tape, others, sources, schedule, flat(slope), wanted)
     start = program.start(leaves)
     same = [(x == y).all() for x, y in zip(rebuilt, start, strict=True)]
     back = jnp.stack([tape.sound, *same]).all()
