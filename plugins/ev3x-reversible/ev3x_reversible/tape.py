@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from .fixed_point import (
     DENOMINATOR,
     END,
+    WORD,
     Momentum,
     checked,
     divide,
@@ -28,6 +30,7 @@ from .fixed_point import (
     numerators,
     pulled,
     pushed,
+    wide,
 )
 
 Array = jax.Array
@@ -45,6 +48,21 @@ class Tape(NamedTuple):
     head: Array  # f64[P], whole numbers: the information that was not flushed
     words: Array  # u16[F, P], the information that was
     sound: Array  # bool[]: nothing left the range or was NaN, and all momenta are as declared
+
+    def bits(self) -> Array:
+        """The information kept for each parameter, f64[P]: 16 bits a flushed word + log2(head + 1)."""
+        with wide():
+            return WORD * self.words.shape[0] + jnp.log2(self.head + 1)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the tape to a file, .npz."""
+        np.savez(path, **{name: np.asarray(x) for name, x in self._asdict().items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tape:
+        """The tape that `save` wrote. (Whoever hands 64-bit arrays of numpy to JAX by himself gets 32 bits.)"""
+        with np.load(path) as saved, wide():
+            return cls(*(jnp.asarray(saved[name]) for name in cls._fields))
 
 
 class Schedule(NamedTuple):

@@ -153,8 +153,10 @@ def rewind(
     """
     run = _Run(train_loss, params, hypers, rates, momenta, batches, decays, form, least_momentum)
     leaves = jax.tree.leaves(jax.tree.map(array, slope))
+    for name, x, kind in zip(Tape._fields, tape, ("int64", "int64", "float64", "uint16", "bool"), strict=True):
+        if x.dtype != kind:
+            raise ValueError(f"rewind: tape.{name} must be {kind}, got {x.dtype}: read it with Tape.load")
     with wide():
-        tape = Tape(*map(jnp.asarray, tape))
         given = (run.leaves, run.others, run.sources, run.schedule)
         slopes, back = _derivatives(run.program, tape, given, leaves, run.hypers)
     return Gradient(*run.unpack((slopes.weights, slopes.others, slopes.schedule))), back
