@@ -4,9 +4,9 @@
 
 Digits, 64-32-10 with tanh, batch 32, a penalty for each parameter, rate .2 (1 - momentum). Reversal: the tape is
 saved to a file and read again between the two directions. Information: 16 bits a flushed word + log2(head + 1), a step
-and parameter. Errors: relative to the norm of `jax.grad` through the same loop in float64 at the momentum n / d. Memory:
-temporaries of the compiled program of both directions. --short: horizons of 100 and 300. Needs ev3x-reversible. Prints
-tables and writes benchmarks/results/reversible_checks.json.
+and parameter. Errors: relative to the norm of `jax.grad` through the same loop in float64 at the momentum n / d.
+Memory: temporaries of the compiled program of both directions. --short: horizons of 100 and 300. Needs ev3x-reversible
+and scikit-learn. Prints tables and writes benchmarks/results/reversible_checks.json.
 """
 
 from __future__ import annotations

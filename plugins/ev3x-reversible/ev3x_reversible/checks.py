@@ -97,7 +97,8 @@ def check_schedule(rates: PyTree, momenta: PyTree, decays: PyTree, least: int) -
             n = numerator(value) if math.isfinite(value) else 0
             if not 0 < n < DENOMINATOR:
                 raise ValueError(
-                    f"momenta must lie above 0 and below 1, also as n / {DENOMINATOR}: got {value:g}, n = {n}{_reason(n)}"
+                    f"momenta must lie above 0 and below 1, also as n / {DENOMINATOR}: "
+                    f"got {value:g}, n = {n}{_reason(n)}"
                 )
             if n < least:
                 raise ValueError(

@@ -77,7 +77,9 @@ class Reversible(Proposer):
         faults = []
         given = dict(self.optimizer.options)
         if self.optimizer.factory is not optax.sgd or given.get("nesterov") or given.get("accumulator_dtype"):
-            faults.append(Fault(("optimizer",), f"must be sgd with momentum, which can be reversed, got {self.optimizer}"))
+            faults.append(
+                Fault(("optimizer",), f"must be sgd with momentum, which can be reversed, got {self.optimizer}")
+            )
         else:
             for name, low, high in (("learning_rate", 0.0, LIMIT / 2), ("momentum", self.least_momentum, GREATEST)):
                 value = given.get(name)
@@ -116,7 +118,9 @@ class Reversible(Proposer):
         hypers = {name: full[name] if name in full else named[name] for name in self.learn_only}
         return ReversibleState(hypers, self.meta_optimizer.build().init(hypers))
 
-    def resize(self, site: Site, key: Array, current: PyTree, state: ReversibleState, *, fresh: bool) -> ReversibleState:
+    def resize(
+        self, site: Site, key: Array, current: PyTree, state: ReversibleState, *, fresh: bool
+    ) -> ReversibleState:
         """What was learned; scales of arrays that are new start at 1."""
         first: ReversibleState = training.carried(state, self.init(site, key, current))
         return first

@@ -6,6 +6,7 @@ Maclaurin, Duvenaud and Adams, ICML 2015, arXiv 1502.03492: algorithms 2 and 3. 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -152,7 +153,7 @@ class Program:
         carry = ((weights, velocity, head, jnp.zeros_like(weights)), stack)
         ((weights, velocity, head, most), stack), _ = jax.lax.scan(segment, carry, self._spans())
         most = jnp.maximum(most, jnp.maximum(jnp.abs(weights), jnp.abs(velocity)))
-        inside = (most < END) & (most>=0)
+        inside = (most < END) & (most >= 0)
         return Tape(weights, velocity, head, stack, self._sound(schedule) & inside.all())
 
     def backward(
@@ -284,7 +285,7 @@ class Program:
     def _segments(self) -> list[tuple[int, int]]:
         """From which step to which: words leave the head in between."""
         ends = [0, *flushes(self.horizon, self.least), self.horizon]
-        return list(zip(ends[:-1], ends[1:], strict=True))
+        return list(itertools.pairwise(ends))
 
     def _spans(self) -> tuple[Array, Array, Array]:
         first, last = np.array(self._segments(), np.int32).T

@@ -64,9 +64,9 @@ def train(
 ) -> PyTree:
     """The parameters after T steps of SGD with momentum from velocity 0; `jax.grad` of what contains it runs it back.
 
-    `train_loss(params, hypers, batch)` is one number, the batch is `batches(step)`, step i32[], or without `batches` the
-    step itself. Batches are not kept: the run backwards draws them again. What the loss reads besides is differentiated
-    by, too, as `hypers` are; what `batches` read is not. The loss is differentiated forward over reverse.
+    `train_loss(params, hypers, batch)` is one number; the batch is `batches(step)`, step i32[], or without `batches`
+    the step itself. Batches are not kept: the run backwards draws them again. What else the loss reads is
+    differentiated by as `hypers` are; what `batches` read is not. The loss is differentiated forward over reverse.
 
     `rates` f[T], and `momenta` and `decays`, f[T] or one number, are what each step uses; instead of one array there
     may be a pytree of them, for parts of the parameters (a prefix of their pytree). Momentum is the rational
