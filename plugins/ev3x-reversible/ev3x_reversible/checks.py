@@ -68,7 +68,12 @@ def least_numerator(least_momentum: float | None, momenta: PyTree) -> int:
     """n of the smallest momentum n / 2^16, which is declared, or that of the momenta."""
     if least_momentum is None:
         least_momentum = smallest(momenta)
-    n = numerator(float(least_momentum)) if math.isfinite(least_momentum) else 0
+    # The same number in float32 may be nearer to another n.
+    n = (
+        min(map(numerator, (float(least_momentum), float(np.float32(least_momentum)))))
+        if (math.isfinite(least_momentum))
+        else 0
+    )
     if not 0 < n < DENOMINATOR:
         raise ValueError(
             f"least_momentum must lie above 0 and below 1, also as n / {DENOMINATOR}: "

@@ -51,6 +51,11 @@ def checked(x: Array) -> Array:
     return fixed(jnp.where(jnp.abs(x) < LIMIT, x, 3 * LIMIT))
 
 
+def size(c: Array) -> Array:
+    """|c|, less one where c is negative: the smallest i64 has a size, too, as it has no absolute value."""
+    return c ^ (c >> 63)
+
+
 def floating(c: Array) -> Array:
     """Fixed point as f64."""
     return c.astype(jnp.float64) * 2.0**-RADIX

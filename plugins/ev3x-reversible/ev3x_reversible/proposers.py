@@ -212,7 +212,7 @@ class Reversible(Proposer):
         top = LIMIT / 2
         ends = {
             "rates": (-math.inf, math.log(top)),
-            "momenta": (_logit(self.least_momentum), _logit(GREATEST)),
+            "momenta": (_logit(self.least_momentum + 1 / DENOMINATOR), _logit(GREATEST)),
             "decays": (0.0, top),
         }
         return {name: jnp.clip(x, *ends[name]) if name in ends else x for name, x in hypers.items()}

@@ -31,6 +31,7 @@ from .fixed_point import (
     numerators,
     pulled,
     pushed,
+    size,
     wide,
 )
 
@@ -112,7 +113,7 @@ class Program:
 
     def start(self, leaves: Leaves) -> tuple[Array, Array, Array]:
         """Weights, velocity and head before the first step."""
-        weights = fixed(flat(leaves))
+        weights = checked(flat(leaves))
         return weights, jnp.zeros_like(weights), jnp.ones(weights.shape, jnp.float64)
 
     def leaves(self, flat: Array) -> Leaves:
@@ -128,7 +129,7 @@ class Program:
         def step(t: Array, carry: Any) -> Any:
             w, v, i, most = carry
             gamma, s, a, decay = self._terms(schedule, t)
-            most = jnp.maximum(most, jnp.maximum(jnp.abs(w), jnp.abs(v)))
+            most = jnp.maximum(most, jnp.maximum(size(w), size(v)))
             v, i = apart(t, multiply, v, i, gamma)
             g = flat(self._gradient(self.leaves(floating(w)), others, self._batch(sources, t), t))
             v += checked(s * g)
@@ -152,9 +153,8 @@ class Program:
         stack = jnp.zeros((words, weights.size), jnp.uint16)
         carry = ((weights, velocity, head, jnp.zeros_like(weights)), stack)
         ((weights, velocity, head, most), stack), _ = jax.lax.scan(segment, carry, self._spans())
-        most = jnp.maximum(most, jnp.maximum(jnp.abs(weights), jnp.abs(velocity)))
-        inside = (most < END) & (most >= 0)
-        return Tape(weights, velocity, head, stack, self._sound(schedule) & inside.all())
+        most = jnp.maximum(most, jnp.maximum(size(weights), size(velocity)))
+        return Tape(weights, velocity, head, stack, self._sound(schedule) & (most < END).all())
 
     def backward(
         self,

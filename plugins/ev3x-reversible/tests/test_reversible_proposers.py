@@ -69,9 +69,7 @@ def test_all_that_is_learned_moves_to_where_the_meta_loss_is_lower(round_):
         candidates = after
 
 
-@pytest.mark.parametrize(
-    ("won", "move"), [(True, ev3x.Move.TAKE), (False, ev3x.Move.KEEP), (False, ev3x.Move.RESTORE)]
-)
+@pytest.mark.parametrize(("won", "move"), [(True, ev3x.Move.TAKE), (False, ev3x.Move.KEEP), (False, ev3x.Move.RESTORE)])
 def test_what_was_learned_stays_whoever_won_and_where_the_model_goes(round_, won, move):
     # So no rollback brings back a round that lost, to repeat it for ever.
     proposer, state, candidates = round_
@@ -91,7 +89,7 @@ def test_a_run_that_fails_cannot_win_and_halves_its_rates(loss):
 def test_momenta_and_decays_stay_where_they_may_be():
     far = {"name": "sgd", "learning_rate": 1e6}
     proposer = learner(learn_only=["momenta", "decays"], meta_optimizer=far, least_momentum=0.8, decay=0.01)
-    state, candidates = proposed(proposer)
+    _, candidates = proposed(proposer)
     momenta = jax.nn.sigmoid(candidates.memo.hypers["momenta"])
     assert ((momenta > 0.7999) & (momenta < 0.9991)).all() and ((momenta < 0.81) | (momenta > 0.998)).all()
     assert (candidates.memo.hypers["decays"] >= 0).all()

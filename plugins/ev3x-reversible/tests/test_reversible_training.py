@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ev3x_reversible import Tape, hypergradient, record, rewind, train
 from reversible_problems import (
-    BATCH,
     drawn,
     error,
     hypers,
@@ -94,7 +93,7 @@ def test_a_run_that_was_saved_leads_back_bit_for_bit(momentum, tmp_path):
 
 def test_the_end_is_that_of_a_plain_run():
     for form in ("classical", "damped"):
-        rates, momenta, decays = schedules(HORIZON, 0.9)
+        rates, _, decays = schedules(HORIZON, 0.9)
         given = (params(), hypers(), rates, jnp.full(HORIZON, rational(0.9)))
         end = train(train_loss, *given, batches=drawn, decays=decays, form=form)
         assert error(end, plain(*given, decays, form=form)) < 1e-5
@@ -159,7 +158,7 @@ def test_one_number_stands_for_a_schedule(small):
 
 
 def test_keys_may_be_part_of_batches_and_of_what_the_loss_reads(small):
-    (p, h, rates, momenta), _ = small
+    (p, h, rates, _), _ = small
 
     @jax.jit
     def noisy(rates, key):
@@ -195,6 +194,7 @@ def test_the_loss_sees_the_setting_of_the_user(small):
     ("change", "options"),
     [
         ({"rates": jnp.full(6, 1e4)}, {}),  # leaves the range
+        ({"params": jax.tree.map(lambda x: x.at[0].set(jnp.nan), params())}, {}),
         ({"momenta": jnp.full(6, 0.8)}, {}),  # below what was declared
         ({"momenta": jnp.full(6, 1.0)}, {}),
         ({"rates": jnp.full(6, jnp.nan)}, {}),
