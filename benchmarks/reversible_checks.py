@@ -82,7 +82,9 @@ def memory(horizon: int) -> dict[str, float]:
     args = given(0.9, horizon, jnp.float32)
     options: dict[str, Any] = {"batches": batches(BATCH), "least_momentum": 0.9}
     program = jax.jit(functools.partial(hypergradient, train_loss, meta_loss(), **options)).lower(*args).compile()
-    used = program.memory_analysis().temp_size_in_bytes
+    analysis = program.memory_analysis()
+    assert analysis is not None
+    used = analysis.temp_size_in_bytes
     copies = 2 * 4 * horizon * sum(x.size for x in jax.tree.leaves(args[0]))
     return {"bytes": used, "copies": copies, "times less": copies / used}
 

@@ -37,7 +37,7 @@ def programs(sizes: tuple[int, ...], batch: int, horizon: int) -> dict[str, Any]
             hypers = jax.tree.map(lambda _, d=dtype: jnp.full((), -8.0, d), params)
             args = (params, hypers, jnp.full(horizon, 0.02, dtype), jnp.full(horizon, 0.9, dtype))
             options: dict[str, Any] = {"batches": batches(batch, dtype), "least_momentum": 0.9}
-            forms = {
+            forms: dict[str, Any] = {
                 f"plain, {name}": plain(batch, dtype),
                 f"forward, {name}": functools.partial(train, train_loss, **options),
                 f"both directions, {name}": functools.partial(hypergradient, train_loss, meta_loss(dtype), **options),

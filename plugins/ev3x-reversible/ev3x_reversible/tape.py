@@ -58,7 +58,8 @@ class Tape(NamedTuple):
 
     def save(self, path: str | Path) -> None:
         """Writes the tape to a file, .npz."""
-        np.savez(path, **{name: np.asarray(x) for name, x in self._asdict().items()})
+        arrays: dict[str, Any] = {name: np.asarray(x) for name, x in self._asdict().items()}
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Tape:
@@ -164,7 +165,7 @@ class Program:
         schedule: Schedule,
         slope: Array,
         wanted: tuple[int, ...],
-    ) -> tuple[tuple[Array, Array, Array], Slopes]:
+    ) -> tuple[tuple[Array, ...], Slopes]:
         """The start of the run, rebuilt, and the derivatives of what has the slope f64[P] at the end of the weights.
 
         `wanted` says which of `others` to differentiate by.
@@ -187,7 +188,7 @@ class Program:
             v, i = apart(t, divide, v, i, gamma)  # v ← (v - s (g + ξ w)) / γ
             pull = floating(v)
             if self.form == "damped":
-                pull += g if decay is None else g + self._spread(schedule.decays[t]) * floating(w)
+                pull += g if schedule.decays is None else g + self._spread(schedule.decays[t]) * floating(w)
             dmomenta = self._grouped(dv * pull, groups)  # dγ ← dv·(v + g), v that before the step
             ddecays = None if decay is None else self._grouped(s * dv * floating(w), groups)
             hessian, mixed = self._curvature(here, others, batch, wanted, s * dv)
@@ -256,11 +257,12 @@ class Program:
 
     def _terms(self, schedule: Schedule, t: Array) -> Terms:
         """Those of step t: [1], or with a number for each group, [P]. They are not kept for all steps."""
-        rate, gamma, decay = (None if x is None else x[t].astype(jnp.float64) for x in schedule)
-        n = jnp.clip(numerators(gamma), self.least, DENOMINATOR - 1)
+        rate = schedule.rates[t].astype(jnp.float64)
+        n = jnp.clip(numerators(schedule.momenta[t]), self.least, DENOMINATOR - 1)
         damped = self.form == "damped"
         s = (n - DENOMINATOR).astype(jnp.float64) / DENOMINATOR if damped else jnp.ones(n.shape, jnp.float64)
-        terms = Terms(momentum(n), s, rate if damped else -rate, None if decay is None else s * decay)
+        decay = None if schedule.decays is None else s * schedule.decays[t].astype(jnp.float64)
+        terms = Terms(momentum(n), s, rate if damped else -rate, decay)
         return jax.tree.map(self._spread, jax.lax.optimization_barrier(terms))
 
     def _sound(self, schedule: Schedule) -> Array:

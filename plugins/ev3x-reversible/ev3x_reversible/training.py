@@ -184,11 +184,12 @@ class _Run:
         check_schedule(rates, momenta, decays, least)
 
         def pack(params: PyTree, hypers: PyTree, rates: PyTree, momenta: PyTree, decays: PyTree) -> Any:
-            given = {"rates": rates, "momenta": momenta, "decays": decays}
-            made = {n: None if x is None else columns(n, x, params, steps) for n, x in given.items()}
-            width = max(x.shape[1] for x in made.values() if x is not None)
-            equal = {n: None if x is None else jnp.broadcast_to(x, (steps, width)) for n, x in made.items()}
-            return jax.tree.leaves(params), jax.tree.leaves(hypers), Schedule(**equal)
+            given = {"rates": rates, "momenta": momenta} | ({} if decays is None else {"decays": decays})
+            made = {n: columns(n, x, params, steps) for n, x in given.items()}
+            width = max(x.shape[1] for x in made.values())
+            equal = {n: jnp.broadcast_to(x, (steps, width)) for n, x in made.items()}
+            schedule = Schedule(equal["rates"], equal["momenta"], equal.get("decays"))
+            return jax.tree.leaves(params), jax.tree.leaves(hypers), schedule
 
         (self.leaves, given, self.schedule), self.unpack = jax.vjp(pack, params, hypers, rates, momenta, decays)
         self._structure = jax.tree.structure(params)
@@ -220,11 +221,13 @@ def _hoisted_draw(batches: Batches | None) -> tuple[list[Array], Draw, Any]:
 
 def _hoisted_loss(train_loss: TrainLoss, params: PyTree, hypers: PyTree, batch: Any) -> tuple[list[Array], Value]:
     """What the loss closes over, and the loss of (leaves, others, batch); others end with what it closes over."""
-    structures = [jax.tree.structure(x) for x in (params, hypers)]
+    of_params, of_hypers = jax.tree.structure(params), jax.tree.structure(hypers)
 
     def numbered(leaves: Leaves, given: Leaves, batch: Any) -> Array:
-        trees = (jax.tree.unflatten(s, x) for s, x in zip(structures, (leaves, given), strict=True))
-        return number("train_loss", train_loss(*trees, batch))
+        return number(
+            "train_loss",
+            train_loss(jax.tree.unflatten(of_params, leaves), jax.tree.unflatten(of_hypers, given), batch),
+        )
 
     loss = jax.make_jaxpr(numbered)(jax.tree.leaves(params), jax.tree.leaves(hypers), batch)
     kept = len(loss.consts)
@@ -257,8 +260,8 @@ def _differentiable(program: Program) -> Any:
     def backward(kept: Any, slope: Any) -> tuple[Leaves, list[Array | None], None, Schedule]:
         tape, given, wanted = kept
         with wide():
-            zeros = [x.aval if isinstance(x, SymbolicZero) else None for x in slope]
-            slope = [x if z is None else jnp.zeros(z.shape, z.dtype) for x, z in zip(slope, zeros, strict=True)]
+            pairs = zip(slope, given[0], strict=True)
+            slope = [jnp.zeros_like(w) if isinstance(x, SymbolicZero) else x for x, w in pairs]
             found, _ = _derivatives(program, tape, given, slope, wanted.which)
         by_other: list[Array | None] = [None] * len(given[1])
         for i, x in zip(wanted.which, found.others, strict=True):

@@ -14,11 +14,10 @@ README = HOME / "README.md"
 
 CONFIG = """
 rounds = 2
-task = "tiny"
 [[propose]]
 use = "reversible:run"
-loss = "logistic"
-meta_loss = "hinge"
+loss = "kl"
+meta_loss = "labels"
 optimizer = { name = "sgd", learning_rate = 1e-2, momentum = 0.9 }
 meta_optimizer = { name = "adam", learning_rate = 0.1 }
 """
@@ -28,7 +27,7 @@ class TestDistribution(DistributionTests):
     config = CONFIG
     mistakes = (
         ('use = "reversible:run"', 'use = "reversible:rn"', r"unknown proposer 'reversible:rn'; did you mean"),
-        ('meta_loss = "hinge"', 'metaloss = "hinge"', r"metaloss.*did you mean 'meta_loss'"),
+        ('meta_loss = "labels"', 'metaloss = "labels"', r"metaloss.*did you mean 'meta_loss'"),
         ("momentum = 0.9 }", "momentum = 1.0 }", r"momentum must be a number above 0 in \[0.5, 0.999\], got 1"),
     )
     heavy = ("optax", "sklearn")
