@@ -124,7 +124,7 @@ def retrained(rule: Rule, data: Data, key: jax.Array, schedules: dict[str, jax.A
             "test": (test, jnp.log(10.0)),
             "accuracy": (right, jnp.float32(0.1)),
         }
-        return {n: jnp.where(sound, x, y) for n, (x, y) in found.items()} | {"diverged": 1.0 - sound}
+        return {n: jnp.where(sound, x, y) for n, (x, y) in found.items()} | {"diverged": (~sound).astype(jnp.float32)}
 
     found = jax.vmap(one)(jax.random.split(jax.random.fold_in(key, 2), RETRAINS))
     return jax.tree.map(lambda x: x.mean(0), found)
