@@ -97,6 +97,13 @@ def test_momenta_and_decays_stay_where_they_may_be():
     assert again.eligible.tolist() == [True]  # the ends themselves can be run
 
 
+def test_statistics_of_batches_are_those_of_the_end():
+    _, plain = proposed(learner(learn_only=["momenta"]))
+    _, candidates = proposed(learner(learn_only=["momenta"]), task=Point(statistics=True))
+    assert same(candidates.variables["params"], plain.variables["params"])
+    np.testing.assert_allclose(candidates.variables["batch_stats"]["mean"][0], (2.0, 1.0), atol=0.2)
+
+
 def test_when_the_model_grows_schedules_stay(round_):
     proposer, _, candidates = round_
     wider = {"params": {"at": jnp.zeros(5), "more": jnp.zeros(2)}}
@@ -159,7 +166,6 @@ def test_options_that_cannot_be_used_are_refused(options, text):
             Point(),
             r"learn_only: 'scale' is not learned: the loss near\(scale=2\) fixes it",
         ),
-        ({}, Point(statistics=True), r"trains params alone, which can be run backwards; the task also has batch_stats"),
     ],
 )
 def test_what_does_not_fit_the_task_is_refused(options, task, text):
