@@ -1,5 +1,7 @@
 """The proposer: what a round learns, what becomes of it, and what it refuses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +21,18 @@ def learner(**options):
     return Reversible.build({**given, "length": 6, **options})
 
 
+@functools.cache
+def compiled(proposer, task):
+    """One round's candidate, of state and explore split."""
+    site = ev3x.Site(task)
+    return jax.jit(lambda state, explore: proposer.propose(site, KEY, task.init(KEY), state, explore))
+
+
 def proposed(proposer, state=None, task=None):
-    """The candidate of one round, compiled."""
-    site = ev3x.Site(task or Point())
-    current = site.task.init(KEY)
-    state = proposer.init(site, KEY, current) if state is None else state
-    return state, jax.jit(lambda s, e: proposer.propose(site, KEY, current, s, e))(state, explore())
+    """A state and its candidate."""
+    task = task or Point()
+    state = proposer.init(ev3x.Site(task), KEY, task.init(KEY)) if state is None else state
+    return state, compiled(proposer, task)(state, explore())
 
 
 def told(proposer, state, candidates, won=False, move=ev3x.Move.KEEP):
