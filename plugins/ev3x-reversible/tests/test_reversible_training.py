@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ev3x_reversible import Tape, hypergradient, record, rewind, train
+from ev3x_reversible.fixed_point import wide
 from reversible_problems import (
     drawn,
     error,
