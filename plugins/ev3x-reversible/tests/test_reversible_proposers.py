@@ -37,7 +37,7 @@ def proposed(proposer, state=None, task=None):
 
 def told(proposer, state, candidates, won=False, move=ev3x.Move.KEEP):
     """The state after a round with this outcome."""
-    decision = ev3x.Decision(move=jnp.int32(move), promote=jnp.asarray(won), calls={})
+    decision = ev3x.Decision(jnp.int32(move), jnp.asarray(won), jnp.ones(1), jnp.zeros(1, jnp.int32))
     feedback = ev3x.Feedback(jnp.zeros(1), jnp.zeros((1, 1)), jnp.array([won]), jnp.int32(0), decision)
     return proposer.learn(ev3x.Site(Point()), KEY, state, candidates, feedback)
 
