@@ -14,6 +14,7 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
+from ev3x.run import checkpoint as checkpoint_
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
 from ev3x.run.directory import RunError
@@ -153,7 +154,7 @@ def test_records_come_back_with_their_leading_axis(tmp_path):
     ids = {"shift": "ev3:s", "promote": "ev3:p", "budget": "ev3:b"}
     Checkpoints(tmp_path, ids).save(end, records, {}, {})
     found = last(tmp_path)
-    one = jax.eval_shape(ev3x.core.loop.round_, run.plan, run.data, end)[1]
+    one = jax.eval_shape(ev3x.core.loop.round_.of(run.plan), run.data, end)[1]
     assert same(found.history(one), records) and same(found.state(run.init(1), ids), end)
 
 
@@ -209,6 +210,20 @@ def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, d
     assert "; checkpoint 1 is sound, to go back to it: `mkdir -p " in str(caught.value)
     assert "\n" not in str(caught.value) and "tensorstore_spec" not in str(caught.value)
     assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def test_of_very_many_checkpoints_the_last_are_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_, "TRIED", 3)
+    tried = []
+    Checkpoints(tmp_path, HOMES).save(state(at=1), None, {}, {})
+    monkeypatch.setattr(checkpoint_, "too_large", lambda path, size: tried.append(path.name))
+    for n in range(2, 6):
+        (tmp_path / str(n)).mkdir()
+    for n in range(6, 2000):
+        (tmp_path / str(n)).touch()
+    with pytest.raises(CheckpointError, match=r"checkpoint 1999 in .* cannot be read: .*; no other in .* is sound"):
+        load(tmp_path)
+    assert tried == ["1999", "5", "4", "3"]
 
 
 def edited(directory):
@@ -405,7 +420,8 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
 def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
     saved(tmp_path, state())
     with pytest.raises(
-        CheckpointError, match="is damaged: metadata: it lacks changes, config, data, seed, task, totals, versions"
+        CheckpointError,
+        match="cannot be used: its metadata: it lacks changes, config, data, seed, task, totals, versions",
     ):
         of_run(tmp_path)
     assert of_run(tmp_path / "none") is None
