@@ -337,7 +337,7 @@ def test_ten_thousand_steps_need_two_hundred_times_less_memory_than_copies():
     def outputs(p, x):
         return jnp.tanh(x @ p["w"] + p["b"][None]) @ p["v"] + p["c"][None]
 
-    def run(p, rates, momenta):
+    def run(p, rates, momenta, x):  # an argument: a constant would be copied, whatever the horizon
         def loss(p, h, examples):
             return (outputs(p, examples) ** 2).mean()
 
@@ -350,6 +350,6 @@ def test_ten_thousand_steps_need_two_hundred_times_less_memory_than_copies():
         return hypergradient(loss, meta, p, {}, rates, momenta, batches=batches, least_momentum=0.9)
 
     horizon = 10_000
-    program = jax.jit(run).lower(start, jnp.zeros(horizon), jnp.full(horizon, 0.9)).compile()
+    program = jax.jit(run).lower(start, jnp.zeros(horizon), jnp.full(horizon, 0.9), x).compile()
     copies = 2 * 4 * horizon * sum(x.size for x in start.values())
     assert 200 * program.memory_analysis().temp_size_in_bytes <= copies
