@@ -42,8 +42,10 @@ def cross_entropy(params: PyTree, x: Array, y: Array) -> Array:
 
 
 def train_loss(params: PyTree, hypers: PyTree, batch: tuple[Array, Array]) -> Array:
-    """Cross-entropy, and a penalty exp(λ) w², λ one number for each array or each parameter."""
+    """Cross-entropy, and a penalty exp(λ) w², λ one number for each array or each parameter; [] for no penalty."""
     x, y = batch
+    if not hypers:
+        return cross_entropy(params, x, y)
     penalties = jax.tree.map(lambda w, h: (jnp.exp(h) * w**2).sum(), params, hypers)
     return cross_entropy(params, x, y) + sum(jax.tree.leaves(penalties))
 

@@ -87,7 +87,7 @@ def smallest(momenta: PyTree) -> float:
     leaves = jax.tree.leaves(momenta)
     if any(isinstance(x, jax.core.Tracer) for x in leaves):
         raise ValueError("momenta are traced: declare least_momentum, the smallest that they may take")
-    return min(float(np.min(x)) for x in leaves)
+    return min(float(np.asarray(x).min()) for x in leaves)
 
 
 def check_schedule(rates: PyTree, momenta: PyTree, decays: PyTree, least: int) -> None:
@@ -98,7 +98,7 @@ def check_schedule(rates: PyTree, momenta: PyTree, decays: PyTree, least: int) -
     for x in jax.tree.leaves(momenta):
         if isinstance(x, jax.core.Tracer):
             continue
-        for value in (float(np.min(x)), float(np.max(x))):
+        for value in (float(np.asarray(x).min()), float(np.asarray(x).max())):
             n = numerator(value) if math.isfinite(value) else 0
             if not 0 < n < DENOMINATOR:
                 raise ValueError(

@@ -12,7 +12,7 @@ import optax
 from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
-from ev3x import Candidates, Explore, Feedback, Kit, Loss, Optimizer, Proposer, Site, training
+from ev3x import Candidates, Explore, Feedback, Kit, Loss, Optimizer, Proposer, Site, Task, training
 from ev3x.component import Count, Fault, Names, Real, unknown
 
 from .fixed_point import DENOMINATOR, LIMIT, LOCAL, numerator
@@ -24,7 +24,9 @@ PyTree = Any
 Hypers = dict[str, Any]
 
 SCHEDULES = ("rates", "momenta", "decays")
+RUN = (*SCHEDULES, "scales")  # what a run has on any task
 GREATEST = 0.999  # no momentum is learned beyond it
+PASSES = 100  # batches at most that make the statistics of a model at the end of its run
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +45,8 @@ class Reversible(Proposer):
     After each run its exact hypergradient, found by running it backwards (Maclaurin, Duvenaud and Adams, arXiv
     1502.03492), moves the hyperparameters a step that lowers the meta loss at the end of the run. They stay what they
     have become when the candidate loses, and when the model is rolled back, from which no run starts. After a run whose
-    numbers were not finite, left the range, or did not lead back to its start, learned rates are halved.
+    numbers were not finite, left the range, or did not lead back to its start, learned rates are halved. Losses see
+    the collections other than "params" as they are at the start; at the end they are made by batches of the run.
     """
 
     loss: Annotated[Loss, Doc("what the model trains on; may read hyperparameters")]
@@ -103,7 +106,7 @@ class Reversible(Proposer):
     def init(self, site: Site, key: Array, current: PyTree) -> ReversibleState:
         """The values that the options and the task say, as schedules."""
         try:
-            self._check_task(site, current)
+            self._check_task(site)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from None
         options = self.optimizer.numbers
@@ -152,14 +155,13 @@ class Reversible(Proposer):
 
         def run(hypers: Hypers) -> tuple[Array, PyTree]:
             outer = self._outer(hypers)
-            named = {name: value for name, value in outer.items() if name in task.hypers}
             params = fresh["params"]
             if "scales" in outer:
                 params = jax.tree.map(jnp.multiply, params, outer["scales"])
             end = train(
                 train_loss,
                 params,
-                named,
+                self._named(task, outer),
                 outer["rates"],
                 outer["momenta"],
                 batches=batches,
@@ -177,7 +179,17 @@ class Reversible(Proposer):
         outer = self._outer(state.hypers)
         notes = {"rate": outer["rates"].mean()[None], "momentum": outer["momenta"].mean()[None]}
         notes["meta_loss"] = value[None]
-        stack = jax.tree.map(lambda x: x[None], {**fresh, "params": end})
+
+        def passed(step: Array, variables: PyTree) -> PyTree:
+            examples, _ = batches(step)
+            once = jax.random.fold_in(keys, step)
+            moved = training.loss_value(task, self.loss, variables, examples, once, self._named(task, outer))[1]
+            return {**moved, "params": end}
+
+        ended = {**fresh, "params": end}
+        if len(fresh) > 1:  # the run moves parameters alone; statistics of batches follow, with those of its end
+            ended = jax.lax.fori_loop(0, min(self.length, PASSES), passed, ended)
+        stack = jax.tree.map(lambda x: x[None], ended)
         return Candidates(stack, sound[None], jnp.int32(self.length), memo=learned, notes=notes)
 
     def learn(
@@ -207,6 +219,10 @@ class Reversible(Proposer):
         schedules = {name: jnp.broadcast_to(jnp.float32(outer[name]), self.length) for name in ("rates", "momenta")}
         return outer | schedules
 
+    def _named(self, task: Task, outer: Hypers) -> Hypers:
+        """The hyperparameters of the task among them."""
+        return {name: outer[name] for name in self.learn_only if name in task.hypers and name not in RUN}
+
     def _within(self, hypers: Hypers) -> Hypers:
         """The same where it may be: momenta between the smallest and .999, rates and decays in the range."""
         top = LIMIT / 2
@@ -217,7 +233,7 @@ class Reversible(Proposer):
         }
         return {name: jnp.clip(x, *ends[name]) if name in ends else x for name, x in hypers.items()}
 
-    def _check_task(self, site: Site, current: PyTree) -> None:
+    def _check_task(self, site: Site) -> None:
         """Raises a ValueError that says what does not fit the task."""
         task = site.task
         for loss in (self.loss, self.meta_loss):
@@ -225,18 +241,16 @@ class Reversible(Proposer):
                 raise ValueError(fault)
         fixed = set.intersection(*({n for n, _ in term.hypers} for term in self.loss.terms))
         for name in self.learn_only:
-            if name in (*SCHEDULES, "scales"):
+            if name in RUN:
                 continue
             if name not in task.hypers:
-                known = (*SCHEDULES, "scales", *task.hypers)
+                known = (*RUN, *task.hypers)
                 raise ValueError(f"learn_only: {unknown('hyperparameter', name, known)}")
             if name in fixed:
                 raise ValueError(f"learn_only: {name!r} is not learned: the loss {self.loss} fixes it")
             for value in jax.tree.leaves(task.hypers[name]):
                 if not (isinstance(value, float) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
                     raise ValueError(f"learn_only: {name!r} must be floating point, got {jnp.result_type(value)}")
-        if others := sorted(set(current) - {"params"}):
-            raise ValueError(f"trains params alone, which can be run backwards; the task also has {', '.join(others)}")
 
 
 def _logit(p: float) -> float:

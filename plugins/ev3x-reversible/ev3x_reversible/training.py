@@ -178,10 +178,11 @@ class _Run:
         least_momentum: float | None,
     ) -> None:
         check_setting(form)
-        params, hypers, rates, momenta, decays = jax.tree.map(array, (params, hypers, rates, momenta, decays))
-        check_trees(params, hypers)
+        # Before they are arrays, which a trace makes of numbers too.
         steps, least = horizon(rates), least_numerator(least_momentum, momenta)
         check_schedule(rates, momenta, decays, least)
+        params, hypers, rates, momenta, decays = jax.tree.map(array, (params, hypers, rates, momenta, decays))
+        check_trees(params, hypers)
 
         def pack(params: PyTree, hypers: PyTree, rates: PyTree, momenta: PyTree, decays: PyTree) -> Any:
             given = {"rates": rates, "momenta": momenta} | ({} if decays is None else {"decays": decays})

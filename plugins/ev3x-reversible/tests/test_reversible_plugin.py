@@ -56,6 +56,7 @@ def test_the_proposer_of_the_readme_is_built_from_its_table():
 
 
 @pytest.mark.long
+@pytest.mark.loose_types("optax's Adam mixes integers and floats")
 def test_learned_images_beat_real_ones_by_25_points(monkeypatch):
     pytest.importorskip("sklearn.datasets", reason="the digits are scikit-learn's")
     monkeypatch.syspath_prepend(HOME / "examples")
