@@ -232,7 +232,11 @@ def tell(dehb: DEHB, state: State, trials: Trials, values: Array) -> State:
     nowhere = state.x.shape[1]
     at = jnp.where(taken, trials.target, nowhere)
     tried = jnp.where(trials.real, trials.target, nowhere)
-    same = (state.x[:, :, None, :] == trials.x[None, None]).all(-1) & trials.real[None, None]
+
+    def met() -> Array:
+        return ((state.x[:, :, None, :] == trials.x[None, None]).all(-1) & trials.real[None, None]).any(-1)
+
+    seen = jax.lax.cond(now.full, lambda: state.seen | met(), lambda: state.seen)
     state = dataclasses.replace(
         state,
         step=jnp.where(done, state.step + 1, state.step),
@@ -240,7 +244,7 @@ def tell(dehb: DEHB, state: State, trials: Trials, values: Array) -> State:
         x=state.x.at[now.level, at].set(trials.x, mode="drop"),
         value=state.value.at[now.level, at].set(values, mode="drop"),
         fresh=state.fresh.at[now.level, tried].set(False, mode="drop"),
-        seen=(state.seen | (same.any(-1) & now.full)).at[now.level, at].set(now.full, mode="drop"),
+        seen=seen.at[now.level, at].set(now.full, mode="drop"),
         turn=state.turn.at[now.level].set(jnp.where(now.check, now.turn, (now.turn + count) % now.size)),
         evaluations=state.evaluations + count,
         finite=state.finite + good.sum(dtype=jnp.int32),
