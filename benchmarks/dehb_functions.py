@@ -2,10 +2,10 @@
 
     python benchmarks/dehb_functions.py [--seeds 100] [--only hartmann6]
 
-All seeds run at once, by vmap. Regret is that of the incumbent without noise at full fidelity, after the last whole rung
-within so many evaluations; those that look at the best of a lower fidelity count. "At most" is the goal, "released" what
-DEHB 0.1.2 reached with the same rule for its incumbent (Hartmann-6, 30 seeds), or with the best of all raw scores
-(counting ones, 12 seeds). The package ev3x-populations must be installed. Prints a table and writes
+All seeds run at once, by vmap. Regret is that of the incumbent without noise at full fidelity, after the last whole
+rung within so many evaluations; those that look at the best of a lower fidelity count. "At most" is the goal,
+"released" what DEHB 0.1.2 reached with the same rule for its incumbent (Hartmann-6, 30 seeds), or with the best of
+all raw scores (counting ones, 12 seeds). The package ev3x-populations must be installed. Prints a table and writes
 benchmarks/results/dehb_functions.json.
 """
 
