@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from ev3x_populations import DEHB, Categorical, Space, State, ask, init, tell
+import numpy.typing as npt
+from ev3x_populations import DEHB, Categorical, Space, Trials, ask, init, tell
 from measure import write
 from rich.console import Console
 from rich.table import Table
 
 from ev3x import Range
 
-Array = jax.Array
+Floats = npt.NDArray[np.float64]
 ALPHA = (1.0, 1.2, 3.0, 3.2)
 A = ((10, 3, 17, 3.5, 1.7, 8), (0.05, 10, 17, 0.1, 8, 14), (3, 3.5, 1.7, 10, 17, 8), (17, 8, 0.05, 10, 0.1, 14))
 P = (
@@ -49,18 +47,14 @@ class Hartmann6:
         """Fidelities 3 to 100, on a logarithmic scale z."""
         return DEHB(Space([Range(f"x{i}", 0, 1) for i in range(6)]), 3, 100)
 
-    def regret(self, x: Array) -> Array:
+    def regret(self, x: Floats) -> Floats:
         """Without noise, at full fidelity."""
-        return self._height(x, 1.0) - LEAST
+        return height(x, 1.0) - LEAST
 
-    def value(self, x: Array, fidelity: float, key: Array) -> Array:
+    def value(self, x: Floats, fidelity: float, rng: np.random.Generator) -> Floats:
         """What the search sees."""
         z = math.log(fidelity) / math.log(100)
-        return self._height(x, z) + 0.1 * (1 - z) * jnp.abs(jax.random.normal(key))
-
-    def _height(self, x: Array, z: float) -> Array:
-        near = jnp.exp(-(jnp.array(A) * (x[None] - jnp.array(P)) ** 2).sum(-1))
-        return -((jnp.array(ALPHA) - 0.5 * (1 - z)) * near).sum()
+        return height(x, z) + 0.1 * (1 - z) * np.abs(rng.normal(size=x.shape[:-1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,18 +68,23 @@ class CountingOnes:
         bits = [Categorical(f"bit{i}", (0, 1)) for i in range(self.n)]
         return DEHB(Space([*bits, *(Range(f"p{i}", 0, 1) for i in range(self.n))]), 288 / self.n, 46656 / self.n)
 
-    def regret(self, x: Array) -> Array:
+    def regret(self, x: Floats) -> Floats:
         """The missing share of ones."""
-        return 1 - (self._bits(x).sum() + x[self.n :].sum()) / (2 * self.n)
+        return 1 - self._ones(x, x[..., self.n :])
 
-    def value(self, x: Array, fidelity: float, key: Array) -> Array:
+    def value(self, x: Floats, fidelity: float, rng: np.random.Generator) -> Floats:
         """What the search sees."""
-        samples = float(int(fidelity))
-        share = jax.random.binomial(key, samples, x[self.n :]) / samples
-        return -(self._bits(x).sum() + share.sum()) / (2 * self.n)
+        samples = int(fidelity)
+        return -self._ones(x, rng.binomial(samples, x[..., self.n :]) / samples)
 
-    def _bits(self, x: Array) -> Array:
-        return (x[: self.n] >= 0.5).astype(jnp.float32)
+    def _ones(self, x: Floats, shares: Floats) -> Floats:
+        return ((x[..., : self.n] >= 0.5).sum(-1) + shares.sum(-1)) / (2 * self.n)
+
+
+def height(x: Floats, z: float) -> Floats:
+    """Hartmann-6 at fidelity z, without noise."""
+    near = np.exp(-(np.array(A) * (x[..., None, :] - np.array(P)) ** 2).sum(-1))
+    return np.asarray(-((np.array(ALPHA) - 0.5 * (1 - z)) * near).sum(-1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,36 +103,30 @@ ROWS = {
 }
 
 
-def stepper(problem: Hartmann6 | CountingOnes, dehb: DEHB) -> Callable[[State, int, int], State]:
-    """One rung of all seeds; their states are at the same step, so that branches stay branches."""
-    axes = State(**{f.name: None if f.name in ("step", "part") else 0 for f in dataclasses.fields(State)})  # type: ignore[arg-type]
-
-    @functools.partial(jax.jit, static_argnums=(1, 2))
-    def step(states: State, n: int, level: int) -> State:
-        def one(state: State) -> State:
-            trials = ask(dehb, state, n)
-            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 10**6 + state.step)
-            values = jax.vmap(lambda x, k: problem.value(x, dehb.fidelities[level], k))
-            return tell(dehb, state, trials, values(trials.x, jax.random.split(key, n)))
-
-        return jax.vmap(one, in_axes=(axes,), out_axes=axes)(states)
-
-    return step
-
-
-def regrets(row: Row, seeds: int) -> tuple[dict[int, np.ndarray[Any, Any]], float]:
+def regrets(row: Row, seeds: int) -> tuple[dict[int, Floats], float]:
     """The regret of every seed after so many evaluations, and the seconds of all seeds together."""
-    dehb, found = row.problem.dehb(), {}
+    dehb, rng = row.problem.dehb(), np.random.default_rng(2026)
     states = jax.jit(jax.vmap(lambda key: init(dehb, key)))(jax.random.split(jax.random.key(2026), seeds))
+    # All seeds are at one step, which is not mapped over: then branches stay branches.
     states = dataclasses.replace(states, step=states.step[0], part=states.part[0])
-    step, began, told = stepper(row.problem, dehb), time.perf_counter(), 0
-    marks = sorted(row.goals)
+    axes = jax.tree.map(lambda x: 0, states)
+    axes = dataclasses.replace(axes, step=None, part=None)
+    rung_axes: Any = Trials(0, 0, 0, None)  # type: ignore[arg-type]
+    asks = jax.jit(
+        lambda states, n: jax.vmap(lambda s: ask(dehb, s, n), in_axes=(axes,), out_axes=rung_axes)(states),
+        static_argnums=1,
+    )
+    tells = jax.jit(jax.vmap(lambda s, t, v: tell(dehb, s, t, v), in_axes=(axes, rung_axes, 0), out_axes=axes))
+    found: dict[int, Floats] = {}
+    began, told, marks = time.perf_counter(), 0, sorted(row.goals)
     for rung in dehb.rungs(marks[-1]):
         if told + rung.n > marks[0]:
-            found[marks.pop(0)] = np.asarray(jax.vmap(row.problem.regret)(states.best))
-        states = step(states, rung.n, rung.level)
+            found[marks.pop(0)] = row.problem.regret(np.asarray(states.best, np.float64))
+        trials = asks(states, rung.n)
+        values = row.problem.value(np.asarray(trials.x, np.float64), dehb.fidelities[rung.level], rng)
+        states = tells(states, trials, values.astype(np.float32))
         told += rung.n
-    found[marks[0]] = np.asarray(jax.vmap(row.problem.regret)(states.best))
+    found[marks[0]] = row.problem.regret(np.asarray(states.best, np.float64))
     return found, time.perf_counter() - began
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .dehb import DEHB, NONE, State, Trials, ask, init, level_of, step_key, tell, warm
-from .space import Config
+from .space import Config, Space
 
 Array = jax.Array
 Objective = Callable[[dict[str, Array], float, Array], Array]
@@ -61,7 +61,7 @@ def minimize(objective: Objective, dehb: DEHB, key: Array, evaluations: int, *, 
         text = "no finite value at full fidelity yet; the first comes with the last rung of the first bracket"
         raise ValueError(f"evaluations = {evaluations}: {text}, after {sum(dehb.brackets[0].counts)}")
     trace = np.array(values, np.float32)
-    config = _configs(dehb, state.best[None])[0]
+    config = _config(dehb, state.best)
     trace = np.where(trace < NONE, trace, np.inf)
     return Found(config, float(state.best_value), np.array(counts), trace, state)
 
@@ -75,6 +75,7 @@ class Asked:
 
     configs: Sequence[Mapping[str, Any]]
     fidelity: float
+    step: int = -1  # of the schedule, where it was asked for
     trials: Trials | None = None
 
 
@@ -95,7 +96,8 @@ class Search:
         """The next rung."""
         rung = self.dehb.rung(self._step)
         trials, values, active = _ask(self.dehb, rung.n, self.state)
-        return Asked(self.dehb.space.configs(values, active), self.dehb.fidelities[rung.level], trials)
+        configs = self.dehb.space.configs(values, active)
+        return Asked(configs, self.dehb.fidelities[rung.level], self._step, trials)
 
     def tell(self, asked: Asked, values: Sequence[float]) -> None:
         """Learn the values of what was asked for, or, a warm start, of configurations evaluated elsewhere.
@@ -112,15 +114,11 @@ class Search:
             level = level_of(self.dehb, asked.fidelity)
             self.state = _warm(self.dehb, level, self.state, np.array(points, np.float32), told)
         else:
-            if asked.trials.target.shape != (self.dehb.rung(self._step).n,) or asked.fidelity != self._fidelity:
+            if asked.step != self._step:
                 raise ValueError("asked: these trials are of another rung; tell what the last `ask` gave, once")
             self.state = _tell(self.dehb, self.state, asked.trials, told)
             self._step += 1
         self._finite = True
-
-    @property
-    def _fidelity(self) -> float:
-        return self.dehb.fidelities[self.dehb.rung(self._step).level]
 
     @property
     def evaluations(self) -> int:
@@ -131,7 +129,7 @@ class Search:
     def best(self) -> tuple[Config, float] | None:
         """The incumbent and its value at full fidelity; None before the first finite one."""
         value = float(self.state.best_value)
-        return None if value >= NONE else (_configs(self.dehb, self.state.best[None])[0], value)
+        return None if value >= NONE else (_config(self.dehb, self.state.best), value)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the search to a file, in one move: a kill leaves the old file or the new one."""
@@ -190,6 +188,10 @@ def _warm(dehb: DEHB, level: int, state: State, x: Array, values: Array) -> Stat
     return warm(dehb, state, level, x, values)
 
 
-def _configs(dehb: DEHB, x: Array) -> list[Config]:
-    values, active = jax.jit(lambda x: (dehb.space.values(x), dehb.space.active(x)))(x)
-    return dehb.space.configs(values, active)
+@functools.partial(jax.jit, static_argnums=0)
+def _meant(space: Space, x: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    return space.values(x), space.active(x)
+
+
+def _config(dehb: DEHB, x: Array) -> Config:
+    return dehb.space.configs(*_meant(dehb.space, x[None]))[0]

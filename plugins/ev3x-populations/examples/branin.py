@@ -2,9 +2,9 @@
 
     python branin.py [--out branin.png]
 
-At fidelity z < 1 one weight of the function is .1 (1 - z) too small (Wu et al., arXiv 1903.04703): the valleys shift. The
-objective is plain Python. Left: where one search looked, by fidelity. Right: the regret of the incumbent against what
-was spent, in full evaluations, for ten seeds, and for random search at full fidelity.
+At fidelity z < 1 one weight of the function is .1 (1 - z) too small (Wu et al., arXiv 1903.04703): the valleys shift.
+The objective is plain Python. Left: where one search looked, by fidelity. Right: the regret of the incumbent against
+what was spent, in full evaluations, for ten seeds, and for random search at full fidelity.
 """
 
 from __future__ import annotations
