@@ -6,13 +6,14 @@ All seeds run at once, by vmap. Regret is that of the incumbent without noise at
 rung within so many evaluations; those that look at the best of a lower fidelity count. "At most" is the goal,
 "released" what DEHB 0.1.2 reached with the same rule for its incumbent (Hartmann-6, 30 seeds), or with the best of
 all raw scores (counting ones, 12 seeds). The package ev3x-populations must be installed. Prints a table and writes
-benchmarks/results/dehb_functions.json.
+benchmarks/results/dehb_functions.json; with --only, the rows of other functions stay there as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import time
 from typing import Any
@@ -21,7 +22,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 from ev3x_populations import DEHB, Categorical, Space, Trials, ask, init, tell
-from measure import write
+from measure import RESULTS, write
 from rich.console import Console
 from rich.table import Table
 
@@ -137,27 +138,30 @@ def main() -> None:
     parser.add_argument("--only", choices=[*ROWS], action="append", help="one function; may come several times")
     args = parser.parse_args()
     table = Table("function", "evaluations", "regret [95%]", "sd", "at most", "released", title=f"{args.seeds} seeds")
-    results: dict[str, Any] = {"seeds": args.seeds, "rows": []}
-    for name, row in ROWS.items():
-        if args.only and name not in args.only:
-            continue
+    rows: list[dict[str, Any]] = []
+    chosen = {name: row for name, row in ROWS.items() if not args.only or name in args.only}
+    for name, row in chosen.items():
         found, seconds = regrets(row, args.seeds)
         for evaluations, values in found.items():
             goal, released = row.goals[evaluations]
             mean, sd = float(values.mean()), float(values.std(ddof=1))
             half = 1.96 * sd / args.seeds**0.5
-            results["rows"].append(
+            rows.append(
                 {
-                    "function": name, "evaluations": evaluations, "regret": mean, "sd": sd, "half interval": half,
-                    "at most": goal, "released": released, "met": mean <= goal, "seconds": seconds,
+                    "function": name, "seeds": args.seeds, "evaluations": evaluations, "regret": mean, "sd": sd,
+                    "half interval": half, "at most": goal, "released": released, "met": mean <= goal,
+                    "seconds": seconds,
                 }
             )  # fmt: skip
             cells = f"{mean:.4f} ± {half:.4f}", f"{sd:.4f}", f"{goal}", f"{released}"
             table.add_row(name, f"{evaluations:,}", *cells, style="" if mean <= goal else "red")
         print(f"{name}: {seconds:.0f} s", flush=True)
     Console(width=110).print(table)
-    if not args.only:
-        print(write("dehb_functions", results))
+    path = RESULTS / "dehb_functions.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows += [row for row in kept if row["function"] not in chosen]
+    rows.sort(key=lambda row: ([*ROWS].index(row["function"]), row["evaluations"]))
+    print(write("dehb_functions", {"rows": rows}))
 
 
 if __name__ == "__main__":

@@ -375,11 +375,16 @@ def _option(cls: type, field: dataclasses.Field[Any]) -> Option:
     notes = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
     required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     if field.default_factory is not dataclasses.MISSING:
-        default = repr(field.default_factory())
+        default = _said(field.default_factory())
     else:
-        default = "" if required else repr(field.default)
+        default = "" if required else _said(field.default)
     text = next((n.documentation for n in notes if isinstance(n, Doc)), "")
     return Option(field.name, _type_name(hint), default, text, required)
+
+
+def _said(default: Any) -> str:
+    """The default in a table of options; values such as an optimizer have a form that people can read."""
+    return str(default) if hasattr(default, "to_config") else repr(default)
 
 
 def _type_name(hint: Any) -> str:

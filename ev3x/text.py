@@ -22,12 +22,17 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, ends of lines, signs that turn the direction of writing, and what is no UTF-8.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new", re.DOTALL)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Opens a file, not what it links to, and waits for no pipe's other end.
 ITSELF = _NO_LINK | getattr(os, "O_NONBLOCK", 0)
 DEPTH = 64  # no value of ours is nested as deep
+TOML_DEPTH = 50  # no config is
+_TOML_STEPS = re.compile(
+    r'''"""(?:\\[\s\S]|[^\\])*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*\'|#[^\n]*|[\[{\]}.,=\n]'''
+)
 _TOO_DEEP = f"nested more than {DEPTH} deep"
 
 
@@ -112,6 +117,9 @@ def json_value(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    opened = sum(map(text.count, "[{" if isinstance(text, str) else (b"[", b"{")))  # type: ignore[arg-type]
+    if opened <= DEPTH:
+        return value
     layer = [value]
     for _ in range(DEPTH):
         layers = ((v.values() if isinstance(v, dict) else v) for v in layer if isinstance(v, dict | list))
@@ -119,6 +127,21 @@ def json_value(text: str | bytes) -> Any:
         if not layer:
             return value
     raise ValueError(_TOO_DEEP)
+
+
+def toml_too_deep(text: str) -> int | None:
+    """The first line, from 1, of a text that is perhaps TOML, on which tables or lists are nested too deep."""
+    open_, dots = 0, 0
+    for found in _TOML_STEPS.finditer(text):
+        sign = found.group()
+        if sign in "[{":
+            open_ += 1
+        elif sign in "]}":
+            open_ = max(0, open_ - 1)
+        dots = dots + 1 if sign == "." else dots if sign[0] in "\"'" else 0
+        if open_ + dots > TOML_DEPTH:
+            return text.count("\n", 0, found.start()) + 1
+    return None
 
 
 class Stream:

@@ -2,6 +2,8 @@
 
 import json
 
+from ev3x.run.directory import read_rows, read_summary, rows_as_they_are, summary_as_it_is
+
 
 def bounds(value, low, high, gain, at_least, at_most):
     named = {"value": value, "mean": {"right": value, "size": 3.0}, "lower": {"right": low, "size": 3.0}}
@@ -63,3 +65,13 @@ def put(directory, rows=ROWS, summary=SUMMARY):
     if summary is not None:
         (directory / "summary.json").write_text(json.dumps(summary))
     return directory
+
+
+def read(directory):
+    """All rows, and the summary, as far as they are those of a run."""
+    return list(read_rows(directory)), read_summary(directory)
+
+
+def read_as_it_is(directory):
+    """All rows, and the summary, whatever they are."""
+    return list(rows_as_they_are(directory)), summary_as_it_is(directory)

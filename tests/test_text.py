@@ -24,6 +24,7 @@ from ev3x.config import toml_text
         ("bell\x07, colour\x1b[31m, page\x85", "bell\\x07, colour\\x1b[31m, page\\x85"),
         ("no UTF-8 \udcff", "no UTF-8 \\udcff"),
         ("line\u2028paragraph\u2029", "line\\u2028paragraph\\u2029"),
+        ("turned\u202egnp.\u2066", "turned\\u202egnp.\\u2066"),
     ],
 )
 def test_what_is_shown_is_the_text_on_one_line(raw, seen):

@@ -198,6 +198,14 @@ def test_what_means_nothing_to_the_program_is_refused_before_it(build, text):
     assert text in told(build)
 
 
+def drawn(key, n, pool):
+    return pool
+
+
+def drawing(pool, make=drawn):
+    return ev3x.Explore(ev3x.Generated(jax.random.key(0), make, pool))
+
+
 @pytest.mark.parametrize(
     ("explore", "text"),
     [
@@ -205,6 +213,14 @@ def test_what_means_nothing_to_the_program_is_refused_before_it(build, text):
         (ev3x.Explore(ev3x.Arrays({"x": np.array([None] * 40)})), "['x'] of `explore` must hold numbers or bools"),
         (ev3x.Explore(ev3x.Generated(3, toys.make)), "`key` of `explore` must be a key, as jax.random.key(0), got 3"),
         (ev3x.Explore(ev3x.Generated(np.zeros(2, np.uint32), "make")), "`make` of `explore` must be a function"),
+        (drawing({"x": np.array(["a"])}), "['x'] of the pool of `explore` must hold numbers or bools, got <U1"),
+        (drawing({"x": np.array([None])}), "['x'] of the pool of `explore` must hold numbers or bools, got object"),
+        (drawing({"x": np.zeros((0, 2))}), "the pool of `explore` is empty"),
+        (drawing({}), "all arrays of the pool of `explore` need one leading axis of examples, got lengths []"),
+        (drawing({"x": np.ones(3), "y": np.ones(4)}), "the pool of `explore` need one leading axis of examples"),
+        (drawing({"x": np.ones(3), "y": 1.0}), "the pool of `explore` need one leading axis of examples"),
+        (drawing(ARRAYS.tree, toys.make), "`make` of `explore` must be a function of a key, n and a pool, got <func"),
+        (drawing(None, drawn), "`make` of `explore` must be a function of a key and n, got <function drawn"),
         (ev3x.Explore(ARRAYS, teachers={"t": toys.Toy()}), "teacher 't' of explore must be a Teacher(...)"),  # type: ignore[dict-item]
         (ev3x.Explore(ARRAYS, teachers=[3]), "`teachers` of explore must be a mapping"),
         (ev3x.Varied(ARRAYS, vary=3), "`vary` of explore must be a function of a key and a batch, got 3"),

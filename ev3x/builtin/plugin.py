@@ -74,15 +74,25 @@ def ev3x_budgets() -> Iterable[Offer]:
 
 @hookimpl
 def ev3x_tasks() -> Iterable[Offer]:
-    """Distillation on MNIST-1D, on scikit-learn's digits, and on CIFAR-100."""
+    """Distillation on MNIST-1D, on scikit-learn's digits, and on CIFAR-100; families of tasks to adapt to."""
     from .tasks.distill_cifar import DistillCifar
     from .tasks.distill_digits import DistillDigits
     from .tasks.distill_mnist1d import DistillMnist1D
+    from .tasks.federated_digits import FederatedDigits
+    from .tasks.few_shot_digits import FewShotDigits
+    from .tasks.quadratics import Quadratics
+    from .tasks.sinusoids import Sinusoids
+    from .tasks.warped_mnist1d import WarpedMnist1D
 
     return [
         Offer("distill-mnist1d", DistillMnist1D),
         Offer("distill-digits", DistillDigits),
         Offer("distill-cifar", DistillCifar),
+        Offer("sinusoids", Sinusoids),
+        Offer("quadratics", Quadratics),
+        Offer("warped-mnist1d", WarpedMnist1D),
+        Offer("few-shot-digits", FewShotDigits),
+        Offer("federated-digits", FederatedDigits),
     ]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from ..text import command, json_text, shown
+from ..text import command, json_text
 from .console import out, say
 from .run import Json, RunDirectory
 
@@ -20,15 +20,15 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why each round of a run ended as it did, in words and figures."""
-    from ..run.directory import ROUNDS, SUMMARY, read
+    from ..run.directory import ROUNDS, SUMMARY, read_rows, read_summary
     from ..run.explain import of_round, overview
     from ..run.manifest import altered
 
-    rows, summary = read(directory)
+    rows, summary = read_rows(directory), read_summary(directory)
+    found = overview(rows, summary) if round_ is None else of_round(rows, round_)
     for name in altered(directory, (ROUNDS, SUMMARY)):
         check = command("ev3x", "verify", directory)
         say(f"warning: {name} is not what it was when the run ended: `{check}`", style="yellow")
-    found = overview(rows, summary) if round_ is None else of_round(rows, round_)
     if as_json:
         out(json_text(found))
     elif round_ is None:
@@ -40,6 +40,7 @@ def explain(
 def _overview(found: dict[str, Any]) -> None:
     """Print the facts of the run, and a line per round."""
     from ..run.fates import in_words
+    from . import tables
 
     decide = found["decide"]
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdicts"].items())
@@ -49,15 +50,19 @@ def _overview(found: dict[str, Any]) -> None:
     facts = [
         ("task", f"{found['task'] or 'not known'}: {found['ended'] or 'the run has not ended'}"),
         ("promise", found["promise"] or "not known before the run ends"),
-        *(("assumes" if not i else "", text) for i, text in enumerate(found["assumes"])),
-        *(("changed" if not i else "", text) for i, text in enumerate(found["changes"])),
+        *_listed("assumes", found["assumes"]),
+        *_listed("changed", found["changes"]),
         ("rounds", f"{found['rounds']}: {verdicts}; {found['promotions']} promoted"),
         ("budget", _figures(found["ledger"])),
         ("data", examples),
         *((name, words) for name, counts in found["proposers"].items() if (words := in_words(counts))),
     ]
     _facts(facts)
-    _table(("round", "winner", "verdict", "why"), [_cells(line) for line in found["lines"]])
+    lines = found["lines"]
+    shown = tables.fitting([_cells(line) for line in reversed(lines)])
+    if left_out := found["rounds"] - len(shown):
+        _facts([("lines", f"the last {len(shown):,} rounds; {left_out:,} are left out (--round N shows any)")])
+    _table(("round", "winner", "verdict", "why"), shown[::-1])
 
 
 def _cells(line: dict[str, Any]) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ def _round(found: dict[str, Any]) -> None:
         ("examples", examples),
         ("before", _figures(before) if before or not after else "nothing: the first round"),
         ("after", _figures(after)),
-        *(("otherwise" if not i else "", text) for i, text in enumerate(found["would_change"])),
+        *_listed("otherwise", found["would_change"]),
     ]
     _facts(facts)
 
@@ -136,17 +141,27 @@ def _figures(ledger: dict[str, float | None]) -> str:
     return ", ".join(f"{name} {_figure(x)}" for name, x in ledger.items()) or "no account"
 
 
-def _facts(facts: Sequence[tuple[str, str]]) -> None:
-    from rich.text import Text
+def _listed(name: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Facts under one name, up to twenty of them."""
+    most = 20
+    for i, text in enumerate(texts[:most]):
+        yield name if not i else "", text
+    if len(texts) > most:
+        yield "", f"and {len(texts) - most:,} more (--json has all)"
 
+
+def _facts(facts: Sequence[tuple[str, str]]) -> None:
     from . import tables
 
     screen = tables.console()
     for name, fact in facts:
-        screen.print(Text(shown(f"{name:10} {fact}")), soft_wrap=True)
+        screen.print(tables.cell(f"{name:10} {fact}"), soft_wrap=True)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from . import tables
 
-    tables.console().print(tables.table(columns, rows))
+    shown = tables.fitting(rows)
+    tables.console().print(tables.table(columns, shown))
+    if left_out := len(rows) - len(shown):
+        out(f"{left_out:,} more (--json has all)")

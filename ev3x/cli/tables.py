@@ -13,6 +13,7 @@ from rich.text import Text
 
 from .. import text
 
+LONGEST, SIGNS, ROWS = 4000, 2**19, 5000  # of a cell, and of a table
 WIDTH = 160  # where there is no terminal: wide, so that lines are not broken
 
 
@@ -26,8 +27,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table without a frame."""
     made = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for row in rows:
-        made.add_row(*(Text(text.shown(cell)) for cell in row))
+        made.add_row(*map(cell, row))
     return made
+
+
+def cell(content: str) -> Text:
+    """The text as it is shown; of a very long one, the beginning."""
+    more = f"... ({len(content) - LONGEST:,} more signs)" if len(content) > LONGEST else ""
+    return Text(text.shown(content[:LONGEST] + more))
+
+
+def fitting(rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    """The first of these rows, at least one, as many as a table is made of in some two seconds."""
+    found: list[Sequence[str]] = []
+    signs = 0
+    for row in rows:
+        signs += sum(min(len(cell), LONGEST) for cell in row)
+        if found and (signs > SIGNS or len(found) == ROWS):
+            break
+        found.append(row)
+    return found
 
 
 def summary(s: dict[str, Any]) -> None:

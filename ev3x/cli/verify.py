@@ -10,6 +10,8 @@ from ..text import command, json_text
 from .console import DIFFERS, out, say
 from .run import Json, RunDirectory
 
+SHOWN = 100
+
 
 def verify(directory: RunDirectory, as_json: Json = False) -> None:
     """Check every file of a run that has ended against its manifest; ends with 3 when any is not as it was.
@@ -29,8 +31,10 @@ def verify(directory: RunDirectory, as_json: Json = False) -> None:
     if as_json:
         out(json_text(dataclasses.asdict(found)))
     else:
-        for fault in found.faults:
+        for fault in found.faults[:SHOWN]:
             say(f"{fault.file}: {fault.what}", style="red")
+        if (more := len(found.faults) - SHOWN) > 0:
+            say(f"and {more:,} more (--json has all)", style="red")
         out(f"{found.sound} file{'' if found.sound == 1 else 's'} as the run left them, {len(found.faults)} not")
         if found.digest:
             out(f"digest of the manifest: {found.digest}")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from ..component import unknown
-from ..text import shown
-from .toml_lines import DEPTH, Path, too_deep
+from ..text import TOML_DEPTH, shown, toml_too_deep
+from .toml_lines import Path
 
 # Sections and the roles of their components: those with one component, and those with a list.
 ONE = {"task": "task", "select": "assessor", "confirm": "assessor", "budget": "budget"}
@@ -48,8 +48,8 @@ class Override:
         origin = f"--set {shown(text)}"
         if not equals or not all(path.strip().split(".")):
             raise ConfigError([f"{origin}: must be option=value, such as confirm.level=0.01"])
-        if path.count(".") >= DEPTH or too_deep(raw):
-            raise ConfigError([f"{origin[:80]}: its option is nested deeper than {DEPTH} levels"])
+        if path.count(".") >= TOML_DEPTH or toml_too_deep(raw):
+            raise ConfigError([f"{origin[:80]}: its option is nested deeper than {TOML_DEPTH} levels"])
         return cls(origin, path.strip(), _value(origin, raw.strip()))
 
 
@@ -62,7 +62,7 @@ def loads(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError:
         raise
     except RecursionError:
-        raise tomllib.TOMLDecodeError(f"values are nested deeper than {DEPTH} levels") from None
+        raise tomllib.TOMLDecodeError(f"values are nested deeper than {TOML_DEPTH} levels") from None
     except ValueError as error:
         raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from error
     return tree
@@ -71,7 +71,7 @@ def loads(text: str) -> dict[str, Any]:
 def _too_deep(tree: dict[str, Any]) -> bool:
     """Whether values are nested so deep that functions which go into them would."""
     level: list[Any] = [tree]
-    for _ in range(DEPTH):
+    for _ in range(TOML_DEPTH):
         level = [
             inner
             for value in level

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..component import Fault
+from ..text import TOML_DEPTH, toml_too_deep
 from .override import MANY, ONE, ConfigError, loads, named
-from .toml_lines import DEPTH, locate, too_deep
 from .toml_lines import Path as Key
+from .toml_lines import locate
 
 MOST, ALL = 1000, 20_000
 _UNKNOWN = re.compile(r"""unknown \w+ ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
@@ -38,8 +39,8 @@ class Document:
 def parse(text: str, name: str) -> Document:
     """The document of this TOML text, with or without a byte order mark."""
     text = text.removeprefix("\ufeff")
-    if (deep := too_deep(text)) is not None:
-        raise ConfigError([f"{name}:{deep}: not TOML: values are nested deeper than {DEPTH} levels"])
+    if (deep := toml_too_deep(text)) is not None:
+        raise ConfigError([f"{name}:{deep}: not TOML: values are nested deeper than {TOML_DEPTH} levels"])
     try:
         tree = loads(text)
     except tomllib.TOMLDecodeError as error:

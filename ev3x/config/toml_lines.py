@@ -17,27 +17,6 @@ _STRING = re.compile(
 _BARE = re.compile(r"[^,\]}#\n]*")
 
 
-DEPTH = 50  # no config is nested as deep
-_STEPS = re.compile(
-    r'''"""(?:\\[\s\S]|[^\\])*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*\'|#[^\n]*|[\[{\]}.,=\n]'''
-)
-
-
-def too_deep(text: str) -> int | None:
-    """The first line, from 1, of a text that is perhaps TOML, on which tables or lists are nested too deep."""
-    open_, dots = 0, 0
-    for found in _STEPS.finditer(text):
-        sign = found.group()
-        if sign in "[{":
-            open_ += 1
-        elif sign in "]}":
-            open_ = max(0, open_ - 1)
-        dots = dots + 1 if sign == "." else dots if sign[0] in "\"'" else 0
-        if open_ + dots > DEPTH:
-            return text.count("\n", 0, found.start()) + 1
-    return None
-
-
 def locate(text: str) -> dict[Path, int]:
     """The line, from 1, on which every key, table and list entry of a valid TOML text begins, by path."""
     return _Scanner(text).scan()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029]")  # JSON leaves them as they are
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # JSON leaves them as they are
 
 
 def value(x: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -66,10 +67,16 @@ class Generated:
 
     Block i of the stream depends on the key, i and n alone, so a position is one number and a resumed run sees the same
     examples. `make` is part of the key of the compile cache: use a module-level function or a frozen dataclass.
+
+    With a `pool`, n examples are `make(key, n, pool)`. It holds the real data that they are made of (the scans that
+    episodes draw from): a pytree of arrays with one leading axis of rows, which are arguments of the program, not
+    constants in it. Pools of two splits may share no row, and what is proven on a split concerns examples that are made
+    of its pool. Tables that all splits read belong into `make`.
     """
 
     key: Array
-    make: Callable[[Array, int], Batch] = dataclasses.field(metadata={"static": True})
+    make: Callable[..., Batch] = dataclasses.field(metadata={"static": True})
+    pool: Batch = None
 
     def blocks(self, n: int) -> int | None:
         """None: the stream does not end."""
@@ -77,7 +84,7 @@ class Generated:
 
     def block(self, index: Array | int, n: int) -> tuple[Batch, Array | None]:
         """Block `index` of n fresh examples; no mask."""
-        return self.make(jax.random.fold_in(self.key, index), n), None
+        return self.batch(jax.random.fold_in(self.key, index), n), None
 
     def draw(self, key: Array, steps: int, n: int) -> Array:
         """A key for each step."""
@@ -85,7 +92,10 @@ class Generated:
 
     def batch(self, drawn: Array, n: int) -> Batch:
         """n examples made from the drawn key."""
-        return self.make(drawn, n)
+        if self.pool is None:
+            return self.make(drawn, n)
+        # Outside of a program it may hold arrays of numpy, which no traced index can read.
+        return self.make(drawn, n, jax.tree.map(jnp.asarray, self.pool))
 
 
 Source = Arrays | Generated
@@ -288,23 +298,42 @@ def check_source(name: str, source: Source) -> None:
             f"splits: the source of `{name}` must be Arrays(...) or Generated(...), got {type(source).__name__}; "
             f"a stream stands in Feed({name.partition('.')[0]}=Stream(...), ...), which takes the place of Splits(...)"
         )
-    if isinstance(source, Generated):
-        if not callable(source.make):
-            raise TypeError(f"splits: `make` of `{name}` must be a function of a key and n, got {short(source.make)}")
-        if not _is_key(source.key):
-            raise TypeError(f"splits: `key` of `{name}` must be a key, as jax.random.key(0), got {short(source.key)}")
+    if isinstance(source, Arrays):
+        _check_rows(f"`{name}`", source.tree)
         return
-    for path, leaf in jax.tree_util.tree_leaves_with_path(source.tree):
+    form = "a key and n" if source.pool is None else "a key, n and a pool"
+    if not callable(source.make) or not _takes(source.make, 2 if source.pool is None else 3):
+        raise TypeError(f"splits: `make` of `{name}` must be a function of {form}, got {short(source.make)}")
+    if not _is_key(source.key):
+        raise TypeError(f"splits: `key` of `{name}` must be a key, as jax.random.key(0), got {short(source.key)}")
+    if source.pool is not None:
+        _check_rows(f"the pool of `{name}`", source.pool)
+
+
+def _check_rows(what: str, tree: Batch) -> None:
+    """Raises unless this is a pytree of arrays of numbers, with one leading axis that is not empty."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not isinstance(leaf, jax.Array) and (kind := np.asarray(leaf).dtype).kind in "OSUMm":
             where = jax.tree_util.keystr(path)
-            raise TypeError(f"splits: {where} of `{name}` must hold numbers or bools, got {kind}: encode it first")
-    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(source.tree)}
+            raise TypeError(f"splits: {where} of {what} must hold numbers or bools, got {kind}: encode it first")
+    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(
-            f"splits: all arrays of `{name}` need one leading axis of examples, got lengths {sorted(map(str, lengths))}"
+            f"splits: all arrays of {what} need one leading axis of examples, got lengths {sorted(map(str, lengths))}"
         )
     if lengths == {0}:
-        raise ValueError(f"splits: `{name}` is empty")
+        raise ValueError(f"splits: {what} is empty")
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Whether this function can be called with so many arguments, as far as its signature is known."""
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # some that are written in C have no signature
+        return True
+    return True
 
 
 def _is_key(value: Any) -> bool:
@@ -330,15 +359,20 @@ def _check_explored(name: str, split: Explore) -> None:
 
 
 def _check_disjoint(sources: dict[str, Source]) -> None:
+    """Raises ValueError when two sources hold the same example, in arrays or in pools, or generate the same ones."""
+    held = {name: source.tree for name, source in sources.items() if isinstance(source, Arrays)}
+    generated = {name: source for name, source in sources.items() if isinstance(source, Generated)}
+    held |= {f"{name}.pool": source.pool for name, source in generated.items() if source.pool is not None}
     seen: dict[bytes, tuple[str, int]] = {}
-    common = _common(sources)
-    for name, source in sources.items():
-        rows = _rows(source, common) if isinstance(source, Arrays) else [_key_bytes(source)]
+    common = _common(list(held.values()))
+    found = {name: _rows(tree, common) for name, tree in held.items()}
+    found |= {name: [_stream(source)] for name, source in generated.items()}
+    for name, rows in found.items():
         for i, row in enumerate(rows):
             other = seen.setdefault(row, (name, i))
             if other[0] != name:
                 what = f"{name} example {i} is also {other[0]} example {other[1]}"
-                if isinstance(source, Generated):
+                if name in generated:
                     what = f"{name} and {other[0]} generate from the same key"
                 raise ValueError(
                     f"splits: explore, assess and decide must not share examples, but {what}; "
@@ -346,24 +380,29 @@ def _check_disjoint(sources: dict[str, Source]) -> None:
                 )
 
 
-def _key_bytes(source: Generated) -> bytes:
-    return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes()
+def _stream(source: Generated) -> bytes:
+    """What all examples of this source follow from: its function, its key and its pool."""
+    rows = [] if source.pool is None else _rows(source.pool, _paths(source.pool))
+    return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes() + b"".join(rows)
 
 
-def _common(sources: dict[str, Source]) -> set[Any]:
-    """The paths of the entries by which examples are compared, without those that only some sources have (logits, say).
+def _paths(tree: Batch) -> set[Any]:
+    return {path for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
-    They are the entries that all finite sources have, provided that one source has no others; else all entries.
+
+def _common(trees: list[Batch]) -> set[Any]:
+    """The paths of the entries by which examples are compared, without those that only some trees have (logits, say).
+
+    They are the entries that all trees have, provided that one tree has no others; else all entries.
     """
-    finite = [source.tree for source in sources.values() if isinstance(source, Arrays)]
-    paths = [{path for path, _ in jax.tree_util.tree_leaves_with_path(tree)} for tree in finite]
+    paths = [_paths(tree) for tree in trees]
     common = set.intersection(*paths) if paths else set()
     return common if common in paths else set.union(*paths, set())
 
 
-def _rows(source: Arrays, paths: set[Any]) -> list[bytes]:
-    """A digest of each example."""
-    columns = [np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(source.tree) if path in paths]
-    return [
-        hashlib.blake2b(b"".join(c[i].tobytes() for c in columns), digest_size=16).digest() for i in range(source.size)
-    ]
+def _rows(tree: Batch, paths: set[Any]) -> list[bytes]:
+    """A digest of each example, in the types that a program reads: numpy's 64 bits are JAX's 32."""
+    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if path in paths]
+    columns = [np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
+    joined = (b"".join(c[i].tobytes() for c in columns) for i in range(len(columns[0])))
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in joined]

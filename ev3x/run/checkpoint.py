@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
+import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from .digests import broken, seal
 from .directory import check_path, check_place
 from .shapes import check_checkpoint, check_meta
 from .sizes import too_large
+
+TRIED = 50  # checkpoints before one that cannot be used
 
 
 class CheckpointError(Exception):
@@ -156,14 +160,14 @@ class Checkpoints:
         sealed = seal(step, saved, meta)
         self._write(step, saved, sealed)
         if self._at is None:
-            self._read_back(step, sealed)
+            self._read_back(step, saved, sealed)
         self._at = step
 
     def _write(self, step: int, tree: Mapping[str, Any], sealed: Mapping[str, Any]) -> None:
         """Write the checkpoint. Orbax writes nothing, and says nothing, where one of this number or a later one is."""
         head = f"checkpoint {step} cannot be written to {shown(self._directory)}"
         later = [n for n in _steps(self._directory) if n >= step]
-        if later == [step] and self._holds(step, sealed):  # what came after it was interrupted
+        if later == [step] and self._holds(step, tree, sealed):  # what came after it was interrupted
             return
         if later:
             there = shown(self._directory / str(later[-1]))
@@ -178,15 +182,15 @@ class Checkpoints:
         if not written:
             raise CheckpointError(f"{head}: Orbax did not save it; earlier ones are kept")
 
-    def _holds(self, step: int, sealed: Mapping[str, Any]) -> bool:
+    def _holds(self, step: int, tree: Mapping[str, Any], sealed: Mapping[str, Any]) -> bool:
         with contextlib.suppress(CheckpointError):
-            return _read(self._directory, step).digests == sealed["arrays"]
+            return _read(self._directory, step, _bytes(tree)).digests == sealed["arrays"]
         return False
 
-    def _read_back(self, step: int, sealed: Mapping[str, Any]) -> None:
+    def _read_back(self, step: int, tree: Mapping[str, Any], sealed: Mapping[str, Any]) -> None:
         """Raise PlaceError unless what was written can be read: some places take everything and give nothing back."""
         try:
-            same = _read(self._directory, step).digests == sealed["arrays"]
+            same = _read(self._directory, step, _bytes(tree)).digests == sealed["arrays"]
             fault = "" if same else "it is not what was written"
         except CheckpointError as error:
             fault = str(error)
@@ -200,28 +204,49 @@ def load(directory: Path) -> Saved | None:
 
     Writes nothing, so it does not disturb a run that is using this directory. The error names the last sound one.
     """
+    return _load(directory, lambda saved: None, None)
+
+
+def _load(directory: Path, fault: Callable[[Saved], str | None], size: int | None) -> Saved | None:
     check_path(directory)
     steps = _steps(directory)
     if not steps:
         return None
     try:
-        return _read(directory, steps[-1])
+        return _sound(directory, steps[-1], fault, size)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_way_back(directory, steps)}") from error
+        way = way_back(directory, fault, size) or f"no other in {shown(directory)} is sound"
+        raise CheckpointError(f"{error}; {way}") from error
 
 
-def _way_back(directory: Path, steps: Sequence[int]) -> str:
-    """What to do when the last checkpoint cannot be used: how to go back to the last sound one. Deletes nothing."""
-    for i in reversed(range(len(steps) - 1)):
+def way_back(directory: Path, fault: Callable[[Saved], str | None], size: int | None = None) -> str | None:
+    """How to go back to the newest sound checkpoint before the last, one in which there is no `fault`; None without.
+
+    What is told deletes nothing. Of very many, as no run leaves them, the last ones are tried.
+    """
+    steps = _steps(directory)
+    for step in reversed([n for n in steps[:-1] if (directory / str(n)).is_dir()][-TRIED:]):
         with contextlib.suppress(CheckpointError):
-            _read(directory, steps[i])
-            away = directory / "damaged"
+            _sound(directory, step, fault, size)
             commands = [
-                command("mkdir", "-p", away),
-                command("mv", *(directory / str(n) for n in steps[i + 1 :]), away),
+                command("mkdir", "-p", away := _aside(directory)),
+                command("mv", *(directory / str(n) for n in steps if n > step), away),
             ]
-            return f"checkpoint {steps[i]} is sound, to go back to it: `{' && '.join(commands)}`"
-    return f"no other in {shown(directory)} is sound"
+            return f"checkpoint {step} is sound, to go back to it: `{' && '.join(commands)}`"
+    return None
+
+
+def _aside(directory: Path) -> Path:
+    """A folder that is not there yet: in one with a checkpoint of the same number, nothing could be put."""
+    names = itertools.chain(["damaged"], (f"damaged-{i}" for i in itertools.count(2)))
+    return next(path for name in names if not os.path.lexists(path := directory / name))
+
+
+def _sound(directory: Path, step: int, fault: Callable[[Saved], str | None], size: int | None) -> Saved:
+    saved = _read(directory, step, size)
+    if text := fault(saved):
+        raise CheckpointError(f"checkpoint {step} in {shown(directory)} cannot be used: {text}")
+    return saved
 
 
 def _steps(directory: Path) -> list[int]:
@@ -230,12 +255,15 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
-def _read(directory: Path, step: int) -> Saved:
-    """The checkpoint of this number; CheckpointError unless it is what was saved as such."""
+def _read(directory: Path, step: int, size: int | None = None) -> Saved:
+    """The checkpoint of this number; CheckpointError unless it is what was saved as such.
+
+    `size` is that of the state in bytes, where it is known.
+    """
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
     try:
         with _quiet():
-            fault = too_large(directory / str(step))
+            fault = too_large(directory / str(step), size)
             if fault is None:
                 options = ocp.CheckpointManagerOptions(read_only=True)
                 with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
@@ -250,12 +278,22 @@ def _read(directory: Path, step: int) -> Saved:
     return Saved(tree["run"], tree["plugins"], tree["streams"], tree["history"], sealed["meta"], sealed["arrays"])
 
 
-def of_run(directory: Path) -> Saved | None:
-    """What `load` returns, of a run: with all that a session wrote beside the state, each of its type."""
-    saved = load(directory)
-    if saved and (fault := check_meta(saved.meta)):
-        raise CheckpointError(f"the last checkpoint in {shown(directory)} is damaged: metadata: {fault}")
-    return saved
+def of_run(directory: Path, size: int | None = None) -> Saved | None:
+    """What `load` returns, of a run: with all that a session wrote beside the state, each of its type.
+
+    `size` is that of the run's state in bytes (`sizes.of_state`), where it is known.
+    """
+    return _load(directory, meta_fault, size)
+
+
+def meta_fault(saved: Saved) -> str | None:
+    """What is wrong with what a checkpoint keeps of its run; None if nothing is."""
+    fault = check_meta(saved.meta)
+    return f"its metadata: {fault}" if fault else None
+
+
+def _bytes(tree: Mapping[str, Any]) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _branch(path: str, homes: Mapping[str, str]) -> str:

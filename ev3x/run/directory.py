@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..core.observe import Row
 from ..text import ITSELF as _OURS
@@ -35,6 +35,8 @@ except ImportError:  # Windows
 LOCK, CONFIG, ROUNDS, SUMMARY, CHECKPOINTS = ".lock", "config.toml", "rounds.jsonl", "summary.json", "checkpoints"
 HELD = ".held"  # in place of the lock, where the file system has none
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO, errno.EINVAL}
+# Bytes of a file that need not be on disk, beside so many for each that is, since some file systems compress.
+HOLLOW, MOST = 2**24, 100
 LONGEST = 2**24  # bytes of a row or a summary: thousands of candidates fit
 
 _held: dict[Path, os.stat_result] = {}  # the lock of each run that this process holds
@@ -102,7 +104,7 @@ def alone(directory: Path) -> Iterator[None]:
     the file system has no locks, a file holds the run, with a warning: it stays when the process is killed.
     """
     try:
-        with open(directory / LOCK, "ab", opener=_opened) as file, contextlib.ExitStack() as stack:
+        with open(directory / LOCK, "ab", opener=opened) as file, contextlib.ExitStack() as stack:
             try:
                 if fcntl:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,7 +143,7 @@ def _held_by_file(directory: Path, why_not: OSError) -> Iterator[None]:
     mine = {"process": os.getpid(), "host": socket.gethostname()}
     for _ in range(2):
         try:
-            with open(path, "x", encoding="utf-8", opener=_opened) as file:
+            with open(path, "x", encoding="utf-8", opener=opened) as file:
                 file.write(json_text(mine) + "\n")
             break
         except FileExistsError:
@@ -202,7 +204,7 @@ def append_rows(directory: Path, rows: Sequence[Row]) -> None:
     """Append the rows of new rounds."""
     try:
         check_place(directory)
-        with open(directory / ROUNDS, "ab", buffering=0, opener=_opened) as file:
+        with open(directory / ROUNDS, "ab", buffering=0, opener=opened) as file:
             size = os.fstat(file.fileno()).st_size
             text = memoryview("".join(map(_line, rows)).encode())
             try:
@@ -221,26 +223,31 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     write(directory / SUMMARY, json_text(summary, indent=2) + "\n")
 
 
-def read(directory: Path) -> tuple[list[Row], Row]:
-    """The rows of a run's rounds, and its summary, empty when there is none yet; RunError says what cannot be read."""
+def read_rows(directory: Path) -> Iterator[Row]:
+    """The rows of a run's rounds, at least one, read one by one; RunError says what cannot be read."""
     check_run(directory)
-    rows: list[Row] = []
-    path, lines = directory / ROUNDS, _lines(directory)
-    for i, line in enumerate(lines, 1):
+    path, last = directory / ROUNDS, None
+    for i, line in enumerate(_lines(directory), 1):
         where = f"{shown(path)}:{i}: must be the row of a round"
         try:
             row = json_value(line)
         except ValueError as error:
-            if i == len(lines) and not line.endswith("\n"):  # a run that was killed while it wrote
+            if not line.endswith("\n"):  # the last one, of a run that was killed while it wrote
                 break
             raise RunError(f"{where} in JSON: {shown(error)}") from error
         if fault := check_row(row):
             raise RunError(f"{where}, as this version of ev3x writes it: {fault}")
-        if rows and row["round"] != rows[-1]["round"] + 1:
-            raise RunError(f"{where}: round: must be {rows[-1]['round'] + 1}, after the row before, got {row['round']}")
-        rows.append(row)
-    if not rows:
+        if last is not None and row["round"] != last + 1:
+            raise RunError(f"{where}: round: must be {last + 1}, after the row before, got {row['round']}")
+        last = row["round"]
+        yield row
+    if last is None:
         raise RunError(f"{shown(directory)} has no round yet: there is nothing to explain")
+
+
+def read_summary(directory: Path) -> Row:
+    """The summary of a run, empty when there is none yet; RunError says why it cannot be read."""
+    check_run(directory)
     path = directory / SUMMARY
     text = _text(path)
     try:
@@ -249,14 +256,26 @@ def read(directory: Path) -> tuple[list[Row], Row]:
         raise RunError(f"{shown(path)}: must be the summary of a run in JSON: {shown(error)}") from error
     if fault := check_summary(summary):
         raise RunError(f"{shown(path)}: must be the summary of a run: {fault}")
-    return rows, summary
+    return dict(summary)
 
 
-def read_as_it_is(directory: Path) -> tuple[list[Any], Any]:
-    """The values of all lines of rounds.jsonl, and of summary.json (None when there is none); no JSON: the text."""
+def rows_as_they_are(directory: Path) -> Iterator[Any]:
+    """The values of the lines of rounds.jsonl, read one by one; of what is no JSON, the text."""
+    return (_parsed(line.removesuffix("\n")) for line in _lines(directory))
+
+
+def summary_as_it_is(directory: Path) -> Any:
+    """The value of summary.json, None when there is none; of what is no JSON, the text."""
     text = _text(directory / SUMMARY)
-    rows = [_parsed(line.removesuffix("\n")) for line in _lines(directory)]
-    return rows, None if text is None else _parsed(text)
+    return None if text is None else _parsed(text)
+
+
+def count_lines(directory: Path) -> int:
+    """The number of lines of rounds.jsonl, without reading any of them."""
+    count, end = 0, b"\n"
+    for part in _blocks(directory / ROUNDS, lambda file: file.read(2**20)):
+        count, end = count + part.count(b"\n"), part[-1:]
+    return count + (end != b"\n")
 
 
 def whole(path: Path) -> bytes | None:
@@ -289,7 +308,17 @@ def _check_name(directory: Path) -> None:
         raise RunError(text + hint) from error
 
 
-def _opened(path: Any, flags: int) -> int:
+def on_disk(facts: os.stat_result) -> int:
+    """The bytes of a file that are on disk: one with holes has less than it says."""
+    return min(facts.st_size, 512 * getattr(facts, "st_blocks", facts.st_size))
+
+
+def hollow(facts: os.stat_result) -> bool:
+    """Whether a file is mostly holes: terabytes of them can be read from nothing, for hours."""
+    return stat.S_ISREG(facts.st_mode) and facts.st_size > HOLLOW + MOST * on_disk(facts)
+
+
+def opened(path: Any, flags: int) -> int:
     """The descriptor of a file of the run itself: no link is followed, and nothing waits for a pipe's other end."""
     return os.open(path, flags | _OURS, 0o666)
 
@@ -297,26 +326,28 @@ def _opened(path: Any, flags: int) -> int:
 def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
     """Raise RunError unless the path is of this kind itself, no link to one, or not there."""
     try:
-        mode = os.lstat(path).st_mode
+        facts = os.lstat(path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
+    mode = facts.st_mode
+    if is_kind(mode) and hollow(facts):
+        here = f"{facts.st_size:,} bytes, of which {on_disk(facts):,} are on disk"
+        raise RunError(f"{shown(path)} must be a file that a run has written, got one of {here}: nothing was read")
     if not is_kind(mode):
         got = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "another kind of file"
         got = "a file" if stat.S_ISREG(mode) else got
         raise RunError(f"{shown(path)} must be {kind} of the run itself, got {got}: nothing was read or written")
 
 
-def _lines(directory: Path) -> list[str]:
+def _lines(directory: Path) -> Iterator[str]:
     """The lines of rounds.jsonl; RunError for one that no round can have written."""
     path = directory / ROUNDS
-    lines = []
     for i, line in enumerate(_bytes(path), 1):
         if len(line) > LONGEST:
             raise RunError(f"{shown(path)}:{i}: must be the row of a round, of at most {LONGEST:,} bytes, got more")
-        lines.append(_decoded(line, f"{shown(path)}:{i}"))
-    return lines
+        yield _decoded(line, f"{shown(path)}:{i}")
 
 
 def _text(path: Path) -> str | None:
@@ -327,12 +358,18 @@ def _text(path: Path) -> str | None:
 
 def _bytes(path: Path) -> Iterator[bytes]:
     """The lines of a file of the run, each no longer than what tells that it is too long; none when it is not there."""
+    lines = _blocks(path, lambda file: file.readline(LONGEST + 1))
+    for first in lines:
+        yield first.removeprefix(codecs.BOM_UTF8)
+        yield from lines
+
+
+def _blocks(path: Path, read: Callable[[BinaryIO], bytes]) -> Iterator[bytes]:
+    """What `read` gives until it gives nothing; nothing when the file is not there."""
     try:
-        with open(path, "rb", opener=_opened) as file:
-            first = True
-            while line := file.readline(LONGEST + 1):
-                yield line.removeprefix(codecs.BOM_UTF8) if first else line
-                first = False
+        with open(path, "rb", opener=opened) as file:
+            while block := read(file):
+                yield block
     except FileNotFoundError:
         return
     except OSError as error:

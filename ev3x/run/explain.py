@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable
 
 from ..core.observe import Row
 from .directory import RunError
-from .fates import WHY, fates
+from .fates import WHY, fates, told_apart
+
+LINES, SIGNS = 20_000, 2**25  # of an overview, the signs being those of their sentences
 
 
-def overview(rows: Sequence[Row], summary: Row) -> Row:
-    """The run as a whole: what was promised, how its rounds ended, what they cost, and a line for every round."""
-    confirmed = [row["confirm"] for row in rows]
+class _Counts:
+    """What an overview keeps of the rows that pass through; no row itself, since a run may have a million."""
+
+    def __init__(self) -> None:
+        self.rounds = self.promotions = self.examples = self.reused = self.uses = self._signs = 0
+        self.verdicts: Counter[str] = Counter()
+        self.ledger: Row = {}
+        self.lines: deque[Row] = deque()
+
+    def add(self, row: Row) -> Row:
+        """The row itself, which is counted."""
+        confirm, line = row["confirm"], _line(row)
+        self.rounds += 1
+        self.promotions += row["promoted"]
+        self.examples += confirm["examples"]
+        self.reused += confirm["uses"] > 0
+        self.uses = max(self.uses, (confirm["uses"] + 1) if confirm["examples"] else 0)
+        self.verdicts[told_apart(row["verdict"], self.verdicts)] += 1
+        self.ledger = row.get("ledger", {})
+        self.lines.append(line)
+        self._signs += len(line["why"])
+        while len(self.lines) > LINES or (self._signs > SIGNS and len(self.lines) > 1):
+            self._signs -= len(self.lines.popleft()["why"])
+        return row
+
+
+def overview(rows: Iterable[Row], summary: Row) -> Row:
+    """The run as a whole: what was promised, how its rounds ended, what they cost, and a line for each round.
+
+    The rows are taken one by one. Of very many rounds, the last ones have a line, and `lines_left_out` says how many
+    have none.
+    """
+    counts = _Counts()
+    proposers = fates(map(counts.add, rows))
     return {
         "task": summary.get("task"),
         "ended": summary.get("reason"),
         "promise": summary.get("promise"),
         "assumes": summary.get("assumes", []),
         "changes": summary.get("changes", []),
-        "rounds": len(rows),
-        "verdicts": dict(Counter(row["verdict"] for row in rows)),
-        "promotions": sum(row["promoted"] for row in rows),
-        "proposers": fates(rows),
-        "ledger": rows[-1].get("ledger", {}),
-        "decide": {
-            "examples": sum(c["examples"] for c in confirmed),
-            "reused": sum(c["uses"] > 0 for c in confirmed),
-            "uses": max((c["uses"] + 1 for c in confirmed if c["examples"]), default=0),
-        },
-        "lines": [_line(row) for row in rows],
+        "rounds": counts.rounds,
+        "verdicts": dict(counts.verdicts),
+        "promotions": counts.promotions,
+        "proposers": proposers,
+        "ledger": counts.ledger,
+        "decide": {"examples": counts.examples, "reused": counts.reused, "uses": counts.uses},
+        "lines": list(counts.lines),
+        "lines_left_out": counts.rounds - len(counts.lines),
     }
 
 
-def of_round(rows: Sequence[Row], number: int) -> Row:
+def of_round(rows: Iterable[Row], number: int) -> Row:
     """Everything about one round: its row, the ledger before it, and what would have changed its verdict.
 
-    Raises RunError when there is no such round.
+    Takes the rows one by one, up to this one. Raises RunError when there is no such round.
     """
-    found = [i for i, row in enumerate(rows) if row["round"] == number]
-    if not found:
-        raise RunError(f"--round {number}: this run has rounds {rows[0]['round']} to {rows[-1]['round']}")
-    (i,) = found
-    before = rows[i - 1].get("ledger", {}) if i else {}
-    return {"row": rows[i], "ledger_before": before, "would_change": would_change(rows[i])}
+    first, last = None, None
+    before: Row = {}
+    for row in rows:
+        if row["round"] == number:
+            return {"row": row, "ledger_before": before, "would_change": would_change(row)}
+        first, last, before = row["round"] if first is None else first, row["round"], row.get("ledger", {})
+    raise RunError(f"--round {number}: this run has rounds {first} to {last}")
 
 
 def would_change(row: Row) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..text import shown
+from ..text import command, shown
 from .checkpoint import of_run
 from .directory import CHECKPOINTS, RunError, check_run, config_text, draft, resuming
 from .identity import edited, foreign
-from .manifest import reseal
+from .manifest import altered_in, reseal
 
 # What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
 _UNSAFE = re.compile(
@@ -31,6 +32,10 @@ def export(directory: Path, to: Path | None = None) -> Path:
         raise RunError(f"{shown(directory)} ended before its first checkpoint: `{resuming(directory)}` starts it again")
     if differences := edited(saved.meta, config_text(directory)):
         raise RunError(foreign(directory, differences))
+    if names := altered_in(directory, CHECKPOINTS):
+        more = f" (nor are {len(names) - 1} others)" if names[1:] else ""
+        check = command("ev3x", "verify", directory)
+        warnings.warn(f"{shown(names[0])} is not what it was when the run ended{more}: `{check}`", stacklevel=2)
     to = to or directory / "weights.npz"
     inside = to.absolute().is_relative_to(directory.absolute())  # whose links are anyone's
     with draft(to, follow=not inside) as new:

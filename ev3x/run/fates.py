@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ..core.observe import Row
 
 # After so many rounds in a row without a candidate that could win, a run warns of the proposer.
 PATIENCE = 5
+NAMES, OTHERS = 1000, "(others)"  # so many are told apart
 NOT_FINITE, NOT_ELIGIBLE, IDLE, NO_SCORE = "not finite", "not eligible", "idle", "no finite score"
 WHY = {
     NOT_FINITE: "with NaN or infinity (lower its learning rate, or look at its loss)",
@@ -27,11 +28,16 @@ def fates(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     found: dict[str, Counter[str]] = {}
     for row in rows:
         for name, reasons in _round(row).items():
-            counts = found.setdefault(name, Counter(candidates=0, rounds_without=0))
+            counts = found.setdefault(told_apart(name, found), Counter(candidates=0, rounds_without=0))
             counts["candidates"] += len(reasons)
             counts["rounds_without"] += None not in reasons
             counts.update(_key(reason) for reason in reasons if reason)
     return {name: dict(counts) for name, counts in found.items()}
+
+
+def told_apart(name: str, known: Collection[str]) -> str:
+    """The name under which this one is counted: its own, unless there are more than any run can have."""
+    return name if name in known or len(known) < NAMES else OTHERS
 
 
 def starved(rows: Sequence[Row], *, ended: bool = False) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tomllib
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from ..host.discovery import BUILTIN
-from ..text import shown
-from .directory import CONFIG, RunError
+from ..text import shown, toml_too_deep
+from .checkpoint import Saved, meta_fault, way_back
+from .directory import CHECKPOINTS, CONFIG, RunError
 from .setup import Setup
 from .summary import versions
 
 # Sections and options that say when a run stops, what it is watched by and which code it runs: they change no result,
 # except by rounding (`native`). All others are part of the run: its promise holds for them alone.
 FREE = {"rounds", "seconds", "gradient_steps", "target", "save_every", "native", "observe", "plugins"}
-NONE = "(not there)"
+LONGEST = 2**20  # signs of a config with all defaults: no more are parsed
+NONE, NO_CONFIG = "(not there)", "(no config)"
 
 
 def identity(setup: Setup, data: str) -> dict[str, Any]:
@@ -30,10 +33,18 @@ def identity(setup: Setup, data: str) -> dict[str, Any]:
 
 
 def belongs(then: Mapping[str, Any], setup: Setup, directory: Path) -> None:
-    """Raise RunError when a checkpoint that keeps this is that of another run."""
-    if differences := another(then, identity(setup, then["data"])):
-        hint = "results of two runs are not mixed: put back what was, or begin a new run"
-        raise RunError(f"{foreign(directory, differences)}; {hint}")
+    """Raise RunError when the last checkpoint, which keeps this, is that of another run; names the last one of this."""
+
+    def fault(saved: Saved) -> str | None:
+        return meta_fault(saved) or ("of another run" if _another(saved.meta, setup) else None)
+
+    if differences := _another(then, setup):
+        hint = way_back(directory / CHECKPOINTS, fault) or "put back what was, or begin a new run"
+        raise RunError(f"{foreign(directory, differences)}; results of two runs are not mixed: {hint}")
+
+
+def _another(then: Mapping[str, Any], setup: Setup) -> list[tuple[str, Any, Any]]:
+    return another(then, identity(setup, then["data"]))
 
 
 def same_data(then: Mapping[str, Any], now: Mapping[str, Any], directory: Path | None) -> None:
@@ -67,10 +78,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def edited(then: Mapping[str, Any], config: str) -> list[tuple[str, Any, Any]]:
     """Where the text of a run's config is not that of its checkpoint; what it leaves out is not compared."""
-    try:
-        pairs = list(apart("", tomllib.loads(then["config"]), tomllib.loads(config)))
-    except (ValueError, RecursionError) as error:
-        return [("the whole text", "a config", str(error))]
+    pairs = apart("", _table(then["config"]), _table(config))
     return [(path, a, b) for path, a, b in pairs if b != NONE and not _free(path)]
 
 
@@ -104,7 +112,15 @@ def apart(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    return apart("", tomllib.loads(then["config"]), tomllib.loads(now["config"]))
+    return apart("", _table(then["config"]), _table(now["config"]))
+
+
+def _table(config: str) -> dict[str, Any]:
+    """The values of a config; of what is none, since anyone may have written it, the text."""
+    if len(config) <= LONGEST and toml_too_deep(config) is None:
+        with contextlib.suppress(ValueError, RecursionError):
+            return tomllib.loads(config)
+    return {NO_CONFIG: config}
 
 
 def _free(path: str) -> bool:

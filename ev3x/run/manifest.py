@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..text import shown, why
-from .directory import HELD, LOCK, RunError, check_run, whole, write
+from .directory import HELD, LOCK, RunError, check_run, hollow, opened, whole, write
 
 MANIFEST = "manifest.json"
 LINK = "a link"
@@ -92,6 +93,13 @@ def altered(directory: Path, names: Sequence[str]) -> list[str]:
     return [name for name in names if known and _digest(directory / name) != known.get(name)]
 
 
+def altered_in(directory: Path, folder: str) -> list[str]:
+    """The same of all files in a folder of the run, those that are gone or new included."""
+    known = _read(directory)
+    names = {*known, *_files(directory)} if isinstance(known, dict) else ()
+    return altered(directory, sorted(name for name in names if Path(name).parts[:1] == (folder,)))
+
+
 def _files(directory: Path) -> Iterator[str]:
     """The paths of all files in a run but its lock and its manifest; links are files, and are not followed."""
     for folder, inner, names in os.walk(directory):
@@ -103,12 +111,17 @@ def _files(directory: Path) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    """The digest of a regular file; of others, that they are none."""
-    if path.is_symlink() or not path.is_file():
-        return LINK if path.is_symlink() else "not a file"
+    """The digest of a regular file; of others, that they are none, and of one that is mostly holes, that."""
     try:
-        with path.open("rb") as file:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode):
+            return LINK if stat.S_ISLNK(facts.st_mode) else "not a file"
+        if hollow(facts):
+            return "holes"
+        with open(path, "rb", opener=opened) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "not a file"
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
 

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,27 @@ from ..ops import native
 from ..text import shown
 from .blame import blaming
 from .checkpoint import CheckpointError, Saved, of_run
-from .directory import CHECKPOINTS, CONFIG, ROUNDS, SUMMARY, RunError, check_run, read_as_it_is, resuming
-from .identity import NONE, another, apart, identity
+from .directory import (
+    CHECKPOINTS,
+    CONFIG,
+    ROUNDS,
+    SUMMARY,
+    RunError,
+    check_run,
+    count_lines,
+    resuming,
+    rows_as_they_are,
+    summary_as_it_is,
+)
+from .identity import NONE, another, apart, identity, said
 from .manifest import altered, sealed
 from .rederive import Derivation, Difference, history
 from .rows import rows
 from .setup import Setup
+from .sizes import of_state
 from .summary import READ_AGAIN, Totals, holdout, of_records, promise
+
+ROWS = 100  # after the last that was derived, which are told one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,46 +59,61 @@ def replay(setup: Setup, directory: Path) -> Replayed:
     run or without a checkpoint, and CheckpointError where the records cannot come from this configuration.
     """
     check_run(directory)
-    saved = of_run(directory / CHECKPOINTS)
+    with _derives(setup):
+        plan = Plan(setup.task, setup.method, setup.layout)
+        size = of_state(plan)
+    saved = of_run(directory / CHECKPOINTS, size)
     if saved is None:
         raise RunError(
             f"{shown(directory)} ended before its first checkpoint, there is nothing to replay: "
             f"`{resuming(directory)}` starts it again"
         )
     try:
-        with native.using("off" if setup.native == "off" else "auto"), blaming(setup):
-            plan = Plan(setup.task, setup.method, setup.layout)
+        with _derives(setup):
             derivation, records = Derivation(plan, setup.seed), history(plan, saved)
             derived = rows(plan, records) if records is not None else []
             for i in range(len(derived)):
                 derivation.round(jax.tree.map(lambda x, i=i: x[i], records))
             derivation.end(saved)
-    except native.NativeError as error:
-        raise RunError(str(error)) from error
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {shown(directory / CONFIG)} must be as it was when the run began") from error
-    lines, summary = read_as_it_is(directory)
+    lines, count, summary = rows_as_they_are(directory), count_lines(directory), summary_as_it_is(directory)
     now = identity(setup, saved.meta["data"])  # no data are loaded
     notes = [*derivation.notes, *_versions(saved.meta["versions"], now["versions"])]
     notes += [f"changed on purpose {change}" for change in saved.meta["changes"]]
-    beyond = lines[len(derived) :]
-    if beyond and not sealed(directory):
-        which = f"round {len(derived)} is" if not beyond[1:] else f"rounds {len(derived)} to {len(lines) - 1} are"
+    n = len(derived)
+    differ = list(_rows(lines, derived))
+    if count > n and not sealed(directory):
+        which = f"round {n} is" if count == n + 1 else f"rounds {n} to {count - 1} are"
         notes.append(
             f"{which} in rounds.jsonl, but came after the last checkpoint: no evidence of them was saved; "
             f"`{resuming(directory)}` runs them again"
         )
-        beyond = []
+    elif count > n:
+        differ += [
+            Difference(i, "rounds.jsonl: the row", said(row), None) for i, row in enumerate(islice(lines, ROWS), n)
+        ]
+        if more := max(0, count - n - ROWS):
+            differ.append(Difference(n + ROWS, f"rounds.jsonl: the row, and {more - 1:,} after it", "there", None))
     found = [Difference(None, f"{CONFIG}: {path}", a, b) for path, a, b in another(saved.meta, now)]
-    found += [*derivation.differences, *_rows(lines, derived), *_totals("checkpoint", saved.meta["totals"], derived)]
-    found += [Difference(i, "rounds.jsonl: the row", row, None) for i, row in enumerate(beyond, len(derived))]
+    found += [*derivation.differences, *differ, *_totals("checkpoint", saved.meta["totals"], derived)]
     if summary is not None or not sealed(directory):  # else it is altered
-        found += _summary(summary, setup, saved, derived, len(lines), notes)
+        found += _summary(summary, setup, saved, derived, count, notes)
     for name in altered(directory, (ROUNDS, SUMMARY)):  # what replay takes as given may differ, too
         if not any(difference.what.startswith(name) for difference in found):
             found.append(Difference(None, name, "altered or gone", "as the run left it"))
     found.sort(key=lambda d: math.inf if d.round is None else d.round)
     return Replayed(len(derived), tuple(found), tuple(notes))
+
+
+@contextmanager
+def _derives(setup: Setup) -> Iterator[None]:
+    """Traces the body as the setup says, with native code where there is any; its faults are told with their owner."""
+    try:
+        with native.using("off" if setup.native == "off" else "auto"), blaming(setup):
+            yield
+    except native.NativeError as error:
+        raise RunError(str(error)) from error
 
 
 def _versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
@@ -91,10 +122,10 @@ def _versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
         yield f"the run was made with other versions, which may be why values differ: {', '.join(changed)}"
 
 
-def _rows(lines: Sequence[Any], derived: Sequence[Row]) -> Iterator[Difference]:
-    """Where the rows of the file differ from those of the records."""
+def _rows(lines: Iterator[Any], derived: Sequence[Row]) -> Iterator[Difference]:
+    """Where the rows of the file differ from those of the records; takes so many lines."""
     for i, row in enumerate(derived):
-        recorded = lines[i] if i < len(lines) else None
+        recorded = next(lines, None)
         for path, a, b in apart("", recorded, json.loads(json.dumps(row))):
             yield Difference(i, f"rounds.jsonl: {path or 'the row'}", a, b)
 

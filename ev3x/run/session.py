@@ -19,6 +19,7 @@ from ..core.adapt import TransformError
 from ..core.contract import Who, returned
 from ..core.data import Splits
 from ..core.observe import Progress, Row, RunInfo
+from ..core.plan import Plan
 from ..core.streams import Feed, Position, StreamEnded, StreamFault
 from ..core.task import Data
 from ..core.types import Record, State
@@ -50,6 +51,7 @@ from .interrupts import interrupts
 from .manifest import seal, unseal
 from .rows import rows
 from .setup import Setup
+from .sizes import of_state
 from .summary import Totals, promise, scores, summary
 from .watchers import Watchers
 
@@ -96,7 +98,9 @@ def resume(setup: Setup, directory: Path, *, drop_plugin_state: bool = False) ->
     check_run(directory)
     lock.agree(setup.plugins)
     with alone(directory):
-        saved = of_run(directory / CHECKPOINTS)
+        with _natively(setup), blaming(setup):
+            size = of_state(Plan(setup.task, setup.method, setup.layout, native=setup.native))
+        saved = of_run(directory / CHECKPOINTS, size)
         if saved:
             belongs(saved.meta, setup, directory)
         with _natively(setup), blaming(setup):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..text import shown
@@ -25,6 +26,8 @@ class Each:
     listed: bool = False
 
 
+Found = tuple[list[str | int], str] | None  # the steps to a field, the last one first, and what is wrong with it
+Check = Callable[[Any], Found]
 TEXT, MAYBE_TEXT = Kind("a text", (str,)), Kind("a text or null", (str, type(None)))
 COUNT, FLAG = Kind("an integer", (int,)), Kind("true or false", (bool,))
 NUMBER, MAYBE = Kind("a number", (int, float)), Kind("a number or null", (int, float, type(None)))
@@ -101,7 +104,7 @@ def check_meta(meta: Any) -> str | None:
 
 def check_row(row: Any) -> str | None:
     """What is wrong with the row of a round, in words; None if it is as `rows.py` makes it."""
-    if fault := fault_in(row, ROW):
+    if fault := _told(_check_row(row)):
         return fault
     confirm = row["confirm"]
     names = confirm["incumbent"].keys()
@@ -124,35 +127,63 @@ def check_summary(summary: Any) -> str | None:
 
 def fault_in(value: Any, shape: Any) -> str | None:
     """The first field of a value that is not as the shape says: its path, what was expected, and what came."""
-    return next((f"{path}: {text}" if path else text for path, text in _faults(value, shape, "")), None)
+    return _told(_check(shape)(value))
 
 
-def _faults(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
+def _told(found: Found) -> str | None:
+    if found is None:
+        return None
+    steps, text = found
+    path = ""
+    for step in reversed(steps):
+        path = f"{path}[{step}]" if isinstance(step, int) else f"{path}.{shown(step)}"[:200].lstrip(".")
+    return f"{path}: {text}" if path else text
+
+
+def _check(shape: Any) -> Check:
+    """What finds the first such field in a value of this shape. A run may have a million rows, so it is made once."""
     if isinstance(shape, Kind):
-        if not isinstance(value, shape.types) or (isinstance(value, bool) and not {bool, object} & {*shape.types}):
-            yield path, f"must be {shape.name}, got {_said(value)}"
-        elif isinstance(value, int) and abs(value) >= LARGEST:
-            yield path, "must be a number that fits in 64 bits, got a larger one"
-        return
-    listed = isinstance(shape, Each) and shape.listed
+        return functools.partial(_plain, shape)
+    if isinstance(shape, Each):
+        return functools.partial(_each, _check(shape.inner), shape.listed)
+    fields = {key.removesuffix("?"): _check(inner) for key, inner in shape.items()}
+    return functools.partial(_table, fields, frozenset(key for key in shape if not key.endswith("?")))
+
+
+def _plain(kind: Kind, value: Any) -> Found:
+    plain = type(value)
+    if plain is int:
+        if int in kind.types and -LARGEST < value < LARGEST:
+            return None
+    elif plain in kind.types:
+        return None
+    if not isinstance(value, kind.types) or (isinstance(value, bool) and not {bool, object} & {*kind.types}):
+        return [], f"must be {kind.name}, got {_said(value)}"
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return [], "must be a number that fits in 64 bits, got a larger one"
+    return None
+
+
+def _each(inner: Check, listed: bool, value: Any) -> Found:
     if not isinstance(value, list if listed else Mapping):
-        yield path, f"must be {'a list' if listed else 'a table'}, got {_said(value)}"
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _faults(inner, shape.inner, f"{path}[{i}]")
-    elif isinstance(shape, Each):
-        for name, inner in value.items():
-            yield from _faults(inner, shape.inner, _at(path, name))
-    else:
-        if lacking := sorted(key for key in shape if not key.endswith("?") and key not in value):
-            yield path, f"it lacks {', '.join(lacking)}"
-        for key, inner in shape.items():
-            if (name := key.removesuffix("?")) in value:
-                yield from _faults(value[name], inner, _at(path, name))
+        return [], f"must be {'a list' if listed else 'a table'}, got {_said(value)}"
+    for step in range(len(value)) if listed else value:
+        if found := inner(value[step]):
+            found[0].append(step)
+            return found
+    return None
 
 
-def _at(path: str, name: str) -> str:
-    return f"{path}.{shown(name)}"[:200].lstrip(".")
+def _table(fields: Mapping[str, Check], needed: frozenset[str], value: Any) -> Found:
+    if not isinstance(value, Mapping):
+        return [], f"must be a table, got {_said(value)}"
+    if not needed <= value.keys():
+        return [], f"it lacks {', '.join(sorted(needed - value.keys()))}"
+    for name, inner in fields.items():
+        if name in value and (found := inner(value[name])):
+            found[0].append(name)
+            return found
+    return None
 
 
 def _said(value: Any) -> str:
@@ -161,3 +192,6 @@ def _said(value: Any) -> str:
     if isinstance(value, str):
         return repr(shown(value[:40]))
     return kinds.get(type(value)) or shown(value if isinstance(value, float) else "a number")
+
+
+_check_row = _check(ROW)

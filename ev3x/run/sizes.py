@@ -1,4 +1,8 @@
-"""How much a checkpoint would take once it is read, from its metadata alone: a small file can unpack to any size."""
+"""How much a checkpoint would take once it is read, from its metadata alone: a small file can unpack to any size.
+
+Who has the task of a run compares that with the shapes of its state. Others, such as `export`, which runs no code of
+plugins, know what is on disk alone.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +12,56 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-FREE = 2**29  # bytes of arrays that any checkpoint may have
-MOST = 100  # bytes of arrays for each one on disk, beyond that: trained weights hardly shrink
+from ..core import loop
+from ..core.plan import Plan
+from .directory import on_disk
+
+FREE = 2**27  # bytes of arrays that any checkpoint may have
+BESIDE = 2**24  # bytes of arrays beside a state whose size is known: records of the first rounds
+MOST = 16  # bytes of arrays for each one on disk, beyond that: trained weights hardly shrink
+ROUNDS, ROUND = 1000, 8  # rounds of any checkpoint; bytes on disk for each one beyond that: scores hardly shrink
 TEXTS = 2**24  # bytes of all that is not an array
 
 
-def too_large(checkpoint: Path) -> str | None:
-    """Why this checkpoint cannot be one that was saved; None if it can. Reads shapes, and no array."""
+def of_state(plan: Plan) -> int | None:
+    """The bytes of all arrays of a run's state; None where they grow with it. Traces, and computes nothing."""
+    if any(adapter.grows for _, adapter in plan.method.adapters):
+        return None
+    shapes = jax.eval_shape(lambda: loop.init(plan, jax.random.key(0)))
+    return sum(map(_size, jax.tree.leaves(shapes)))
+
+
+def too_large(checkpoint: Path, state: int | None = None) -> str | None:
+    """Why this checkpoint cannot be one that was saved; None if it can. Reads shapes, and no array.
+
+    `state` is what `of_state` says, or None where it is not known.
+    """
     disk = 0
     for folder, _, names in os.walk(checkpoint):
         for name in names:
             facts = os.lstat(os.path.join(folder, name))
             size = facts.st_size
-            disk += min(size, 512 * getattr(facts, "st_blocks", size))  # a sparse file has less than it says
+            disk += on_disk(facts)
             if size > TEXTS and name.lower().lstrip("_").endswith("metadata"):
                 return f"{name} has {size:,} bytes, more than {TEXTS:,}"
     shapes = ocp.StandardCheckpointHandler().metadata(checkpoint.absolute() / "tree").tree
+    rounds = max((x.shape[0] for x in jax.tree.leaves(shapes.get("history", {})) if x.shape), default=0)
+    if rounds > ROUNDS + disk // ROUND:
+        return f"its {disk:,} bytes cannot hold the records of {rounds:,} rounds"
     arrays = sum(map(_bytes, jax.tree.leaves(shapes)))
-    if arrays > max(FREE, MOST * disk):
-        return f"its {disk:,} bytes would become {arrays:,} in memory"
-    return None
+    if arrays <= max(FREE if state is None else state + BESIDE, MOST * disk):
+        return None
+    of = "" if state is None else f", the state of this run has {state:,}"
+    return f"its {disk:,} bytes would become {arrays:,} in memory{of}"
+
+
+def _size(array: Any) -> int:
+    itemsize = 8 if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else np.dtype(array.dtype).itemsize
+    return math.prod(array.shape) * itemsize
 
 
 def _bytes(array: Any) -> int:

@@ -10,6 +10,7 @@
   numbers. For `init`, where an error still has a name.
 - `step_keys(key)`: keys of the steps of a trajectory, other ones than `explore.draw(key, ...)` uses.
 - `where(condition, a, b)`: one of two pytrees.
+- `episodes`: families of tasks, whose examples are episodes, and the losses that learn to adapt.
 
 docs/hooks/proposers.md has a proposer that is made of these.
 """
@@ -20,6 +21,7 @@ import warnings
 from typing import Any
 
 from ..core.layout import where as where
+from . import episodes as episodes
 from .steps import carried as carried
 from .steps import check_loss as check_loss
 from .steps import follow as follow

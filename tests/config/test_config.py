@@ -284,7 +284,8 @@ def test_set_reaches_every_option():
         ("rounds.a=1", "--set rounds.a=1: rounds is not a table, it has no 'a'"),
         (
             "task=foo",
-            "--set task=foo: task.use: unknown task 'foo'; known: distill-cifar, distill-digits, distill-mnist1d",
+            "--set task=foo: task.use: unknown task 'foo'; known: distill-cifar, distill-digits, distill-mnist1d, "
+            "federated-digits, few-shot-digits, quadratics, sinusoids, warped-mnist1d",
         ),
         ("seed=[1", "--set seed=[1: '[1' is not a TOML value"),
         ("seed", "--set seed: must be option=value, such as confirm.level=0.01"),

@@ -90,6 +90,59 @@ def test_fingerprints_tell_data_apart_and_are_stable():
     assert prints[0] == prints[1] != prints[2]
 
 
+def picked(key, n, pool):
+    """n rows of the pool, in which each is known by its number."""
+    return {"i": pool["i"][jax.random.randint(key, (n,), 0, len(pool["i"]))]}
+
+
+def pooled(seed, low, high):
+    return ev3x.Generated(jax.random.key(seed), picked, {"i": np.arange(low, high)})
+
+
+def test_a_pool_is_an_argument_of_the_program_and_its_rows_are_what_examples_are_made_of():
+    traced = []
+
+    @jax.jit
+    def read(source):
+        traced.append(source)
+        return source.block(3, 100)[0]["i"], jax.vmap(lambda d: source.batch(d, 4)["i"])(source.draw(source.key, 2, 4))
+
+    for low in (0, 50):
+        block, batches = read(pooled(0, low, low + 10))
+        assert sorted(set(block.tolist())) == list(range(low, low + 10)) and batches.shape == (2, 4)
+        assert same(block, pooled(0, low, low + 10).block(3, 100)[0]["i"])
+    assert len(traced) == 1
+
+
+def test_a_pool_is_part_of_the_fingerprint_and_none_is_no_part():
+    data = [ev3x.Data(splits(assess=ev3x.Assess(pooled(1, 0, n))), examples(1, 8)) for n in (8, 8, 9)]
+    prints = [d.fingerprint() for d in data]
+    assert prints[0] == prints[1] != prints[2]
+    leaves = jax.tree_util.tree_leaves_with_path(ev3x.Generated(jax.random.key(0), make))
+    assert [jax.tree_util.keystr(path) for path, _ in leaves] == [".key"]  # as it was before there were pools
+
+
+@pytest.mark.parametrize(
+    ("decide", "text"),
+    [
+        (pooled(1, 20, 30), None),  # one key is no harm where pools differ
+        (pooled(2, 15, 30), "decide.pool example 0 is also assess.pool example 5"),
+        (pooled(2, 10, 20), "decide.pool example 0 is also assess.pool example 0"),
+        (rows(20), "assess.pool example 0 is also decide example 10"),
+        (ev3x.Generated(jax.random.key(1), picked, {"i": jnp.arange(20, 30), "more": jnp.ones(10)}), None),
+        (ev3x.Generated(jax.random.key(2), picked, {"i": np.arange(19, 29), "more": np.ones(10)}), "decide.pool exam"),
+    ],
+)
+def test_pools_share_no_row(decide, text):
+    given = splits(assess=ev3x.Assess(pooled(1, 10, 20)), decide=ev3x.Decide(decide))
+    if text is None:
+        given.check()
+    else:
+        with pytest.raises(ValueError, match=f"must not share examples, but {text}"):
+            given.check()
+        given.check(disjoint=False)
+
+
 def _jitter(key, batch):
     return {**batch, "x": batch["x"] + jax.random.uniform(key, batch["x"].shape)}
 

@@ -14,6 +14,7 @@ import pytest
 from toys import Shift, evolver, same
 
 import ev3x
+from ev3x.run import checkpoint as checkpoint_
 from ev3x.run.checkpoint import CheckpointError, Checkpoints, PlaceError, fill, leaves, load, of_run
 from ev3x.run.digests import broken, seal
 from ev3x.run.directory import RunError
@@ -211,6 +212,20 @@ def test_a_damaged_checkpoint_is_told_in_words_with_a_way_back(tmp_path, part, d
     assert not caplog.records and capfd.readouterr() == ("", "")
 
 
+def test_of_very_many_checkpoints_the_last_are_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_, "TRIED", 3)
+    tried = []
+    Checkpoints(tmp_path, HOMES).save(state(at=1), None, {}, {})
+    monkeypatch.setattr(checkpoint_, "too_large", lambda path, size: tried.append(path.name))
+    for n in range(2, 6):
+        (tmp_path / str(n)).mkdir()
+    for n in range(6, 2000):
+        (tmp_path / str(n)).touch()
+    with pytest.raises(CheckpointError, match=r"checkpoint 1999 in .* cannot be read: .*; no other in .* is sound"):
+        load(tmp_path)
+    assert tried == ["1999", "5", "4", "3"]
+
+
 def edited(directory):
     path = directory / "2/meta/metadata"
     path.write_text(path.read_text().replace('"some": 2', '"some": 3'))
@@ -405,7 +420,8 @@ def test_weights_for_numpy_know_only_its_types(tmp_path):
 def test_a_checkpoint_without_what_a_run_writes_beside_its_state_is_told(tmp_path):
     saved(tmp_path, state())
     with pytest.raises(
-        CheckpointError, match="is damaged: metadata: it lacks changes, config, data, seed, task, totals, versions"
+        CheckpointError,
+        match="cannot be used: its metadata: it lacks changes, config, data, seed, task, totals, versions",
     ):
         of_run(tmp_path)
     assert of_run(tmp_path / "none") is None

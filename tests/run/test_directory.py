@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sample_run import ROWS, SUMMARY, put
+from sample_run import ROWS, SUMMARY, put, read, read_as_it_is
 
 from ev3x.run import directory as module
 from ev3x.run.directory import (
@@ -21,8 +21,6 @@ from ev3x.run.directory import (
     check_run,
     claim,
     draft,
-    read,
-    read_as_it_is,
     resuming,
     write,
     write_rows,
@@ -161,6 +159,16 @@ def test_what_leads_out_of_the_run_is_refused(tmp_path, name, kind):
     got = "another kind of file" if kind == "pipe" else "a link"
     with pytest.raises(RunError, match=rf"{name} must be a (file|folder) of the run itself, got {got}"):
         check_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.toml", "rounds.jsonl", "summary.json", "checkpoints/1/tree/manifest.ocdbt"])
+def test_a_file_of_holes_is_refused_before_anything_is_read(tmp_path, name):
+    path = put(tmp_path) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.truncate(path, 2**42)
+    with pytest.raises(RunError, match=rf"{name} must be a file that .*, got one of 4,398,046,511,104 bytes, of which"):
+        check_run(tmp_path)
 
 
 def test_nothing_is_written_through_a_link(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import re
+import sys
 
 import pytest
-from sample_run import ROWS, put, row
+from sample_run import ROWS, SUMMARY, put, read, row
 
-from ev3x.run.directory import read
+from ev3x.cli import tables
+from ev3x.run import explain, fates
 from ev3x.run.explain import of_round, overview, would_change
 from ev3x.run.session import RunError
 from ev3x.testing.fixtures import command
@@ -166,3 +168,44 @@ def test_rows_and_summaries_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "rounds.jsonl").write_text("[" * 9000 + "\n", encoding="utf-8")
     with pytest.raises(RunError, match=r"rounds\.jsonl:1: must be the row of a round in JSON"):
         read(tmp_path)
+
+
+def test_rows_are_taken_one_by_one_and_few_are_kept(monkeypatch):
+    """A run may have a million rounds: counts are of all, lines of the last, names of as many as a run can have."""
+    monkeypatch.setattr(explain, "LINES", 10)
+    monkeypatch.setattr(fates, "NAMES", 3)
+    kept = []
+
+    def rows():
+        for i in range(100):
+            made = row(i, "better" if i < 9 else f"verdict {i}", 0.5, uses=i)
+            made["candidates"][0]["name"] = f"proposer{i}/x"
+            yield made
+            kept.append(sys.getrefcount(made))
+
+    found = overview(rows(), {})
+    assert (found["rounds"], found["promotions"], found["lines_left_out"]) == (100, 9, 90)
+    assert [line["round"] for line in found["lines"]] == list(range(90, 100))
+    assert found["verdicts"] == {"better": 9, "verdict 9": 1, "verdict 10": 1, fates.OTHERS: 89}
+    assert sum(counts["candidates"] for counts in found["proposers"].values()) == 200
+    assert max(kept) <= 3, "no row is held"
+    monkeypatch.setattr(explain, "SIGNS", 40)
+    assert len(overview(ROWS, {})["lines"]) == 6
+    assert [line["round"] for line in overview([*ROWS, row(6, "worse", why="w" * 50)], {})["lines"]] == [6]
+
+
+def test_no_row_after_the_round_is_read():
+    rows = iter(ROWS)
+    assert of_round(rows, 2)["row"] == ROWS[2] and next(rows) == ROWS[3]
+
+
+def test_very_many_rounds_and_very_long_texts_are_shown_in_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS", 4)
+    monkeypatch.setattr(tables, "LONGEST", 80)
+    rows = [row(i, "worse", why=f"why {i} " + "y" * 120) for i in range(9)]
+    summary = SUMMARY | {"assumes": [f"assumption {i}" for i in range(30)]}
+    said = command("explain", put(tmp_path, rows, summary)).stdout
+    assert "lines      the last 4 rounds; 5 are left out (--round N shows any)" in said
+    assert "why 4" not in said and "why 5" in said and "why 8" in said and "... (46 more signs)" in said
+    assert "assumption 19" in said and "assumption 20" not in said and "and 10 more (--json has all)" in said
+    assert len(json.loads(command("explain", tmp_path, "--json").stdout)["lines"]) == 9

@@ -7,7 +7,8 @@ import pytest
 from sample_run import put
 
 from ev3x.run.directory import RunError
-from ev3x.run.manifest import Fault, Verified, reseal, seal, sealed, unseal, verify
+from ev3x.run.manifest import Fault, Verified, altered_in, reseal, seal, sealed, unseal, verify
+from ev3x.testing.fixtures import command
 
 FILES = ["checkpoints/4/tree/d/x", "config.toml", "curve.png", "rounds.jsonl", "summary.json", "weights.npz"]
 
@@ -105,3 +106,30 @@ def test_a_manifest_that_is_a_link_is_not_followed(ended, tmp_path):
 def test_what_is_no_file_is_not_opened(ended):
     os.mkfifo(ended / "pipe")
     assert [fault.file for fault in verify(ended).faults] == ["pipe"]
+
+
+def test_a_file_of_holes_is_told_and_not_read(ended):
+    os.truncate(ended / "weights.npz", 2**42)
+    assert verify(ended).faults == (Fault("weights.npz", "is not what it was when the run ended"),)
+
+
+def test_what_is_altered_in_a_folder_is_named(ended):
+    assert altered_in(ended, "checkpoints") == []
+    (ended / "checkpoints/5").mkdir()
+    (ended / "checkpoints/5/new").touch()
+    (ended / FILES[0]).unlink()
+    (ended / "curve.png").unlink()
+    assert altered_in(ended, "checkpoints") == [FILES[0], "checkpoints/5/new"]
+    (ended / "manifest.json").write_text("{}", encoding="utf-8")
+    assert altered_in(ended, "checkpoints") == ["manifest.json"]
+    unseal(ended)
+    assert altered_in(ended, "checkpoints") == []
+
+
+def test_of_very_many_faults_the_first_are_shown(ended):
+    for i in range(130):
+        (ended / f"extra {i:03}").touch()
+    done = command("verify", ended)
+    assert done.exit_code == 3 and "extra 099" in done.stderr and "extra 100" not in done.stderr
+    assert "and 30 more (--json has all)" in done.stderr
+    assert len(json.loads(command("verify", ended, "--json").stdout)["faults"]) == 130

@@ -66,7 +66,7 @@ def found(replayed):
 def altered(monkeypatch, **branches):
     """From here on, checkpoints are read with these values by path in these branches."""
 
-    def read(directory):
+    def read(directory, size):
         saved = load(directory)
         changed = {}
         for branch, values in branches.items():
@@ -148,7 +148,7 @@ def test_what_a_resumed_run_would_go_on_with_is_compared_too(whole, monkeypatch,
     saved = load(whole / "checkpoints")
     old = getattr(saved, branch)
     changed = fewer(dict(old)) if branch == "run" else {name: fewer(dict(values)) for name, values in old.items()}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, **{branch: changed}))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, **{branch: changed}))
     assert found(replay(records("none"), whole)) == [(5, what)]
 
 
@@ -234,7 +234,7 @@ def test_the_summary_must_agree(copy):
 def test_totals_of_the_checkpoint_must_agree(whole, monkeypatch):
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"totals": saved.meta["totals"] | {"promotions": 5}}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, meta=meta))
     (difference,) = replay(records("none"), whole).differences
     assert (difference.what, difference.recorded) == ("checkpoint: promotions", 5)
 
@@ -259,6 +259,16 @@ def test_a_row_after_the_end_of_a_finished_run_is_a_difference(copy, whole):
         file.write('{"round": 6}\n{"rou')
     replayed = replay(records("none"), copy)
     assert found(replayed) == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")] and replayed.notes == ()
+
+
+def test_very_many_rows_after_the_end_are_counted(copy, whole, monkeypatch):
+    monkeypatch.setattr(replay_, "ROWS", 2)
+    (copy / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    with (copy / "rounds.jsonl").open("a") as file:
+        file.write("0\n" * 5000)
+    *_, last = replay(records("none"), copy).differences
+    assert found(replay(records("none"), copy))[:-1] == [(6, "rounds.jsonl: the row"), (7, "rounds.jsonl: the row")]
+    assert (last.round, last.what) == (8, "rounds.jsonl: the row, and 4,997 after it")
 
 
 def test_what_is_taken_as_given_must_be_as_the_run_left_it(copy, whole):
@@ -323,7 +333,7 @@ def test_an_edited_config_is_a_difference_and_a_change_on_purpose_a_note(whole, 
     assert found(replay(other, whole)) == [(None, "config.toml: confirm")]
     saved = load(whole / "checkpoints")
     meta = saved.meta | {"changes": ["before round 2: rounds 2 -> 6"]}
-    monkeypatch.setattr(replay_, "of_run", lambda _: dataclasses.replace(saved, meta=meta))
+    monkeypatch.setattr(replay_, "of_run", lambda *_: dataclasses.replace(saved, meta=meta))
     assert replay(records("none"), whole).notes == ("changed on purpose before round 2: rounds 2 -> 6",)
 
 

@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -33,6 +35,7 @@ from ev3x.ops import native
 from ev3x.run import directory as directory_
 from ev3x.run import identity, session
 from ev3x.run.checkpoint import CheckpointError, load
+from ev3x.run.identity import belongs
 from ev3x.run.session import RunError, export, resume, run
 
 PAIR = Trajectories(losses=["xent"], optimizers=[sgd(momentum=0.9)], length=4)
@@ -462,6 +465,44 @@ def test_checkpoints_of_another_run_are_refused(one):
         resume(dataclasses.replace(configured(), task_id="ev3:other"), one)
 
 
+def test_after_a_checkpoint_of_another_run_the_last_one_of_this_run_is_told(one, tmp_path):
+    """What is told works, twice: the folder that damaged ones are put in may be there."""
+    shutil.copytree(one, tmp_path / "run")
+    checkpoints = tmp_path / "run/checkpoints"
+    other = configured(("level = 0.05", "level = 0.1"), rounds=2)
+    run(other, tmp_path / "other")
+    for n in (1, 2):
+        shutil.copytree(tmp_path / "other/checkpoints/2", checkpoints / "2")
+        with pytest.raises(
+            RunError, match=r"level was 0\.1, is 0\.05; results .* mixed: checkpoint 1 is sound"
+        ) as caught:
+            resume(configured(rounds=2), tmp_path / "run")
+        subprocess.run(["sh", "-c", str(caught.value).split("`")[1]], check=True)
+        assert len(list(checkpoints.glob("damaged*/2"))) == n
+        assert belongs(last(tmp_path / "run").meta, configured(), tmp_path / "run") is None
+
+
+def test_weights_that_the_run_did_not_end_with_are_exported_with_a_warning(one, tmp_path):
+    shutil.copytree(one, tmp_path / "run")
+    with warnings.catch_warnings(action="error"):
+        export(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/1")
+    with pytest.warns(
+        UserWarning, match=r"checkpoints/1/.* is not what it was .* \(nor are \d+ others\): `ev3x verify "
+    ):
+        export(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["a." * 100_000 + "a = 1", "k = [" + "[" * 3000, "k = 1\n" * 200_000, "\x00", "x = 1"])
+def test_what_a_checkpoint_says_of_its_config_is_looked_at_before_it_is_parsed(one, text, monkeypatch):
+    then = last(one).meta | {"config": text}
+    monkeypatch.setattr(identity, "way_back", lambda *_: None)
+    began = time.process_time()
+    with pytest.raises(RunError, match=r"its checkpoint is of another run"):
+        belongs(then, configured(), one)
+    assert identity.edited(then, configured().config) and time.process_time() - began < 5
+
+
 def test_what_may_be_changed_is_recorded_for_good(one, tmp_path):
     shutil.copytree(one, tmp_path / "run")
     longer = ("rounds = 3", "rounds = 2"), ("ev3:curve", "ev3:lineage")
@@ -493,7 +534,7 @@ def test_weights_of_another_run_are_not_exported(one, tmp_path):
     ):
         export(tmp_path / "run")
     config.write_text("rounds = [")
-    with pytest.raises(RunError, match=r"its config\.toml was edited: the whole text was"):
+    with pytest.raises(RunError, match=r"its config\.toml was edited: \(no config\) was"):
         export(tmp_path / "run")
 
 

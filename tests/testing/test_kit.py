@@ -29,7 +29,8 @@ EXCUSES = {
     "bernstein": {"sharded": "the code of betting", "null_calibration": "test_calibration.py has it"},
     "bootstrap": {"null_calibration": "test_bootstrap.py has it"},
 }
-LARGE = {"distill-mnist1d", "distill-cifar"}  # the same code as distill-digits, on more data
+# The same code as distill-digits and few-shot-digits, on more data.
+LARGE = {"distill-mnist1d", "distill-cifar", "warped-mnist1d"}
 SOUND = (Jitter(), ZTest(), Take(), Halving(), Line(), Counter())
 # One component of each role, and one that selects, are quick; long tests have all of them, and all checks.
 FIRST = {"trajectories", "betting", "mean_bounds", "promote", "over_run", "distill-digits", "progress"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from ev3x.core.data import Arrays, Assess, Decide, Explore, Splits
 from ev3x.core.task import Data
 from ev3x.values import checked_seed
 
+from .digits import scans
 from .distillation import Distillation
 
 # How many scans explore, assess and decide get; what is left is the test set.
@@ -53,7 +53,7 @@ class DistillDigits(Distillation):
     def load(self, seed: int) -> Data:
         """The splits of the run with this seed."""
         seed = checked_seed(seed)
-        x, y = _scans()
+        x, y = scans()
         order = np.random.default_rng(seed).permutation(len(y))
         explore, assess, decide, test = np.split(order, np.cumsum([EXPLORE, ASSESS, DECIDE]))
         logits, accuracy = _teach(x[explore], y[explore], x[test], y[test])
@@ -82,13 +82,3 @@ def _teach(
     teacher = SVC(kernel="rbf", C=10.0, gamma="scale").fit(x.reshape(len(x), -1), y)
     logits = teacher.decision_function(x.reshape(len(x), -1)).astype(np.float32)
     return logits, float(teacher.score(x_test.reshape(len(x_test), -1), y_test))
-
-
-@functools.cache
-def _scans() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(f'the digits need scikit-learn ({error}): pip install "ev3x[examples]"') from error
-    found = load_digits()
-    return (found.images / 16).astype(np.float32), found.target.astype(np.int32)
