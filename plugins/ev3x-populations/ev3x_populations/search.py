@@ -95,8 +95,8 @@ class Search:
     def ask(self) -> Asked:
         """The next rung."""
         rung = self.dehb.rung(self._step)
-        trials, values, active = _ask(self.dehb, rung.n, self.state)
-        configs = self.dehb.space.configs(values, active)
+        trials, meant = _ask(self.dehb, rung.n, self.state)
+        configs = _configs(self.dehb.space, meant)
         return Asked(configs, self.dehb.fidelities[rung.level], self._step, trials)
 
     def tell(self, asked: Asked, values: Sequence[float]) -> None:
@@ -173,9 +173,9 @@ def _evaluate(objective: Objective, dehb: DEHB, n: int, level: int, state: State
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _ask(dehb: DEHB, n: int, state: State) -> tuple[Trials, dict[str, Array], dict[str, Array]]:
+def _ask(dehb: DEHB, n: int, state: State) -> tuple[Trials, Array]:
     trials = ask(dehb, state, n)
-    return trials, dehb.space.values(trials.x), dehb.space.active(trials.x)
+    return trials, _stacked(dehb.space, trials.x)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -189,9 +189,21 @@ def _warm(dehb: DEHB, level: int, state: State, x: Array, values: Array) -> Stat
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _meant(space: Space, x: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-    return space.values(x), space.active(x)
+def _meant(space: Space, x: Array) -> Array:
+    return _stacked(space, x)
+
+
+def _stacked(space: Space, x: Array) -> Array:
+    """The values of x f32[n, D] and where they exist, f32[2, D, n]: one array is fetched sooner than one for each."""
+    values, active = space.values(x).values(), space.active(x).values()
+    return jnp.stack([jnp.stack([*values]), jnp.stack([*active]).astype(jnp.float32)])
+
+
+def _configs(space: Space, meant: Array) -> list[Config]:
+    values, active = np.asarray(meant)
+    names = [one.name for one in space]
+    return space.configs(dict(zip(names, values, strict=True)), dict(zip(names, active, strict=True)))
 
 
 def _config(dehb: DEHB, x: Array) -> Config:
-    return dehb.space.configs(*_meant(dehb.space, x[None]))[0]
+    return _configs(dehb.space, _meant(dehb.space, x[None]))[0]
