@@ -44,7 +44,7 @@ sets = ["task=distill-digits", "propose.0.losses=['labels']", "confirm.block=300
 sets += ["propose.0.optimizers=[{name='sgd', learning_rate=0.1}]"]
 setup = config.load(None, [config.Override.parse(text) for text in sets])
 plan, splits = Plan(setup.task, setup.method, setup.layout), setup.task.load(0).splits
-lowered = loop.round_.lower(plan, splits, loop.init(plan, jax.random.key(0)))
+lowered = loop.round_.of(plan).lower(splits, loop.init(plan, jax.random.key(0)))
 before = processor_seconds()
 lowered.compile()
 print(processor_seconds() - before)

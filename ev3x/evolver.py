@@ -16,6 +16,7 @@ from .core.data import Splits
 from .core.layout import Layout
 from .core.loop import Limit
 from .core.plan import Method, Plan
+from .core.programs import Programs, programs
 from .core.streams import Feed, StreamEnded, StreamFault
 from .core.task import Task
 from .core.types import Array, Record, State, Variables
@@ -32,6 +33,7 @@ class Evolver:
 
     `state` holds all that a run needs to go on, except for the plan, which changes when the model grows. `native`:
     "off" uses only jax.numpy, "require" makes it an error when native code that a round needs cannot be used.
+    Evolvers of equal plans share their compiled programs, which go with the last of them.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Evolver:
         layout: Layout | None = None,
         native: _native.Mode = "auto",
     ) -> None:
+        self._held: dict[Plan, Programs] = {}
         self.plan = Plan(task, method, layout or Layout(), native=_native.checked(native))
         self.data = data
         self._fresh = True  # only a feed's first block is searched for shared examples: all would cost too much
@@ -51,12 +54,23 @@ class Evolver:
         if isinstance(data, Splits):
             self.plan.check(data)
 
+    @property
+    def plan(self) -> Plan:
+        """What its rounds are compiled for: another one when the model has grown."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan = plan
+        # Those of earlier plans stay: a growth that is undone comes back to one.
+        self._programs = self._held.setdefault(plan, programs(plan))
+
     def init(self, key: Array | int, variables: Variables | None = None) -> State:
         """The state before the first round, from fresh variables or from given ones; a seed is at most 2^32 - 1."""
         if not isinstance(variables, Mapping | None):
             kind = type(variables).__name__
             raise TypeError(f"the variables must be a mapping of collections with 'params', got {kind}")
-        state: State = loop.init(self.plan, _key(key), variables)
+        state: State = self._programs.of(loop.init)(_key(key), variables)
         return state
 
     def round(self, state: State) -> tuple[State, Record]:
@@ -111,7 +125,7 @@ class Evolver:
 
     def _call(self, splits: Splits, state: State, limit: Limit, capacity: int) -> tuple[State, Record, bool]:
         """The state and records of one call of the program, with its host transition, and whether there was one."""
-        state, records, done = loop.rounds(self.plan, splits, state, limit, capacity=capacity)
+        state, records, done = self._programs.of(loop.rounds)(splits, state, limit, capacity=capacity)
         if int(done) < capacity:
             records = jax.tree.map(lambda x: x[: int(done)], records)
         if not int(done) or not bool(loop.called(self.plan, records.decision)[-1]):

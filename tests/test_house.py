@@ -156,6 +156,24 @@ def test_files_and_functions_are_short():
     assert not long
 
 
+def test_no_cache_of_a_module_grows_with_what_a_process_builds():
+    """A jit with static arguments keeps every value that it was called with, and what was compiled for it.
+
+    `core/programs.py` lets them go. Caches without a bound are for what has no arguments, or classes.
+    """
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            for decorator in getattr(node, "decorator_list", []):
+                text = ast.unparse(decorator)
+                if "jax.jit" in text and "static_" in text:
+                    wrong.append(f"{module(path)}.{node.name}: use ev3x.core.programs.compiled")
+                arguments = [a.arg for a in node.args.args] if isinstance(node, ast.FunctionDef) else []
+                if text == "functools.cache" and arguments[:1] not in ([], ["cls"]):
+                    wrong.append(f"{module(path)}.{node.name}: use functools.lru_cache(maxsize=...)")
+    assert not wrong
+
+
 def test_no_alias_of_arrays_and_trees_is_defined_twice():
     aliases = ("Array", "PyTree", "Batch", "Variables", "Predictions", "Row")
     homes = {

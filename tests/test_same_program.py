@@ -24,7 +24,7 @@ def lowered(plan):
     train = {"x": jnp.zeros((4000, 40)), "y": jnp.zeros(4000, jnp.int32), "teacher": jnp.zeros((4000, 10))}
     assess, decide = (Generated(k, mnist1d.generate) for k in jax.random.split(jax.random.key(0)))
     splits = Splits(Explore(Arrays(train), batch_size=64), Assess(assess), Decide(decide))
-    return loop.round_.lower(plan, splits, jax.eval_shape(loop.init, plan, jax.random.key(0)))
+    return loop.round_.of(plan).lower(splits, jax.eval_shape(loop.init.of(plan), jax.random.key(0)))
 """
 BY_HAND = """
 import ev3x, sys

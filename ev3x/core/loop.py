@@ -19,6 +19,7 @@ from .data import Explore, Splits
 from .layout import pick, where
 from .objectives import aims
 from .plan import Plan
+from .programs import compiled
 from .types import (
     Array,
     Assessment,
@@ -51,7 +52,7 @@ def _natively(f: Callable[Concatenate[Plan, P], R]) -> Callable[Concatenate[Plan
     return wrapped
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@compiled()
 @_natively
 def init(plan: Plan, key: Array, variables: Variables | None = None) -> State:
     """The state before the first round. `variables` (default: fresh ones) become current and incumbent."""
@@ -80,7 +81,7 @@ def _begun(label: str, role: str, component: Any, *given: Any) -> PyTree:
     return contract.arrays(contract.Who(label, role, type(component)), "init", component.init(*given), "state")
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@compiled()
 @_natively
 def round_(plan: Plan, splits: Splits, state: State) -> tuple[State, Record]:
     """The state after one round, and its record."""
@@ -229,7 +230,7 @@ class Limit:
     target: Array | float = float("nan")
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "capacity"))
+@compiled("capacity")
 def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: int) -> tuple[State, Record, Array]:
     """The state after the rounds of one call (at most `capacity`), their stacked records, and how many there were.
 
@@ -238,7 +239,7 @@ def rounds(plan: Plan, splits: Splits, state: State, limit: Limit, *, capacity: 
     zeros.
     """
     metric = plan.task.metrics[0]
-    shape = jax.eval_shape(round_, plan, splits, state)[1]
+    shape = jax.eval_shape(round_.of(plan), splits, state)[1]
     records = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shape)
 
     def more(carry: tuple[State, Record, Array, Array, Array]) -> Array:

@@ -88,7 +88,7 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a round is compiled for: the key of the compilation cache.
+    """All that a round is compiled for: what its programs belong to (`programs`).
 
     `champion` is the task of the incumbent. It is set while promoting needs Python code: because the model's shape
     changed, or because the current variables were drawn anew. `native` says whether native code is used, see
@@ -103,7 +103,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, kind in (("task", Task), ("method", Method), ("layout", Layout)):
-            contract.instance(f"`{name}`", getattr(self, name), kind)
+            contract.instance(f"`{name}`", value := getattr(self, name), kind)
+            try:
+                hash(value)
+            except TypeError as error:
+                raise TypeError(
+                    f"`{name}` must have a hash, as what programs belong to, got {type(value).__name__}: {error}; "
+                    "make it a frozen dataclass, with tuples instead of lists"
+                ) from error
 
     @property
     def site(self) -> Site:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Annotated, Any, Literal
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from typing_extensions import Doc
 
 from ..component import Component, unknown
+from ..core.programs import compiled
 from ..core.types import Array, Variables
 from .layers import Group, init
 
@@ -50,7 +50,7 @@ class Network(Component):
 
     def init(self, key: Array, x: Array) -> Variables:
         """Fresh variables for inputs like x; the same in both frameworks."""
-        return self._fresh(key, self._inputs(x))
+        return _fresh(self, key, self._inputs(x))
 
     def apply(self, variables: Variables, x: Array, train: bool = False) -> tuple[Array, Variables]:
         """The predictions, and the variables.
@@ -64,7 +64,7 @@ class Network(Component):
 
     def parameters(self, x: Array | jax.ShapeDtypeStruct) -> int:
         """How many numbers in "params" there are, for inputs like x."""
-        shapes = jax.eval_shape(lambda: self._fresh(jax.random.key(0), self._inputs(x)))
+        shapes = jax.eval_shape(lambda: _fresh(self, jax.random.key(0), self._inputs(x)))
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
 
     def grow(self, how: str, key: Array, variables: Variables) -> tuple[Network, Variables]:
@@ -75,30 +75,11 @@ class Network(Component):
         if how not in self.growths:
             raise ValueError(unknown("growth", how, self.growths))
         larger = self.larger(how)
-        return larger, larger._grown(key, self._inputs_of(variables), variables)
+        return larger, _grown(larger, key, self._inputs_of(variables), variables)
 
     def added(self, layer: Variables) -> Variables:
         """A fresh layer (or its batch statistics) made to compute the identity, for a place that had no layer."""
         return layer
-
-    # Jitted, here and below: without jit, each operation would be compiled for each shape.
-    @functools.partial(jax.jit, static_argnames=("self", "inputs"))
-    def _grown(self, key: Array, inputs: int, old: Variables) -> Variables:
-        """The old layers inside of fresh ones, by name; a new layer becomes the identity."""
-        return {
-            collection: {
-                name: jax.tree.map(widened, old[collection][name], layer)
-                if name in old[collection]
-                else self.added(layer)
-                for name, layer in layers.items()
-            }
-            for collection, layers in self._fresh(key, inputs).items()
-        }
-
-    @functools.partial(jax.jit, static_argnames=("self", "inputs"))
-    def _fresh(self, key: Array, inputs: int) -> Variables:
-        params, stats = init(self.layers(inputs), key)
-        return {"params": params, "batch_stats": stats} if stats else {"params": params}
 
     def _inputs(self, x: Array | jax.ShapeDtypeStruct) -> int:
         return jax.eval_shape(self.arranged, x).shape[-1]
@@ -106,6 +87,27 @@ class Network(Component):
     def _inputs_of(self, variables: Variables) -> int:
         first, _ = self.layers(1).layers[0]
         return int(variables["params"][first]["kernel"].shape[-2])
+
+
+# Jitted, here and below: without jit, each operation would be compiled for each shape.
+@compiled("inputs")
+def _grown(network: Network, key: Array, inputs: int, old: Variables) -> Variables:
+    """The old layers inside of fresh ones, by name; a new layer becomes the identity."""
+    return {
+        collection: {
+            name: jax.tree.map(widened, old[collection][name], layer)
+            if name in old[collection]
+            else network.added(layer)
+            for name, layer in layers.items()
+        }
+        for collection, layers in _fresh(network, key, inputs).items()
+    }
+
+
+@compiled("inputs")
+def _fresh(network: Network, key: Array, inputs: int) -> Variables:
+    params, stats = init(network.layers(inputs), key)
+    return {"params": params, "batch_stats": stats} if stats else {"params": params}
 
 
 def widened(old: Array, fresh: Array) -> Array:

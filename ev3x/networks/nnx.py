@@ -45,7 +45,7 @@ def run(
     return predictions, {"batch_stats": nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _abstract(layers: Group) -> tuple[Any, Any, Any]:
     """The graph of the module and its states, with shapes instead of values, so that the cache keeps no tracers."""
     module = nnx.eval_shape(lambda: Layers(layers, nnx.Rngs(0)))

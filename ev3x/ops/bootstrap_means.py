@@ -206,7 +206,7 @@ def _rate(n: int) -> float:
     return max(0.0, 1 - 8 / math.sqrt(n)) if n else 0.0
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _thresholds(rate: float, number: int, bits: int) -> tuple[int, ...]:
     """A signed random number of these bits is above as many of them as a Poisson count is, up to rounding."""
     below, term, bars = 0.0, math.exp(-rate), []

@@ -86,7 +86,8 @@ def choose(
 
 def _structure(call: Callable[..., Any], operands: Sequence[Array]) -> Any:
     """Of the results, whatever mesh there is."""
-    return jax.tree.structure(jax.eval_shape(call, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands)))
+    shapes = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands)
+    return jax.tree.structure(jax.eval_shape(lambda *given: call(*given), *shapes))  # JAX keeps traces with a function
 
 
 def _varied(function: Callable[..., T], *operands: Array) -> T:

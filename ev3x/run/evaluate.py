@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..core.data import Arrays
+from ..core.programs import compiled
 from ..core.task import Task
 from ..core.types import Batch, Predictions, Variables
 
@@ -32,6 +31,6 @@ def evaluate(task: Task, variables: Variables, examples: Arrays) -> dict[str, fl
     return results
 
 
-@functools.partial(jax.jit, static_argnames="task")
+@compiled()
 def _predict(task: Task, variables: Variables, batch: Batch) -> Predictions:
     return task.predict(variables, batch)

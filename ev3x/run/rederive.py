@@ -25,6 +25,7 @@ from ..core.layout import where
 from ..core.loop import named
 from ..core.objectives import aims
 from ..core.plan import Plan
+from ..core.programs import compiled
 from ..core.types import Array, Assessment, Decision, Model, Outcome, PyTree, Question, Record, State
 from .checkpoint import CheckpointError, Saved, paths
 
@@ -215,7 +216,7 @@ def _shapes(plan: Plan, saved: Saved) -> Record:
     return shapes
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+@compiled()
 def _round(plan: Plan, key: Array, index: Array, carried: Carried, r: Record) -> tuple[dict[str, Any], Carried]:
     """The values that follow in a round, named as in its record, and what the next one needs. See `loop.round_`."""
     method, metrics = plan.method, plan.task.metrics

@@ -290,7 +290,7 @@ class _Session:
 
     def _record(self, splits: Splits) -> Record:
         """The shapes of one round's record. Traces the round, so that parts that do not fit together raise here."""
-        return jax.eval_shape(loop.round_, self.evolver.plan, splits, self.point.state)[1]
+        return jax.eval_shape(loop.round_.of(self.evolver.plan), splits, self.point.state)[1]
 
     def _came_to(self, outcome: str, reason: str) -> dict[str, Any]:
         """The summary of the run, with how and why it ended."""

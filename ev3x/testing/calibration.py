@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..core.assess import Assessor
+from ..core.programs import compiled
 from ..core.task import Metric
 from ..core.types import Array, Block, Outcome, PyTree, Question
 from ..stats.intervals import clopper_pearson
@@ -66,16 +66,18 @@ def rates(
     for i in range(repeats // AT_ONCE):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), i), AT_ONCE)
         scores, reference = worlds.scores(rng, metrics, (gain, 0.0), copied, (AT_ONCE, short.blocks, short.block))
-        hits += [int(_better(short, metrics, keys, scores, reference, jnp.float32(level))) for level in levels]
+        given = keys, jnp.asarray(scores), jnp.asarray(reference)
+        hits += [int(_better((short, metrics), *given, jnp.float32(level))) for level in levels]
     names = tuple(metric.name for metric in metrics)
     return [Rate(names, copied, level, int(h), repeats) for level, h in zip(levels, hits, strict=True)]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled()
 def _better(
-    assessor: Assessor, metrics: tuple[Metric, ...], keys: Array, scores: Array, reference: Array, level: Array
+    tried: tuple[Assessor, tuple[Metric, ...]], keys: Array, scores: Array, reference: Array, level: Array
 ) -> Array:
     """How often the first of both contenders is called better at this level: i32[]."""
+    assessor, metrics = tried
     aims = jnp.array([1.0 if metric.maximize else -1.0 for metric in metrics], jnp.float32)
     sets = any(metric.kind == "set" for metric in metrics)
     weights = jnp.asarray(worlds.weights(metrics, np.ones(assessor.block, np.float32))) if sets else None

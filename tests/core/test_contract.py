@@ -26,8 +26,8 @@ HERE = re.escape(str(Path(__file__)))
 def traced(task, **parts):
     """Traces a round of these components; nothing is compiled."""
     plan = Plan(task, method(*parts.pop("proposers", (Shift(),)), **parts)).check(splits())
-    state = jax.eval_shape(loop.init, plan, jax.eval_shape(lambda: jax.random.key(0)))
-    return jax.eval_shape(loop.round_, plan, splits(), state)
+    state = jax.eval_shape(loop.init.of(plan), jax.eval_shape(lambda: jax.random.key(0)))
+    return jax.eval_shape(loop.round_.of(plan), splits(), state)
 
 
 def wrong(base, name, change):
@@ -192,7 +192,7 @@ def test_a_transition_returns_its_state_and_the_form():
     def failing(made, text):
         caller = wrong(Counting, "transform", lambda _: made)
         plan = Plan(Toy(), method(Shift(), adapters=[("counting", caller)]))
-        state = jax.eval_shape(loop.init, plan, jax.eval_shape(lambda: jax.random.key(0)))
+        state = jax.eval_shape(loop.init.of(plan), jax.eval_shape(lambda: jax.random.key(0)))
         state = dataclasses.replace(state, key=jax.random.key(0), round=jnp.int32(1))
         decision = ev3x.Decision(jnp.int32(0), jnp.asarray(False), jnp.ones(1), jnp.ones(1, jnp.int32))
         with pytest.raises(BoundaryError, match=text):

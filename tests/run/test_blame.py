@@ -107,8 +107,8 @@ def said(setup):
     """The fault that comes of tracing a round."""
     with pytest.raises(PluginError) as error, blaming(setup):
         plan = Plan(setup.task, setup.method)
-        state = jax.eval_shape(loop.init, plan, jax.eval_shape(lambda: jax.random.key(0)))
-        jax.eval_shape(loop.round_, plan, splits(), state)
+        state = jax.eval_shape(loop.init.of(plan), jax.eval_shape(lambda: jax.random.key(0)))
+        jax.eval_shape(loop.round_.of(plan), splits(), state)
     return str(error.value)
 
 

@@ -154,7 +154,7 @@ def test_records_come_back_with_their_leading_axis(tmp_path):
     ids = {"shift": "ev3:s", "promote": "ev3:p", "budget": "ev3:b"}
     Checkpoints(tmp_path, ids).save(end, records, {}, {})
     found = last(tmp_path)
-    one = jax.eval_shape(ev3x.core.loop.round_, run.plan, run.data, end)[1]
+    one = jax.eval_shape(ev3x.core.loop.round_.of(run.plan), run.data, end)[1]
     assert same(found.history(one), records) and same(found.state(run.init(1), ids), end)
 
 

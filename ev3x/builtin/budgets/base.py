@@ -103,7 +103,7 @@ def need_level(name: str, confirm: Assessor) -> None:
         )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def total(exponent: float) -> float:
     """zeta(exponent) in float64, for the exponent rounded to float32: 10,000 terms, then Euler-Maclaurin."""
     s, n = float(np.float32(exponent)), 10_000.0

@@ -186,7 +186,7 @@ def _square(temperature: Any) -> Array:
     return jnp.square(jnp.asarray(temperature, jnp.float32))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _size(network: Network, shape: tuple[int, ...]) -> Metric:
     count = network.parameters(jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     return Metric("parameters", measures.Constant(float(count)), low=0.0, maximize=False, constant=True)

@@ -62,7 +62,7 @@ class Quadratics(Regression):
         return {"support": point, "query": point}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def matrix(dimension: int, condition: float, rotation: int | None) -> npt.NDArray[np.float64]:
     """H, f64[dimension, dimension]."""
     values = np.logspace(-np.log10(condition), 0, dimension)

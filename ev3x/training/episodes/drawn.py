@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from ...core.contract import BoundaryError, Who
 from ...core.data import Arrays
+from ...core.programs import compiled
 from ...core.types import Array, Batch
 
 PARTS = ("support", "query")
@@ -48,7 +48,7 @@ class Episodes:
 
 
 # Jitted for calls outside of a program, where each operation would be compiled by itself.
-@functools.partial(jax.jit, static_argnums=(0, 2))
+@compiled("n")
 def _drawn(family: Drawing, key: Array, n: int, pool: Batch) -> Batch:
     return jax.vmap(lambda k: family.episode(k, pool))(jax.random.split(key, n))
 

@@ -1,0 +1,29 @@
+"""The benchmark of long lives in its short form, and what it calls growth."""
+
+import attack_lives
+import numpy as np
+import pytest
+
+
+def test_a_line_through_noise_is_told_from_growth():
+    noise = np.random.default_rng(0).normal(size=200)
+    flat = {"megabytes": 400 + 10 * noise, "maps": np.full(200, 900.0), "threads": np.full(200, 21.0)}
+    wrong, figures = attack_lives.judged(flat, 20)
+    assert not wrong and abs(figures["megabytes"]["growth"]) < 5
+    grown = {name: values + np.arange(200) for name, values in flat.items()}
+    wrong, figures = attack_lives.judged(grown, 20)
+    assert [text.split(":")[0] for text in wrong] == list(flat)
+    assert figures["maps"]["growth"] == 179
+
+
+def test_one_outlier_is_no_growth():
+    values = np.full(50, 6.0)
+    values[-1] = 600
+    assert attack_lives.slope(values) == 0
+
+
+@pytest.mark.long
+def test_evolvers_one_after_another_leave_nothing():
+    found = attack_lives.attack(28, seed=1)
+    assert not found.wrong
+    assert found.tries == 28 and found.figures["executables"]["growth"] == 0
