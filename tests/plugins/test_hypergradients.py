@@ -67,7 +67,9 @@ def test_forward_backward_and_automatic_differentiation_agree(ev3x_x64):
 
     steps = [jnp.asarray(np.repeat(x, HORIZON // WINDOWS)) for x in (RATES, MOMENTA, DECAYS)]
     value, expected = jax.jit(jax.value_and_grad(unrolled, argnums=(0, 1, 2)))(*steps)
-    schedules = dict(zip(("learning_rate", "momentum", "weight_decay"), map(jnp.asarray, (RATES, MOMENTA, DECAYS))))
+    schedules = dict(
+        zip(("learning_rate", "momentum", "weight_decay"), map(jnp.asarray, (RATES, MOMENTA, DECAYS)), strict=True)
+    )
     forward = ev3x_fds.hypergradient(loss, lambda p: loss(p, -1), start(), schedules, horizon=HORIZON, chunk=4)
     backward = ev3x_reversible.hypergradient(
         lambda params, hypers, t: loss(params, t),
@@ -91,7 +93,7 @@ def test_a_window_a_step_is_the_gradient_of_every_step(ev3x_x64):
 
     steps = [jnp.asarray(np.repeat(x, 2)) for x in (RATES, MOMENTA, DECAYS)]
     expected = jax.grad(unrolled, argnums=(0, 1, 2))(*steps)
-    schedules = dict(zip(("learning_rate", "momentum", "weight_decay"), steps))
+    schedules = dict(zip(("learning_rate", "momentum", "weight_decay"), steps, strict=True))
     found = ev3x_fds.hypergradient(loss, lambda p: loss(p, -1), start(), schedules, horizon=6)
     for name, own in zip(schedules, expected, strict=True):
         # In the first step no momentum and in the last no decay of later steps is at work.
