@@ -1,0 +1,3 @@
+"""Tasks to learn schedules on."""
+
+from .digits import Digits as Digits
