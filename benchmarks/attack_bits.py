@@ -107,7 +107,7 @@ def run(place: Path, threads: int, seed: int) -> dict[str, Any]:
     from ev3x import wrong_sums
 
     wrong_sums.spare()  # before JAX starts, as the command line does
-    from kills import digest
+    from children import digest
 
     from ev3x import config
     from ev3x.run import session

@@ -1,6 +1,6 @@
 """Kills runs with SIGKILL at seeded moments, half of them twice, resumes them, and compares the bits of their ends.
 
-    python benchmarks/attack_kills.py
+    python benchmarks/faults.py --only kills
 
 A try is a run of `distill-digits` that saves after every chunk, three in ten with a model that grows and shrinks. It is
 killed in a process of its own, half of the resumed ones are killed, too, and the next process goes on to the end. One
@@ -23,16 +23,13 @@ from pathlib import Path
 import numpy as np
 from attack import Found
 from children import (
-    TWO_AT_A_TIME,
     Children,
-    Means,
     Strike,
     children,
     configs,
     ended_well,
     lines,
     pooled,
-    report,
     send,
     undisturbed,
     words,
@@ -44,7 +41,7 @@ REAL = 5  # one process in so many is no forked one
 REAL_SECONDS = 4.0  # of processor time at least, of an undisturbed one
 
 
-def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
+def attack(tries: int, seed: int) -> Found:
     """So many killed and resumed runs."""
     began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="ev3x-kills-"))
     files, begun = configs(place), place / "begun"
@@ -88,16 +85,12 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
         else:
             shutil.rmtree(directory)
 
-    made = pooled(one, tries, means, place)
+    pooled(one, tries, place)
     if not wrong:
         shutil.rmtree(place)
     saves = sum(n for what, n in kills.items() if what.startswith(("save", "removal", "rows")))
     figures = {"seconds": round(time.monotonic() - began), "kills": dict(kills), "kills while writing": saves}
-    return Found("kills", made, dict(counts), wrong, figures)
+    return Found("kills", tries, dict(counts), wrong, figures)
 
 
 KILL = send(signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    report(attack, TRIES, "attack_kills")

@@ -1,6 +1,6 @@
 """Takes the place of a run away at seeded moments, brings it back, resumes the run, and compares the bits of its end.
 
-    python benchmarks/attack_places.py
+    python benchmarks/faults.py --only places
 
 A try is a run of `distill-digits` that saves after every chunk. From a drawn operation on its files on, its disk is
 full, its quota is used up, the place gives errors or has no locks, its files may not be longer, or its directory is
@@ -30,17 +30,14 @@ from typing import Any
 import numpy as np
 from attack import Found
 from children import (
-    TWO_AT_A_TIME,
     Children,
     Ended,
-    Means,
     Strike,
     children,
     configs,
     ended_well,
     lines,
     pooled,
-    report,
     undisturbed,
     words,
 )
@@ -61,7 +58,7 @@ FAULTS: dict[str, tuple[str, int]] = {
 KINDS = ("small disk", *FAULTS, "file size", "renamed", "removed")
 
 
-def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
+def attack(tries: int, seed: int) -> Found:
     """So many runs whose place failed."""
     began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="ev3x-places-"))
     file = configs(place)["plain"]
@@ -117,11 +114,11 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
             where = {k: v for k, v in bent.items() if v != FOREVER} or f"at operation {moment}"
             wrong.append(f"try {i} ({kind}, {where}): {'; '.join(faults)}")
 
-    made = pooled(one, tries, means, place, failing=True)
+    pooled(one, tries, place, failing=True)
     if not wrong:
         shutil.rmtree(place)
     by = {"small disks": os.geteuid() == 0, "preloaded library": bool(first.shim)}
-    return Found("places", made, dict(counts), wrong, {"seconds": round(time.monotonic() - began), **by})
+    return Found("places", tries, dict(counts), wrong, {"seconds": round(time.monotonic() - began), **by})
 
 
 def _while_it_lasts(ended: Ended, directory: Path, away: bool) -> list[str]:
@@ -177,7 +174,3 @@ def _disk(home: Path, kind: str) -> Iterator[tuple[Path, bool]]:
     finally:
         if mounted:
             subprocess.run(["umount", "-l", home], check=True)
-
-
-if __name__ == "__main__":
-    report(attack, TRIES, "attack_places")

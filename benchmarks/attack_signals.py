@@ -1,6 +1,6 @@
 """Sends SIGINT, SIGTERM and SIGHUP to runs at seeded moments, once and twice, resumes them, and compares their ends.
 
-    python benchmarks/attack_signals.py
+    python benchmarks/faults.py --only signals
 
 A try is a run of `distill-digits` that saves after every chunk, one in four with a model that grows. One in three
 begins as users begin it, and is sent the signal after so many processor seconds, drawn over those of an undisturbed
@@ -26,17 +26,14 @@ from pathlib import Path
 import numpy as np
 from attack import Found
 from children import (
-    TWO_AT_A_TIME,
     Children,
     Ended,
-    Means,
     Strike,
     children,
     configs,
     ended_well,
     lines,
     pooled,
-    report,
     steps,
     undisturbed,
     words,
@@ -46,7 +43,7 @@ TRIES = 60
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
+def attack(tries: int, seed: int) -> Found:
     """So many runs that got signals."""
     began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="ev3x-signals-"))
     files, again, begun = configs(place), place / "again", place / "begun"
@@ -95,10 +92,10 @@ def attack(tries: int, seed: int, means: Means = TWO_AT_A_TIME) -> Found:
         else:
             shutil.rmtree(directory)
 
-    made = pooled(one, tries, means, place)
+    pooled(one, tries, place)
     if not wrong:
         shutil.rmtree(place)
-    return Found("signals", made, dict(counts), wrong, {"seconds": round(time.monotonic() - began)})
+    return Found("signals", tries, dict(counts), wrong, {"seconds": round(time.monotonic() - began)})
 
 
 def _wrong(ended: Ended, sent: list[signal.Signals], outcome: str, starting: bool) -> list[str]:
@@ -130,7 +127,3 @@ def _send(numbers: list[signal.Signals], gap: float) -> Callable[[int], None]:
             os.kill(pid, number)  # it was not waited for: the id is still its own
 
     return send
-
-
-if __name__ == "__main__":
-    report(attack, TRIES, "attack_signals")

@@ -5,12 +5,10 @@ A forked process costs no imports, and tells its files' operations to whoever st
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import select
 import shutil
@@ -23,9 +21,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-from attack import Found
-from measure import write
 
 CONFIG = """
 rounds = {rounds}
@@ -52,6 +47,7 @@ GROWING = CONFIG.format(
     rounds=4, adapt='["promote", { use = "grow", patience = 2, how = ["widen"], most = 1 }]', hidden=4
 )
 TOUCHES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fcntl.lockf"}
+AT_A_TIME = 2
 SHIM = Path(__file__).with_name("failing_files.c")
 
 
@@ -367,39 +363,21 @@ def undisturbed(mine: Children, directory: Path, config: Path) -> tuple[str, int
     return digest(directory), ended.touches
 
 
-@dataclasses.dataclass(frozen=True)
-class Means:
-    """How many tries are made at a time, and after how many seconds no further one begins."""
-
-    workers: int = 2
-    seconds: float = math.inf
-
-
-TWO_AT_A_TIME = Means()
-
-
-def pooled(
-    one: Callable[[Children, int], None], tries: int, means: Means, place: Path, *, failing: bool = False
-) -> int:
-    """How many tries were made; each, by its number, with the forking process of whichever thread is free."""
-    numbers, made = iter(range(tries)), 0
-    lock, began = threading.Lock(), time.monotonic()
+def pooled(one: Callable[[Children, int], None], tries: int, place: Path, *, failing: bool = False) -> None:
+    """Makes the tries; each, by its number, with the forking process of whichever thread is free."""
+    numbers, lock = iter(range(tries)), threading.Lock()
 
     def work(i: int) -> None:
-        nonlocal made
         with children(place / f"worker-{i}", failing=failing) as mine:
-            while time.monotonic() - began < means.seconds:
+            while True:
                 with lock:
                     number = next(numbers, None)
                 if number is None:
                     return
                 one(mine, number)
-                with lock:
-                    made += 1
 
-    with ThreadPoolExecutor(means.workers) as pool:
-        list(pool.map(work, range(min(means.workers, tries))))
-    return made
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(work, range(min(AT_A_TIME, tries))))
 
 
 def configs(place: Path) -> dict[str, Path]:
@@ -409,20 +387,6 @@ def configs(place: Path) -> dict[str, Path]:
         found[name] = place / f"{name}.toml"
         found[name].write_text(text, encoding="utf-8")
     return found
-
-
-def report(attack: Callable[..., Found], tries: int, name: str) -> None:
-    """Make the attack as the command line says, print what it found and write it down; exit code 1 for a wrong try."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tries", type=int, default=tries)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=math.inf)
-    given = parser.parse_args()
-    found = attack(given.tries, given.seed, Means(given.workers, given.seconds))
-    print(f"{found.attack}: {found.tries} tries, {dict(found.counts)}, {dict(found.figures)}", *found.wrong, sep="\n")
-    print(write(name, dataclasses.asdict(found)))
-    raise SystemExit(bool(found.wrong))
 
 
 def send(number: int) -> Callable[[int], None]:

@@ -14,8 +14,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 
+import attack_bits
 import attack_files
 import attack_hostile
+import attack_kills
+import attack_lives
+import attack_places
+import attack_signals
 import measure
 from attack import Found
 from measure import write
@@ -25,6 +30,11 @@ ATTACKS: dict[str, tuple[int, Callable[[int, int], Found]]] = {
     "flips": (attack_files.FLIPS, attack_files.flips),
     "damages": (attack_files.DAMAGES, attack_files.damages),
     "hostile": (attack_hostile.TRIES, attack_hostile.attack),
+    "kills": (attack_kills.TRIES, attack_kills.attack),
+    "places": (attack_places.TRIES, attack_places.attack),
+    "signals": (attack_signals.TRIES, attack_signals.attack),
+    "lives": (attack_lives.TRIES, attack_lives.attack),
+    "bits": (attack_bits.TRIES, attack_bits.attack),
 }
 
 
@@ -38,6 +48,7 @@ def main(only: Sequence[str], scale: float, seed: int) -> None:
         tries, attack = ATTACKS[name]
         began = time.monotonic()
         found = attack(max(1, round(tries * scale)), seed)
+        found = dataclasses.replace(found, counts=dict(found.counts))  # a Counter has no copy of its own kind
         seconds = round(time.monotonic() - began)
         outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(found.counts.items()))
         print(f"{found.attack:36}{found.tries:7}{len(found.wrong):7}{seconds:9}  {outcomes}", flush=True)

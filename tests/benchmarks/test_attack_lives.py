@@ -1,8 +1,7 @@
-"""The benchmark of long lives in its short form, and what it calls growth."""
+"""What the attack of long lives calls growth."""
 
 import attack_lives
 import numpy as np
-import pytest
 
 
 def test_a_line_through_noise_is_told_from_growth():
@@ -20,10 +19,3 @@ def test_one_outlier_is_no_growth():
     values = np.full(50, 6.0)
     values[-1] = 600
     assert attack_lives.slope(values) == 0
-
-
-@pytest.mark.long
-def test_evolvers_one_after_another_leave_nothing():
-    found = attack_lives.attack(28, seed=1)
-    assert not found.wrong
-    assert found.tries == 28 and found.figures["executables"]["growth"] == 0
