@@ -57,7 +57,8 @@ def attack(tries: int, seed: int) -> Found:
         draws = np.random.default_rng([seed, i])
         name = "growing" if draws.random() < 0.3 else "plain"
         directory, (expected, touches) = place / f"try-{i}", whole[name]
-        double, fell = bool(draws.random() < 0.5), []
+        double = bool(draws.random() < 0.5)
+        fell: list[str] = []
         while len(fell) <= double:
             forked = bool(fell) or i % REAL > 0
             command = words(directory, files[name])

@@ -31,6 +31,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from attack import Found
@@ -86,6 +87,7 @@ def lives(tries: int, seed: int) -> Iterator[dict[str, float]]:
     """What this process holds after each `Evolver`."""
     import jax
     import jax.numpy as jnp
+    from jax import Array
 
     import ev3x
     from ev3x.builtin.adapters.promote import Promote
@@ -98,10 +100,10 @@ def lives(tries: int, seed: int) -> Iterator[dict[str, float]]:
 
         metrics = (ev3x.Metric("accuracy", lambda logits, batch: (logits > 0) == batch["y"], binary=True),)
 
-        def init(self, key):
+        def init(self, key: Array) -> Any:
             return {"params": {"x": jax.random.normal(key)}}
 
-        def predict(self, variables, batch):
+        def predict(self, variables: Any, batch: Any) -> Array:
             return batch["x"] - variables["params"]["x"]
 
     @dataclasses.dataclass(frozen=True)
@@ -110,14 +112,16 @@ def lives(tries: int, seed: int) -> Iterator[dict[str, float]]:
 
         by: float = 0.0
 
-        def labels(self, site):
+        def labels(self, site: ev3x.Site) -> tuple[str, ...]:
             return ("nudged",)
 
-        def propose(self, site, key, current, state, explore):
+        def propose(
+            self, site: ev3x.Site, key: Array, current: Any, state: Any, explore: ev3x.Explore
+        ) -> ev3x.Candidates:
             moved = jax.tree.map(lambda x: (x + self.by)[None], current)
             return ev3x.Candidates(moved, jnp.ones(1, bool), jnp.int32(0), ())
 
-    def make(key, n):
+    def make(key: Array, n: int) -> dict[str, Array]:
         x = jax.random.normal(key, (n,))
         return {"x": x, "y": x > 0}
 

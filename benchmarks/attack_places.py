@@ -70,8 +70,8 @@ def attack(tries: int, seed: int) -> Found:
         if first.shim:
             for on in {on for on, _ in FAULTS.values()}:
                 directory = place / f"counted-{on}"
-                bent = {"errno": 0, "on": on, "first": 0, "last": 0}
-                seen = first.fork(directory, *words(directory, file), **bent).touches
+                counting: dict[str, Any] = {"errno": 0, "on": on, "first": 0, "last": 0}
+                seen = first.fork(directory, *words(directory, file), **counting).touches
                 operations |= {kind: seen for kind, (which, _) in FAULTS.items() if which == on}
     longest = max(path.stat().st_size for path in (place / "plain").rglob("*") if path.is_file())
 
@@ -80,7 +80,8 @@ def attack(tries: int, seed: int) -> Found:
         with _disk(place / f"try-{i}", kind) as (home, mounted):
             directory = home / "run"
             moment = int(draws.integers(operations[kind])) + 1
-            gone, strike, bent = home / "gone", None, {}
+            gone, strike = home / "gone", None
+            bent: dict[str, Any] = {}
             if kind in FAULTS:
                 last = moment + 1 if kind == "EIO, once" else FOREVER
                 on, number = FAULTS[kind]

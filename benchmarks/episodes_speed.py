@@ -96,10 +96,10 @@ def main() -> None:
     variables, explore = FAMILY.init(jax.random.key(1)), splits.explore
     batch = explore.batch(explore.draw(key, 1)[0])
     episodes = [tuple(batch["support"][name][i] for name in ("x", "y")) for i in range(TASKS)]
-    jitted = jax.jit(inner_step), jax.jit(towards)
-    calls = {
+    step, mean = jax.jit(inner_step), jax.jit(towards)
+    calls: dict[str, Callable[[], Any]] = {
         EAGER: lambda: loops(inner_step, towards, variables["params"], episodes),
-        STEPPED: lambda: loops(*jitted, variables["params"], episodes),
+        STEPPED: lambda: loops(step, mean, variables["params"], episodes),
         OURS: lambda: ours(variables, batch, key)["params"],
         TRAJECTORY: lambda: trajectory(variables, explore, key),
     }

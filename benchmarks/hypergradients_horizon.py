@@ -13,6 +13,7 @@ benchmarks/results/hypergradients_horizon.json and docs/images/hypergradients.pn
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,21 @@ def programs(horizon: int) -> dict[str, Callable[[PyTree], Any]]:
     }
 
 
+def memory_of(program: Any) -> int:
+    """The temporary bytes of a compiled program."""
+    return int(program.memory_analysis().temp_size_in_bytes)
+
+
 def main(horizons: list[int], repeats: int) -> None:
     """The table, the JSON file and the picture."""
     params = network(jax.random.key(1), (64, 32, 10))
     found: list[dict[str, Any]] = []
     for horizon in horizons:
         compiled = {name: jax.jit(f).lower(params).compile() for name, f in programs(horizon).items()}
-        seconds = interleaved({name: lambda f=f: f(params) for name, f in compiled.items()}, repeats)
+        seconds = interleaved({name: functools.partial(f, params) for name, f in compiled.items()}, repeats)
         for name, program in compiled.items():
             ratio = median(seconds[name] / seconds["the run alone"])
-            memory = program.memory_analysis().temp_size_in_bytes
+            memory = memory_of(program)
             found.append({"horizon": horizon, "method": name, "bytes": memory, "ratio": ratio})
     table = Table("", *(f"T = {h:,}" for h in horizons), title="times of the run alone [95%]; temporary kB")
     names = list(programs(horizons[0]))

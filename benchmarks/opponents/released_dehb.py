@@ -53,7 +53,9 @@ def run(seed: int, marks: list[int]) -> dict[str, Any]:
             f=objective, cs=None, configspace=False, dimensions=6, min_fidelity=3, max_fidelity=100, eta=3, seed=seed,
             n_workers=1, save_freq=None, output_path=folder, log_level="ERROR",
         )  # fmt: skip
-        raw, full, best, seconds = [], [], (np.inf, None), 0.0
+        raw: list[float] = []
+        full: list[float | None] = []
+        best, seconds = (np.inf, None), 0.0
         for i in range(marks[-1]):
             began = time.perf_counter()
             job = search.ask()
