@@ -271,7 +271,7 @@ def summary_as_it_is(directory: Path) -> Any:
 
 
 def count_lines(directory: Path) -> int:
-    """The number of lines of rounds.jsonl, without reading any of them."""
+    """The number of lines of rounds.jsonl, whatever they hold."""
     count, end = 0, b"\n"
     for part in _blocks(directory / ROUNDS, lambda file: file.read(2**20)):
         count, end = count + part.count(b"\n"), part[-1:]
