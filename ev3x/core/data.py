@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -363,21 +364,27 @@ def _check_disjoint(sources: dict[str, Source]) -> None:
     held = {name: source.tree for name, source in sources.items() if isinstance(source, Arrays)}
     generated = {name: source for name, source in sources.items() if isinstance(source, Generated)}
     held |= {f"{name}.pool": source.pool for name, source in generated.items() if source.pool is not None}
-    seen: dict[bytes, tuple[str, int]] = {}
-    common = _common(list(held.values()))
-    found = {name: _rows(tree, common) for name, tree in held.items()}
-    found |= {name: [_stream(source)] for name, source in generated.items()}
-    for name, rows in found.items():
-        for i, row in enumerate(rows):
-            other = seen.setdefault(row, (name, i))
-            if other[0] != name:
-                what = f"{name} example {i} is also {other[0]} example {other[1]}"
-                if name in generated:
-                    what = f"{name} and {other[0]} generate from the same key"
-                raise ValueError(
-                    f"splits: explore, assess and decide must not share examples, but {what}; "
-                    "remove duplicates or split by another key"
-                )
+    known: dict[tuple[str, frozenset[Any]], list[bytes]] = {}
+
+    def rows(name: str, paths: frozenset[Any]) -> list[bytes]:
+        return known.get((name, paths)) or known.setdefault((name, paths), _rows(held[name], paths))
+
+    for one, other in itertools.combinations(held, 2):
+        paths = _common(held[one], held[other])
+        places = {row: i for i, row in reversed([*enumerate(rows(one, paths))])}
+        if found := next(((i, places[row]) for i, row in enumerate(rows(other, paths)) if row in places), None):
+            raise _shared(f"{other} example {found[0]} is also {one} example {found[1]}")
+    streams: dict[bytes, str] = {}
+    for name, source in generated.items():
+        if (first := streams.setdefault(_stream(source), name)) != name:
+            raise _shared(f"{name} and {first} generate from the same key")
+
+
+def _shared(what: str) -> ValueError:
+    return ValueError(
+        f"splits: explore, assess and decide must not share examples, but {what}; "
+        "remove duplicates or split by another key"
+    )
 
 
 def _stream(source: Generated) -> bytes:
@@ -386,21 +393,20 @@ def _stream(source: Generated) -> bytes:
     return repr(source.make).encode() + np.asarray(jax.random.key_data(source.key)).tobytes() + b"".join(rows)
 
 
-def _paths(tree: Batch) -> set[Any]:
-    return {path for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+def _paths(tree: Batch) -> frozenset[Any]:
+    return frozenset(path for path, _ in jax.tree_util.tree_leaves_with_path(tree))
 
 
-def _common(trees: list[Batch]) -> set[Any]:
-    """The paths of the entries by which examples are compared, without those that only some trees have (logits, say).
+def _common(a: Batch, b: Batch) -> frozenset[Any]:
+    """The paths of the entries by which two trees are compared, without those that only one has (logits, say).
 
-    They are the entries that all trees have, provided that one tree has no others; else all entries.
+    They are the entries that both have, provided that one of them has no others; else all entries.
     """
-    paths = [_paths(tree) for tree in trees]
-    common = set.intersection(*paths) if paths else set()
-    return common if common in paths else set.union(*paths, set())
+    common = _paths(a) & _paths(b)
+    return common if common in (_paths(a), _paths(b)) else _paths(a) | _paths(b)
 
 
-def _rows(tree: Batch, paths: set[Any]) -> list[bytes]:
+def _rows(tree: Batch, paths: frozenset[Any]) -> list[bytes]:
     """A digest of each example, in the types that a program reads: numpy's 64 bits are JAX's 32."""
     leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if path in paths]
     columns = [np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]

@@ -276,7 +276,7 @@ def summary_as_it_is(directory: Path) -> Any:
 
 
 def count_lines(directory: Path) -> int:
-    """The number of lines of rounds.jsonl, without reading any of them."""
+    """The number of lines of rounds.jsonl, whatever they hold."""
     count, end = 0, b"\n"
     for part in _blocks(directory / ROUNDS, lambda file: file.read(2**20)):
         count, end = count + part.count(b"\n"), part[-1:]
@@ -313,14 +313,36 @@ def _check_name(directory: Path) -> None:
         raise RunError(text + hint) from error
 
 
-def on_disk(facts: os.stat_result) -> int:
+def on_disk(path: str | os.PathLike[str], facts: os.stat_result) -> int:
     """The bytes of a file that are on disk: one with holes has less than it says."""
-    return min(facts.st_size, 512 * getattr(facts, "st_blocks", facts.st_size))
+    blocks = 512 * getattr(facts, "st_blocks", facts.st_size)
+    if blocks >= facts.st_size or not stat.S_ISREG(facts.st_mode):
+        return min(blocks, facts.st_size)
+    with contextlib.suppress(OSError):
+        # Some file systems count the blocks of a new file only seconds later (ZFS), or never.
+        return max(blocks, _filled(path, facts.st_size))
+    return blocks
 
 
-def hollow(facts: os.stat_result) -> bool:
+def _filled(path: str | os.PathLike[str], size: int) -> int:
+    """The bytes of a file that are no holes; all of them where the file system cannot tell."""
+    at = found = 0
+    with open(path, "rb", buffering=0, opener=opened) as file:
+        while at < size:
+            try:
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                return found if error.errno == errno.ENXIO else size  # none from here on
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            found += at - begin
+    return found
+
+
+def hollow(path: str | os.PathLike[str], facts: os.stat_result) -> bool:
     """Whether a file is mostly holes: terabytes of them can be read from nothing, for hours."""
-    return stat.S_ISREG(facts.st_mode) and facts.st_size > HOLLOW + MOST * on_disk(facts)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size <= HOLLOW:
+        return False
+    return facts.st_size > HOLLOW + MOST * on_disk(path, facts)
 
 
 def opened(path: Any, flags: int) -> int:
@@ -337,8 +359,8 @@ def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
     except OSError as error:
         raise RunError(f"cannot read {shown(path)}: {why(error)}") from error
     mode = facts.st_mode
-    if is_kind(mode) and hollow(facts):
-        here = f"{facts.st_size:,} bytes, of which {on_disk(facts):,} are on disk"
+    if is_kind(mode) and hollow(path, facts):
+        here = f"{facts.st_size:,} bytes, of which {on_disk(path, facts):,} are on disk"
         raise RunError(f"{shown(path)} must be a file that a run has written, got one of {here}: nothing was read")
     if not is_kind(mode):
         got = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "another kind of file"

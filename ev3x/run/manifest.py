@@ -119,7 +119,7 @@ def _digest(path: Path) -> str:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode):
             return LINK if stat.S_ISLNK(facts.st_mode) else "not a file"
-        if hollow(facts):
+        if hollow(path, facts):
             return "holes"
         with open(path, "rb", opener=opened) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

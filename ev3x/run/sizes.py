@@ -18,12 +18,13 @@ import orbax.checkpoint as ocp
 
 from ..core import loop
 from ..core.plan import Plan
+from .directory import ROUNDS as ROWS
 from .directory import on_disk
 
 FREE = 2**27  # bytes of arrays that any checkpoint may have
 BESIDE = 2**24  # bytes of arrays beside a state whose size is known: records of the first rounds
 MOST = 16  # bytes of arrays for each one on disk, beyond that: trained weights hardly shrink
-ROUNDS, ROUND = 1000, 8  # rounds of any checkpoint; bytes on disk for each one beyond that: scores hardly shrink
+ROUNDS, ROUND = 1000, 8  # rounds of any checkpoint; bytes on disk for each one beyond that, its row included
 TEXTS = 2**24  # bytes of all that is not an array
 
 
@@ -38,14 +39,15 @@ def of_state(plan: Plan) -> int | None:
 def too_large(checkpoint: Path, state: int | None = None) -> str | None:
     """Why this checkpoint cannot be one that was saved; None if it can. Reads shapes, and no array.
 
-    `state` is what `of_state` says, or None where it is not known.
+    `state` is what `of_state` says, or None where it is not known. What is on disk includes the rows of the run, where
+    there are any: records of rounds that are all alike (no candidate is finite, say) shrink to 3 bytes, rows do not.
     """
-    disk = 0
+    disk = _of_rows(checkpoint.parent.parent / ROWS)
     for folder, _, names in os.walk(checkpoint):
         for name in names:
-            facts = os.lstat(os.path.join(folder, name))
+            facts = os.lstat(path := os.path.join(folder, name))
             size = facts.st_size
-            disk += on_disk(facts)
+            disk += on_disk(path, facts)
             if size > TEXTS and name.lower().lstrip("_").endswith("metadata"):
                 return f"{name} has {size:,} bytes, more than {TEXTS:,}"
     shapes = ocp.StandardCheckpointHandler().metadata(checkpoint.absolute() / "tree").tree
@@ -57,6 +59,13 @@ def too_large(checkpoint: Path, state: int | None = None) -> str | None:
         return None
     of = "" if state is None else f", the state of this run has {state:,}"
     return f"its {disk:,} bytes would become {arrays:,} in memory{of}"
+
+
+def _of_rows(path: Path) -> int:
+    try:
+        return on_disk(path, os.lstat(path))
+    except OSError:  # not there, most of the time
+        return 0
 
 
 def _size(array: Any) -> int:

@@ -143,6 +143,15 @@ def test_pools_share_no_row(decide, text):
         given.check(disjoint=False)
 
 
+def test_a_pool_of_other_entries_hides_no_example_that_other_splits_share():
+    """Each two sources are compared by what they have in common, whatever a third one holds."""
+    decide = ev3x.Decide(ev3x.Generated(jax.random.key(1), picked, {"i": np.arange(9)}))
+    shared = {"x": np.arange(8.0)}
+    explore = ev3x.Explore(ev3x.Arrays({**shared, "teacher": np.ones(8)}), batch_size=2)
+    with pytest.raises(ValueError, match="assess example 0 is also explore example 0"):
+        splits(explore=explore, assess=ev3x.Assess(ev3x.Arrays(shared)), decide=decide).check()
+
+
 def _jitter(key, batch):
     return {**batch, "x": batch["x"] + jax.random.uniform(key, batch["x"].shape)}
 

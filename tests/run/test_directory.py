@@ -171,6 +171,25 @@ def test_a_file_of_holes_is_refused_before_anything_is_read(tmp_path, name):
         check_run(tmp_path)
 
 
+class Uncounted:
+    """The facts of a file whose blocks are not counted yet, as those of a new one on ZFS."""
+
+    st_blocks = 1
+
+    def __init__(self, path):
+        facts = os.lstat(path)
+        self.st_mode, self.st_size = facts.st_mode, facts.st_size
+
+
+def test_a_new_file_whose_blocks_are_not_counted_yet_is_no_file_of_holes(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"w" * (module.HOLLOW + 10**6))
+    assert not module.hollow(path, Uncounted(path)) and module.on_disk(path, Uncounted(path)) == path.stat().st_size
+    path.write_bytes(b"")
+    os.truncate(path, 2**42)
+    assert module.hollow(path, Uncounted(path)) and module.on_disk(path, Uncounted(path)) == 512
+
+
 def test_nothing_is_written_through_a_link(tmp_path):
     """As far as a link appears after the check: what replaces a file replaces the link, the rest refuses it."""
     victim, run = tmp_path / "victim", tmp_path / "run"

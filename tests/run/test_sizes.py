@@ -121,3 +121,16 @@ def test_records_of_more_rounds_than_the_files_can_hold_are_not_read(tmp_path):
     put(tmp_path / "other", GOOD, {"run": RUN, "history": {"round": np.zeros(n, np.int32)}})
     with pytest.raises(CheckpointError, match=r"its [\d,]+ bytes cannot hold the records of 1,000,000 rounds"):
         of_run(tmp_path / "other" / "checkpoints")
+
+
+def test_records_of_rounds_that_are_all_alike_are_read(tmp_path, monkeypatch):
+    """Of a run whose candidates diverged long ago, say: each round has a row on disk, its records shrink to little."""
+    n = 20_000
+    alike = {"round": np.arange(n, dtype=np.int32), "scores": np.full((n, 50), np.nan, np.float32)}
+    put(tmp_path, GOOD, {"run": RUN, "history": alike})
+    monkeypatch.setattr(sizes, "FREE", 0)
+    monkeypatch.setattr(sizes, "BESIDE", 0)
+    with pytest.raises(CheckpointError, match=r"bytes cannot hold the records of 20,000 rounds"):
+        of_run(tmp_path / "checkpoints", 4_000_004)
+    (tmp_path / "rounds.jsonl").write_text("a row of so many bytes\n" * n)
+    assert of_run(tmp_path / "checkpoints", 4_000_004)

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from ... import metrics as measures
 from ...component import Count, Natural, Positive, unknown
 from ...core.contract import BoundaryError, Who, described, real
-from ...core.data import Arrays, Assess, Decide, Explore, Generated, Splits
+from ...core.data import Arrays, Assess, Decide, Explore, Generated, Splits, check_source
 from ...core.task import Data, Metric, Task
 from ...core.types import Array, Batch, Predictions, PyTree, Variables
 from ...values import checked_seed
@@ -122,7 +122,10 @@ class Family(Task):
     def load(self, seed: int) -> Data:
         """Endless episodes for each split, of its own pool, and 500 for the test."""
         pools, make = self.pools(checked_seed(seed)), Episodes(self)
-        explore, assess, decide, test = jax.random.split(jax.random.key(seed), 4)
+        explore, assess, decide, test = keys = jax.random.split(jax.random.key(seed), 4)
+        for name, key, pool in zip(Pools._fields, keys, pools, strict=True):
+            check_source(name, Generated(key, make, pool))  # the test is drawn from its own below, and is no split
+        pools = jax.tree.map(jnp.asarray, pools)  # on the device, or each call of a program would copy them
         splits = Splits(
             Explore(Generated(explore, make, pools.explore), self.batch_size),
             Assess(Generated(assess, make, pools.assess)),

@@ -15,7 +15,7 @@ from ev3x.builtin.tasks.quadratics import Quadratics, matrix
 from ev3x.builtin.tasks.sinusoids import Sinusoids
 from ev3x.builtin.tasks.warped_mnist1d import WarpedMnist1D
 from ev3x.core.task import score
-from ev3x.training.episodes import Episodes
+from ev3x.training.episodes import Episodes, Pools
 
 N = 8
 
@@ -119,9 +119,24 @@ def test_each_split_draws_from_its_own_pool():
     found = [getattr(data.splits.check(), name).source.pool for name in ("explore", "assess", "decide")]
     for got, wanted in zip(found, family.pools(1), strict=False):
         assert jax.tree.all(jax.tree.map(np.array_equal, got, wanted))
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(got))  # copied once, not for each call
     assert data.test.size == 500 and data.about == family.about
     known = digit_of(family.pools(1).test)
     assert all(x.tobytes() in known for x in whole(jax.tree.map(np.asarray, data.test.tree))["x"].reshape(-1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (np.array(["a"] * 3), r"\['x'\] of the pool of `test` must hold numbers"),
+        (np.ones(0), "pool of `test` is empty"),
+    ],
+)
+def test_pools_are_checked_before_any_episode_is_drawn(monkeypatch, entry, text):
+    good = {"x": np.ones(3)}
+    monkeypatch.setattr(FewShotDigits, "pools", lambda *_: Pools(good, good, good, {"x": entry}))
+    with pytest.raises((TypeError, ValueError), match=text):
+        FewShotDigits().load(0)
 
 
 def test_few_shots_that_cannot_be_are_told():
