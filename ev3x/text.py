@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters, ends of lines, signs that turn the direction of writing, and what is no UTF-8.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Within a class: control characters, ends of lines, signs that turn the direction of writing, and what is no UTF-8.
+UNSEEN = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.new", re.DOTALL)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Opens a file, not what it links to, and waits for no pipe's other end.

@@ -25,6 +25,7 @@ from ev3x.config import toml_text
         ("no UTF-8 \udcff", "no UTF-8 \\udcff"),
         ("line\u2028paragraph\u2029", "line\\u2028paragraph\\u2029"),
         ("turned\u202egnp.\u2066", "turned\\u202egnp.\\u2066"),
+        ("marked\u200f\u061c\u200e", "marked\\u200f\\u061c\\u200e"),
     ],
 )
 def test_what_is_shown_is_the_text_on_one_line(raw, seen):

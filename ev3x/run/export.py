@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..text import command, shown
+from ..text import UNSEEN, command, shown
 from .checkpoint import of_run
 from .directory import CHECKPOINTS, RunError, check_run, config_text, draft, resuming
 from .identity import edited, foreign
@@ -19,7 +19,7 @@ from .manifest import altered_in, reseal
 
 # What a name must not hold as that of a file, on any system; `%`, so that there is a way back; and numpy's own ending.
 _UNSAFE = re.compile(
-    r"""[\x00-\x1f\x7f-\x9f\u2028\u2029%\\:*?"<>|] | (?:^|(?<=/))\.(?=\.?(?:/|$)) | (?:^|(?<=/))/ | /$ | \.(?=npy$)""",
+    rf"""[{UNSEEN}%\\:*?"<>|] | (?:^|(?<=/))\.(?=\.?(?:/|$)) | (?:^|(?<=/))/ | /$ | \.(?=npy$)""",
     re.VERBOSE,
 )
 
@@ -58,4 +58,8 @@ def member(name: str) -> str:
     It is the path itself, but for what would lead out of a folder that the archive is unpacked to, what no file can be
     called, and what numpy takes for its own: these signs are `%` and two digits for each byte.
     """
-    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), name)
+
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found.group().encode(errors="surrogatepass"))
+
+    return _UNSAFE.sub(escaped, name)

@@ -72,6 +72,9 @@ class FederatedDigits(Perceptron, Classification):
         rows, noise = jax.random.split(key)
         held = jax.nn.one_hot(pool["y"], digits.CLASSES) * side[:, None].astype(jnp.float32)
         each = share / jnp.maximum(held.sum(axis=0), 1)  # of a scan of each digit
-        found = jax.random.choice(rows, len(pool["y"]), (count,), p=held @ each)
+        # Where this half of a small pool has none of the client's digits, all of the half's scans are as likely.
+        p = held @ each
+        p = jnp.where(p.sum() > 0, p, side.astype(jnp.float32))
+        found = jax.random.choice(rows, len(pool["y"]), (count,), p=p)
         x = pool["x"][found]
         return {"x": x + self.noise * jax.random.normal(noise, x.shape), "y": pool["y"][found]}
