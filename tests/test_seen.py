@@ -169,7 +169,7 @@ def test_an_option_of_a_type_that_none_can_have_names_component_option_and_what_
 
 @later("embedding: parameters of Equinox modules, whose leaves are no arrays")
 def test_parameters_that_are_no_arrays_name_the_adapter():
-    with pytest.raises(TypeError, match=r"Equinox|adapter"):
+    with pytest.raises(TypeError, match="Equinox"):
         evolver().init(0, {"params": {"w": jnp.zeros(2), "b": jnp.zeros(()), "activation": jax.nn.gelu}})
 
 

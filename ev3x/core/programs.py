@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import weakref
 from collections import OrderedDict
@@ -73,8 +74,14 @@ class Compiled(Generic[V, P, R]):
 
     def bound(self, value: V) -> Any:
         """The same, made anew: JAX frees the traces and executables of a function with it."""
-        function = functools.partial(self._function, value)
-        function.__name__ = self._function.__name__  # type: ignore[attr-defined]  # the program's name
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return self._function(value, *args, **kwargs)
+
+        # JAX reads static names from the signature, and errors show the name: a partial would show the whole plan.
+        function.__name__, function.__qualname__ = self._function.__name__, self._function.__qualname__
+        signature = inspect.signature(self._function)
+        function.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
         return jax.jit(function, static_argnames=self._static)
 
 

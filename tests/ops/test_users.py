@@ -34,7 +34,7 @@ def called(select=None, confirm=None, measured=(ACCURACY,)):
     data = splits()
     plan = ev3x.Evolver(Toy(measured), method, data).plan
     state = jax.eval_shape(functools.partial(init, plan), jax.random.key(0))
-    return set(re.findall(r"custom_call @(ev3x_\w+)", round_.lower(plan, data, state).as_text()))
+    return set(re.findall(r"custom_call @(ev3x_\w+)", round_.of(plan).lower(data, state).as_text()))
 
 
 def lexicase():

@@ -29,7 +29,6 @@ from ev3x.builtin.adapters.synergy import Synergy
 from ev3x.builtin.assessors.paired import Paired
 from ev3x.builtin.observers.progress import ShowProgress
 from ev3x.builtin.proposers.trajectories import Trajectories
-from ev3x.core import loop
 from ev3x.core.observe import Limits
 from ev3x.ops import native
 from ev3x.run import directory as directory_
@@ -615,7 +614,7 @@ def test_a_killed_run_resumes_to_the_same_bits(long, tmp_path, after):
     assert_same_end(tmp_path, long)
 
 
-@pytest.mark.parametrize(("module", "name"), [(session, "rows"), (loop, "rounds"), (session, "_strong")])
+@pytest.mark.parametrize(("module", "name"), [(session, "rows"), (ev3x.Evolver, "_call"), (session, "_strong")])
 @pytest.mark.parametrize(
     "kind", ["functions", *(pytest.param(k, marks=pytest.mark.long) for k in ("endless", "counter"))]
 )
