@@ -1,13 +1,14 @@
 """Hypergradients over whole runs as proposers, beside the default method of `ev3x run`, for equal device seconds.
 
-    python benchmarks/hypergradients_contest.py [--methods default fds] [--first 10] [--seeds 5] [--seconds 20 5]
+    python benchmarks/hypergradients_contest.py [--methods default fds reversible] [--first 10] [--seeds 5] [--seconds 20 5]
 
 Two tasks: distill-mnist1d, confirmed as `ev3x run` confirms, and fds:digits, whose 100 decide examples are read again
 in every round by `paired`. "default" are the `trajectories` of `ev3x run` (of digits, on its one loss). The other
 methods have one candidate a round, a whole run from a fresh start. All have the same select, confirm and budget. They
 take turns, a round at a time, until each has had so many seconds of processor time in its compiled rounds (on an
 accelerator: of wall time). Accuracy of the incumbent on the test set; of distill-mnist1d also on 100,000 fresh
-examples. A further method is an entry of `METHODS`. Needs ev3x-fds[examples]. Prints a table for each task and writes
+examples. A further method is an entry of `METHODS`. Needs ev3x-fds[examples] and
+ev3x-reversible. Prints a table for each task and writes
 benchmarks/results/hypergradients_contest.json.
 """
 
@@ -57,7 +58,28 @@ def chance(task: str) -> ev3x.Proposer:
     return RandomSchedules(**{n: getattr(like, n) for n in ("loss", "horizon")})
 
 
-METHODS: dict[str, Callable[[str], ev3x.Proposer]] = {"default": default, "fds": fds, "random": chance}
+def reversible(task: str) -> ev3x.Proposer:
+    """Schedules learned backwards, from a rate and a momentum that one would choose by hand."""
+    from ev3x_reversible import Reversible
+
+    labels, length = ev3x.Loss("labels"), 1000 if task == MNIST1D else 500
+    return Reversible(
+        loss=ev3x.Loss("kl") if task == MNIST1D else labels,
+        meta_loss=labels,
+        optimizer=ev3x.Optimizer("sgd", learning_rate=0.1, momentum=0.9),
+        meta_optimizer=ev3x.Optimizer("adam", learning_rate=0.1),
+        length=length,
+        window=length // 5,
+        meta_batches=8 if task == MNIST1D else 1,
+    )
+
+
+METHODS: dict[str, Callable[[str], ev3x.Proposer]] = {
+    "default": default,
+    "fds": fds,
+    "random": chance,
+    "reversible": reversible,
+}
 
 
 def task_of(name: str) -> ev3x.Task:
@@ -139,7 +161,7 @@ def shown(task: str, runs: list[dict[str, dict[str, Any]]], seconds: float) -> d
 def main() -> None:
     """All tasks, methods and seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="*", default=["default", "fds"], choices=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=["default", "fds", "reversible"], choices=list(METHODS))
     parser.add_argument("--tasks", nargs="*", default=[MNIST1D, DIGITS])
     parser.add_argument("--first", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
