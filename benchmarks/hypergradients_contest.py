@@ -1,6 +1,6 @@
 """Hypergradients over whole runs as proposers, beside the default method of `ev3x run`, for equal device seconds.
 
-    python benchmarks/hypergradients_contest.py [--methods default fds reversible] [--first 10] [--seeds 5] [--seconds 20 5]
+    python benchmarks/hypergradients_contest.py [--methods default fds reversible] [--seeds 5] [--seconds 20 5]
 
 Two tasks: distill-mnist1d, confirmed as `ev3x run` confirms, and fds:digits, whose 100 decide examples are read again
 in every round by `paired`. "default" are the `trajectories` of `ev3x run` (of digits, on its one loss). The other
