@@ -56,8 +56,8 @@ def expected(horizon, momentum, dtype, form):
     ("dtype", "momentum", "form", "bound"),
     [
         (jnp.float32, 0.9, "classical", 2e-5),
-        (jnp.float32, 0.5, "damped", 2e-5),
-        (jnp.float64, 0.98, "classical", 1e-6),
+        pytest.param(jnp.float32, 0.5, "damped", 2e-5, marks=pytest.mark.long),
+        pytest.param(jnp.float64, 0.98, "classical", 1e-6, marks=pytest.mark.long),
         (jnp.float64, 0.9, "damped", 1e-6),
     ],
 )
@@ -72,7 +72,7 @@ def test_hypergradients_are_those_of_automatic_differentiation(ev3x_x64, dtype, 
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("momentum", MOMENTA)
+@pytest.mark.parametrize("momentum", [pytest.param(m, marks=[pytest.mark.long] * (m != 0.9)) for m in MOMENTA])
 def test_a_run_that_was_saved_leads_back_bit_for_bit(momentum, tmp_path):
     rates, momenta, _ = schedules(HORIZON, momentum)
     given = (params(), hypers(), rates, momenta)
