@@ -64,7 +64,7 @@ class Scheduled(Proposer):
             if self.optimizer is not None:
                 Optimizer(self.optimizer.factory, **{**dict(self.optimizer.options), **dict.fromkeys(names, 0.5)})
         except ValueError as error:
-            faults.append(Fault(("schedules",), f"{error}"))
+            faults.append(Fault(("schedules",), f"{error}".removeprefix("schedules: ")))
         return faults
 
     @property
