@@ -168,13 +168,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="*", default=[20.0, 5.0], help="for each of the tasks")
     args = parser.parse_args()
     results: dict[str, Any] = {"settings": vars(args)}
+    for task in args.tasks:
+        task_of(task)  # what is not installed is told before anything runs
     for task, seconds in zip(args.tasks, args.seconds, strict=True):
         runs = []
         for seed in range(args.first, args.first + args.seeds):
             runs.append(one_seed(task, args.methods, seed, seconds))
             print(task, seed, {n: round(r["test"], 4) for n, r in runs[-1].items()}, flush=True)
         results[task] = {"runs": runs, "summary": shown(task, runs, seconds)}
-    print(write("hypergradients_contest", results))
+        write("hypergradients_contest", results)
 
 
 if __name__ == "__main__":
