@@ -85,7 +85,8 @@ def attack(tries: int, seed: int) -> Found:
 
 def ended(place: Path, threads: int, seed: int, cache: Path | None) -> dict[str, Any]:
     """What the process of one case says of its end."""
-    environment = {name: value for name, value in os.environ.items() if name != CACHE}
+    # Without PYTHONSAFEPATH, which tests set, the child finds the modules beside this one.
+    environment = {name: value for name, value in os.environ.items() if name not in (CACHE, "PYTHONSAFEPATH")}
     if cache is not None:
         environment |= {
             CACHE: str(cache),

@@ -11,6 +11,7 @@ tries have left there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -195,7 +196,8 @@ class Worker:
     def end(self) -> None:
         """End the process."""
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):  # what it has not read
+            self.process.communicate()
         self.replies.close()
 
 

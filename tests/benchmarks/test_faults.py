@@ -7,14 +7,14 @@ import faults
 import measure
 import pytest
 
-TRIES = {  # parts of their full counts: three minutes together, two at a time
+TRIES = {  # parts of their full counts: three minutes together
     "flips": 0.01,
     "damages": 0.035,
     "hostile": 0.03,
-    "kills": 0.03,
-    "places": 0.1,
-    "signals": 0.1,
-    "lives": 0.14,
+    "kills": 0.015,
+    "places": 0.067,
+    "signals": 0.05,
+    "lives": 0.125,
     "bits": 0.5,
 }
 
