@@ -186,7 +186,8 @@ def test_a_lock_and_a_picture_are_whole_or_as_they_were(tmp_path, monkeypatch):
 @pytest.mark.parametrize("through", ["console", "table", "out", "say", "json", "toml", "traceback"])
 def test_no_control_character_reaches_a_screen(capsys, through):
     """Every way from text of strangers to a screen, `shown` before it or not."""
-    odd = "".join(map(chr, [*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029])) + "[31m"
+    signs = [*range(10), *range(11, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F)]
+    odd = "".join(map(chr, signs)) + "[31m"
     if through == "console":
         tables.console().print(odd)
     elif through == "table":

@@ -8,8 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..text import UNSEEN
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # JSON leaves them as they are
+_UNSEEN = re.compile(f"[{UNSEEN}]")  # of these, JSON leaves some as they are
 
 
 def value(x: Any) -> str:

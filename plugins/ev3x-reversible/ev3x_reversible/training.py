@@ -78,7 +78,7 @@ def train(
     `least_momentum` declares the smallest, from which follows how much information is kept: log2(1 / least_momentum)
     bits a step and parameter. None: that of `momenta`, which then must not be traced.
 
-    Where numbers leave the range of the fixed point (|x| < 2^10), are NaN, or momenta are not as declared, the
+    Where numbers leave the range of the fixed point (|x| < 2^9), are NaN, or momenta are not as declared, the
     parameters are NaN. So is the gradient, also where the run backwards does not end at the start, bit for bit.
     Source: arXiv 1502.03492; equations stand beside the lines, and in docs/reversible.md.
     """
